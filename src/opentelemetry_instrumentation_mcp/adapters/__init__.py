@@ -1,0 +1,51 @@
+"""Where events are seen: the seams of the SDK, one module each.
+
+An adapter wraps a few functions of ``mcp`` and translates what passes into the vocabulary of the recorder. ``v1`` and
+``v2`` are twins: the same events at the seams of two SDK generations. ``streams``, ``http_server`` and ``http_client``
+are the same in both. Adapters hold no metric names.
+
+Nothing is imported from ``mcp``: a patch is applied when the application itself imports the module it is for.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Final
+
+import wrapt
+
+from ..safety import report
+from . import http_client, http_server, streams, v1, v2
+from .adapter import Adapter
+
+_Patch = Callable[[Adapter, ModuleType], None]
+
+_PATCHES: Final[tuple[tuple[str, _Patch], ...]] = (
+    *streams.PATCHES,
+    *http_server.PATCHES,
+    *http_client.PATCHES,
+    *v1.PATCHES,
+    *v2.PATCHES,
+)
+
+
+def install(adapter: Adapter) -> None:
+    """Apply every patch to the modules that are imported, now, and to the others when they are."""
+    for name, patch in _PATCHES:
+        wrapt.register_post_import_hook(_when_imported(adapter, patch), name)
+
+
+def _when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], None]:
+    def hook(module: ModuleType) -> None:
+        # wrapt cannot forget a hook: one from before an uninstrument() finds its adapter retired.
+        if adapter.recorder is None or module.__name__ not in sys.modules:
+            return
+        try:
+            patch(adapter, module)
+            adapter.patches.tell()
+        except Exception as error:
+            report(f"the patch of {module.__name__}", error)
+
+    return hook

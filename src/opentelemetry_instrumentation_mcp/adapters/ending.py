@@ -1,0 +1,52 @@
+"""How a connection ended, from what was seen of it. The same rules for both SDK generations."""
+
+from __future__ import annotations
+
+from ..metrics.outcome import End
+from ..metrics.recorder import Connection, Mode, Role
+from ..safety import contained
+from .http_server import idle_expired
+from .streams import Link
+
+
+def is_cancellation(error: BaseException) -> bool:
+    """Whether an exception is a cancellation (of asyncio or trio) or the interpreter's own stop."""
+    return not isinstance(error, Exception) and not getattr(error, "exceptions", None)
+
+
+def leaf_name(error: BaseException) -> str:
+    """The class name of an exception; of a group, that of its first leaf."""
+    # Groups are told by their attribute: Python 3.10 has no builtin class for them.
+    while inner := getattr(error, "exceptions", None):
+        error = inner[0]
+    return type(error).__name__
+
+
+@contained
+def close(connection: Connection, link: Link, role: Role, error: BaseException | None) -> None:
+    """Close a connection whose message loop is over.
+
+    Args:
+        connection: The connection.
+        link: What its transport knows.
+        role: What this process is in it.
+        error: What came out of the message loop; None if it saw the end of the stream.
+    """
+    end, name = _end(connection, link, role, error)
+    connection.close(end, name)
+
+
+def _end(connection: Connection, link: Link, role: Role, error: BaseException | None) -> tuple[End, str | None]:
+    if error is not None and not is_cancellation(error):
+        return End.ERROR, leaf_name(error)
+    if link.failure is not None:
+        return link.failure
+    if role is Role.CLIENT:
+        return (End.PEER_LOST if error is None else End.CLOSED), None
+    if link.end is not None:
+        return link.end, None
+    if link.http_transport is not None and idle_expired(link.http_transport):
+        return End.EVICTED, None
+    if error is None:
+        return (End.PEER_LOST if connection.lost_requests else End.CLOSED), None
+    return (End.CLOSED if link.mode is Mode.STATELESS and not connection.lost_requests else End.SHUTDOWN), None

@@ -1,0 +1,116 @@
+"""The server side of SSE and streamable HTTP, in both generations.
+
+``StreamableHTTPServerTransport`` and ``SseServerTransport`` have the same names and shapes in mcp 1.12 to 2.3. The
+stream pairs they make are linked to their transport here, and what only the transport knows about the end of a session
+(a DELETE, an idle timeout, the application's ``terminate()``) is left on the link.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any, Final
+
+from ..metrics.outcome import End
+from ..metrics.recorder import Mode, Transport
+from ..safety import contained
+from .adapter import Adapter
+from .streams import Link, tagged
+
+_LINK: Final = "_otel_mcp_link"
+"""Attribute left on a transport object (not on its class)."""
+
+
+def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
+    transport = module.StreamableHTTPServerTransport
+    adapter.patches.replace(transport, "connect", lambda original: _connect(adapter, original))
+    adapter.patches.replace(transport, "terminate", lambda original: _terminate(adapter, original))
+    adapter.patches.replace(transport, "_handle_delete_request", lambda original: _delete(adapter, original))
+
+
+def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
+    # connect_sse is a method made by asynccontextmanager; its generator function takes self as well.
+    def make(original: Any) -> Any:
+        opened = tagged(adapter, Transport.SSE)(original.__wrapped__)
+        return functools.wraps(original)(asynccontextmanager(opened))
+
+    adapter.patches.replace(module.SseServerTransport, "connect_sse", make)
+
+
+def _connect(adapter: Adapter, original: Any) -> Any:
+    @asynccontextmanager
+    async def connect(self: Any) -> AsyncGenerator[Any, None]:
+        async with original(self) as streams:
+            if adapter.recorder is None:
+                yield streams
+                return
+            _link(adapter, self, streams)
+            try:
+                yield streams
+            finally:
+                adapter.streams.untag(*streams)
+
+    return functools.wraps(original)(connect)
+
+
+@contained
+def _link(adapter: Adapter, transport: Any, streams: Any) -> None:
+    mode = Mode.STATELESS if transport.mcp_session_id is None else Mode.STATEFUL
+    link = Link(Transport.STREAMABLE_HTTP, mode, http=transport)
+    setattr(transport, _LINK, link)
+    adapter.streams.tag(link, *streams)
+
+
+def _terminate(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def terminate(self: Any) -> None:
+        if adapter.recorder is not None:
+            _terminating(self)
+        await original(self)
+
+    return terminate
+
+
+@contained
+def _terminating(transport: Any) -> None:
+    link: Link | None = getattr(transport, _LINK, None)
+    if link is None or link.end is not None or link.mode is Mode.STATELESS:
+        return
+    if link.deleting:
+        link.end = End.CLOSED
+    elif idle_expired(transport):
+        link.end = End.EVICTED
+    elif link.connection is not None and link.connection.has_session and not link.connection.closed:
+        # The SDK terminates, by itself, only what it is discarding: a connection that is over, or one that never
+        # had a session. This one is alive, so it is the application that ends it.
+        link.end = End.TERMINATED
+
+
+def idle_expired(transport: Any) -> bool:
+    """Whether the idle timeout of a streamable HTTP session has fired (mcp >= 1.27)."""
+    scope = getattr(transport, "idle_scope", None)
+    return scope is not None and bool(scope.cancel_called)
+
+
+def _delete(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def handle_delete_request(self: Any, *args: Any, **kwargs: Any) -> None:
+        link: Link | None = getattr(self, _LINK, None)
+        if adapter.recorder is None or link is None:
+            await original(self, *args, **kwargs)
+            return
+        link.deleting = True
+        try:
+            await original(self, *args, **kwargs)
+        finally:
+            link.deleting = False
+
+    return handle_delete_request
+
+
+PATCHES: Final = (
+    ("mcp.server.streamable_http", _patch_streamable_http),
+    ("mcp.server.sse", _patch_sse),
+)

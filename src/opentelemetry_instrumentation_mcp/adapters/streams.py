@@ -1,0 +1,185 @@
+"""Which transport a stream pair belongs to.
+
+The SDK's sessions and dispatchers see two memory streams and nothing of what is behind them. The transport functions
+know; each is patched to leave a :class:`Link` under the identity of the streams it yields, as long as they are open.
+(Streams of 2.x have ``__slots__``: no attribute and no weak reference can be left on them.)
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from ..metrics.outcome import End
+from ..metrics.recorder import Address, Connection, Mode, Transport
+from ..safety import contained
+
+if TYPE_CHECKING:
+    from .adapter import Adapter
+
+
+class Link:
+    """What is known about one stream pair.
+
+    Attributes:
+        transport: What is behind it.
+        mode: Stateless for one server-side HTTP exchange.
+        address: Where a client's peer is.
+        server: The SDK's server object that serves it, once it does.
+        connection: The connection on it, while somebody up the stack has opened one already.
+        http_transport: The server-side streamable HTTP transport.
+        end: How the pair is about to end, as far as the transport knows.
+        failure: How it broke: the end it means and the error's name.
+        outbound: Finds a request sent on the pair by its JSON-RPC id.
+    """
+
+    __slots__ = (
+        "address",
+        "connection",
+        "deleting",
+        "end",
+        "failure",
+        "http_transport",
+        "mode",
+        "outbound",
+        "server",
+        "transport",
+    )
+
+    def __init__(
+        self, transport: Transport, mode: Mode = Mode.STATEFUL, *, address: Address | None = None, http: Any = None
+    ) -> None:
+        self.transport = transport
+        self.mode = mode
+        self.address = address
+        self.server: Any = None
+        self.connection: Connection | None = None
+        self.http_transport = http
+        self.deleting = False
+        self.end: End | None = None
+        self.failure: tuple[End, str | None] | None = None
+        self.outbound: Callable[[Any], Any] = lambda _: None
+
+
+class Streams:
+    """The links of all open stream pairs, by the identity of either stream."""
+
+    def __init__(self) -> None:
+        self._links: dict[int, Link] = {}
+
+    def tag(self, link: Link, *streams: Any) -> None:
+        """Remember the link; to be undone while the streams are still alive."""
+        for stream in streams:
+            self._links[id(stream)] = link
+
+    def untag(self, *streams: Any) -> None:
+        """Forget the streams."""
+        for stream in streams:
+            self._links.pop(id(stream), None)
+
+    def find(self, *streams: Any) -> Link | None:
+        """The link of the first of ``streams`` that has one."""
+        for stream in streams:
+            link = self._links.get(id(stream))
+            if link is not None:
+                return link
+        return None
+
+
+def address_of(url: object) -> Address | None:
+    """The host and port of an endpoint URL."""
+    if not isinstance(url, str):
+        return None
+    parts = urlsplit(url)
+    if not parts.hostname:
+        return None
+    default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
+    return Address(parts.hostname, parts.port or default)
+
+
+@contained
+def _link(adapter: Adapter, transport: Transport, url: object, streams: Iterable[Any]) -> Link:
+    link = Link(transport, address=address_of(url))
+    adapter.streams.tag(link, *streams)
+    return link
+
+
+def tagged(adapter: Adapter, transport: Transport) -> Callable[[Any], Any]:
+    """Make a wrapper for the generator function of a transport that yields ``(read, write, ...)``."""
+
+    def make(original: Any) -> Any:
+        opened = asynccontextmanager(original)
+
+        @functools.wraps(original)
+        async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            async with opened(*args, **kwargs) as streams:
+                if adapter.recorder is None:
+                    yield streams
+                    return
+                pair = tuple(streams)[:2]
+                _link(adapter, transport, args[0] if args else kwargs.get("url"), pair)
+                try:
+                    yield streams
+                finally:
+                    adapter.streams.untag(*pair)
+
+        return generator
+
+    return make
+
+
+def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
+    """Likewise for ``create_client_server_memory_streams``, which yields two pairs."""
+
+    def make(original: Any) -> Any:
+        opened = asynccontextmanager(original)
+
+        @functools.wraps(original)
+        async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            async with opened(*args, **kwargs) as pairs:
+                if adapter.recorder is None:
+                    yield pairs
+                    return
+                for pair in pairs:
+                    _link(adapter, Transport.IN_MEMORY, None, pair)
+                try:
+                    yield pairs
+                finally:
+                    for pair in pairs:
+                        adapter.streams.untag(*pair)
+
+        return generator
+
+    return make
+
+
+def _patch(function: str, transport: Transport) -> Callable[[Adapter, ModuleType], None]:
+    def patch(adapter: Adapter, module: ModuleType) -> None:
+        adapter.patches.replace_generator(module, function, tagged(adapter, transport))
+
+    return patch
+
+
+def _patch_memory(adapter: Adapter, module: ModuleType) -> None:
+    adapter.patches.replace_generator(module, "create_client_server_memory_streams", _tagged_pairs(adapter))
+
+
+def _patch_streamable_http_client(adapter: Adapter, module: ModuleType) -> None:
+    # 1.12 to 1.23 have the old name only; from 1.24 on it delegates to the new one.
+    name = "streamable_http_client" if hasattr(module, "streamable_http_client") else "streamablehttp_client"
+    adapter.patches.replace_generator(module, name, tagged(adapter, Transport.STREAMABLE_HTTP))
+
+
+PATCHES: Final = (
+    ("mcp.server.stdio", _patch("stdio_server", Transport.STDIO)),
+    ("mcp.client.stdio", _patch("stdio_client", Transport.STDIO)),
+    ("mcp.client.sse", _patch("sse_client", Transport.SSE)),
+    ("mcp.client.streamable_http", _patch_streamable_http_client),
+    ("mcp.server.websocket", _patch("websocket_server", Transport.WEBSOCKET)),
+    ("mcp.client.websocket", _patch("websocket_client", Transport.WEBSOCKET)),
+    ("mcp.shared.memory", _patch_memory),
+)

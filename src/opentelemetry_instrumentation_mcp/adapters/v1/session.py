@@ -1,0 +1,369 @@
+"""Sessions of mcp 1.x: every message that crosses ``BaseSession``'s two streams.
+
+The streams a session is built on are put behind :class:`_ReadStream` and :class:`_WriteStream`, which hand every
+message to a :class:`_Tap` and pass it on untouched. The life of the connection is that of
+``BaseSession._receive_loop``: it starts in ``__aenter__``, returns at the end of the stream, and is cancelled at a local
+exit.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from time import perf_counter
+from types import ModuleType
+from typing import Any, Final
+
+from ...metrics.labels import LISTINGS
+from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, error_reply
+from ...metrics.recorder import Connection, Direction, Request, Role, Transport
+from ...safety import contained
+from ...wire import fields
+from .. import ending
+from ..adapter import Adapter
+from ..streams import Link
+from .server import ServerNames
+
+_TAP: Final = "_otel_mcp_tap"
+"""Attribute left on a session object (not on its class)."""
+
+_TIMEOUT_CODE: Final = 408
+"""``httpx.codes.REQUEST_TIMEOUT``, which 1.x puts into the error of its own timer."""
+
+
+class _Tap:
+    """What crosses one session, and the requests that are open on it."""
+
+    def __init__(self, adapter: Adapter, session: Any, link: Link) -> None:
+        self.adapter = adapter
+        self.link = link
+        self.connection: Connection | None = None
+        self.exit: BaseException | None = None
+        """What the session's ``__aexit__`` was called with: the loop itself only sees a cancellation."""
+        self._session = session
+        self._role = Role.CLIENT
+        self._inbound: dict[Any, Request] = {}
+        self._outbound: dict[Any, Request] = {}
+        self._notification: tuple[str, float] | None = None
+        link.outbound = self.outbound
+
+    @contained
+    def open(self) -> None:
+        """The session is entered, or its receive loop starts; whichever is seen first."""
+        recorder = self.adapter.recorder
+        if recorder is None or self.connection is not None:
+            return
+        session, link = self._session, self.link
+        server_session = getattr(sys.modules.get("mcp.server.session"), "ServerSession", None)
+        if server_session is not None and isinstance(session, server_session):
+            self._role = Role.SERVER
+        options = getattr(session, "_init_options", None)
+        self.connection = link.connection = recorder.open(
+            self._role,
+            link.transport,
+            link.mode,
+            server_name=getattr(options, "server_name", None),
+            address=link.address if self._role is Role.CLIENT else None,
+            registry=ServerNames(link.server) if link.server is not None else None,
+            session_versions=_session_versions() if self._role is Role.SERVER else (),
+            crash_code="0",
+        )
+
+    @contained
+    def over(self, error: BaseException | None) -> None:
+        """The receive loop ended; nothing can be answered any more."""
+        connection = self.connection
+        if connection is None:
+            return
+        self.settle()
+        for request in (*self._inbound.values(), *self._outbound.values()):
+            _end_all(request)
+        self._inbound.clear()
+        self._outbound.clear()
+        if error is not None and self._role is Role.SERVER and self.exit is not None:
+            error = self.exit
+        ending.close(connection, self.link, self._role, error)
+        self.link.connection = None
+
+    def outbound(self, request_id: Any) -> Request | None:
+        """The open request sent with this id."""
+        return self._outbound.get(request_id)
+
+    @contained
+    def received(self, item: Any) -> None:
+        """A message came off the read stream."""
+        root = getattr(getattr(item, "message", None), "root", None)
+        connection = self.connection
+        if root is None or connection is None:
+            return
+        method: str | None = getattr(root, "method", None)
+        if method is None:
+            self._replied(self._outbound, Direction.OUTBOUND, root)
+        elif hasattr(root, "id"):
+            if self.adapter.recorder is not None:
+                _push(self._inbound, root.id, connection.begin(Direction.INBOUND, method, root.params))
+        else:
+            self._notification = (method, perf_counter())
+            if method == "notifications/cancelled":
+                request = self._inbound.get(fields(root.params).get("requestId"))
+                if request is not None:
+                    request.hint = CANCELLED
+
+    @contained
+    def settle(self) -> None:
+        """The session asks for the next message: it has dealt with the notification before it."""
+        if self._notification is None or self.connection is None:
+            return
+        (method, since), self._notification = self._notification, None
+        if self.adapter.recorder is not None:
+            self.connection.notified(Direction.INBOUND, method, perf_counter() - since)
+
+    @contained
+    def sending(self, item: Any) -> tuple[str | None, Request | None] | None:
+        """A message is about to be written; returns a notification's method, or the request."""
+        root = getattr(getattr(item, "message", None), "root", None)
+        connection = self.connection
+        if root is None or connection is None:
+            return None
+        method: str | None = getattr(root, "method", None)
+        if method is None:
+            # Before the write, so that whoever has seen the reply finds it counted.
+            self._replied(self._inbound, Direction.INBOUND, root)
+            return None
+        if self.adapter.recorder is None:
+            return None
+        if not hasattr(root, "id"):
+            return method, None
+        request = connection.begin(Direction.OUTBOUND, method, root.params)
+        if request is not None:
+            if connection.closed:
+                # Nothing will end it but its own write or caller, and neither needs the table.
+                return None, request
+            _push(self._outbound, root.id, request)
+        return None, request
+
+    @contained
+    def sent(self, method: str | None, since: float) -> None:
+        """The write of a notification returned."""
+        if method is not None and self.connection is not None:
+            self.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
+
+    @contained
+    def unsent(self, request: Request | None, error: BaseException) -> None:
+        """The write of a request raised."""
+        if request is not None:
+            request.end(self._without_reply(error))
+
+    @contained
+    def failed(self, request_id: Any, error: BaseException) -> None:
+        """``send_request`` raised; if its reply did not pass, the exception says why."""
+        request = self._outbound.pop(request_id, None)
+        if request is not None:
+            request.end(self._without_reply(error))
+
+    def _without_reply(self, error: BaseException) -> Any:
+        if self.link.failure is not None:
+            return CONNECTION_LOST
+        if ending.is_cancellation(error):
+            return CANCELLED
+        code = getattr(getattr(error, "error", None), "code", None)
+        return TIMEOUT if code == _TIMEOUT_CODE else CONNECTION_LOST
+
+    def _replied(self, table: dict[Any, Request], direction: Direction, root: Any) -> None:
+        request_id = root.id
+        if request_id not in table and isinstance(request_id, str) and request_id.isdigit():
+            # 1.x accepts an id that came back as a string (BaseSession._normalize_request_id).
+            request_id = int(request_id)
+        request = _pop(table, request_id)
+        if request is None or self.connection is None:
+            return
+        error = getattr(root, "error", None)
+        if error is not None:
+            request.end(error_reply(error.code, error.message))
+            return
+        result = fields(root.result)
+        method = request.method
+        if method == "initialize":
+            self._initialized(result)
+        elif method in LISTINGS:
+            self.connection.listed(direction, method, result)
+        request.end(TOOL_ERROR if method == "tools/call" and result.get("isError") is True else OK)
+
+    def _initialized(self, result: Any) -> None:
+        name = None
+        if self._role is Role.CLIENT:
+            name = fields(result.get("serverInfo")).get("name")
+        if self.connection is not None:
+            self.connection.establish(name, result.get("protocolVersion"))
+
+
+def _push(table: dict[Any, Request], request_id: Any, request: Request | None) -> None:
+    """Open a request; one with the same id waits behind it (the peer's fault, but each of them is answered)."""
+    if request is not None:
+        shadowed = table.get(request_id)
+        if shadowed is not None:
+            request.shadowed = shadowed
+        table[request_id] = request
+
+
+def _pop(table: dict[Any, Request], request_id: Any) -> Request | None:
+    request = table.pop(request_id, None)
+    if request is not None and request.shadowed is not None:
+        table[request_id] = request.shadowed
+    return request
+
+
+def _end_all(request: Request | None) -> None:
+    while request is not None:
+        request.end(CANCELLED if request.hint is CANCELLED else CONNECTION_LOST)
+        request = request.shadowed
+
+
+def _session_versions() -> tuple[str, ...]:
+    module = sys.modules.get("mcp.shared.version")
+    return tuple(getattr(module, "SUPPORTED_PROTOCOL_VERSIONS", ()))
+
+
+class _Stream:
+    """A stream behind which a tap listens; everything it does not do itself is the stream's."""
+
+    def __init__(self, stream: Any, tap: _Tap) -> None:
+        self._stream = stream
+        self._tap = tap
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    # Python looks these up on the type, past __getattr__.
+    async def __aenter__(self) -> Any:
+        await self._stream.__aenter__()
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> Any:
+        return await self._stream.__aexit__(*exc_info)
+
+
+class _ReadStream(_Stream):
+    def __aiter__(self) -> _ReadStream:
+        return self
+
+    async def __anext__(self) -> Any:
+        tap = self._tap
+        tap.settle()
+        item = await self._stream.__anext__()
+        tap.received(item)
+        return item
+
+    async def receive(self) -> Any:
+        tap = self._tap
+        tap.settle()
+        item = await self._stream.receive()
+        tap.received(item)
+        return item
+
+
+class _WriteStream(_Stream):
+    async def send(self, item: Any) -> None:
+        tap = self._tap
+        watched = tap.sending(item)
+        if watched is None:
+            await self._stream.send(item)
+            return
+        method, request = watched
+        since = perf_counter()
+        try:
+            await self._stream.send(item)
+        except BaseException as error:
+            tap.unsent(request, error)
+            raise
+        tap.sent(method, since)
+
+
+def _patch(adapter: Adapter, module: ModuleType) -> None:
+    session = module.BaseSession
+    adapter.patches.replace(session, "__init__", lambda original: _init(adapter, original))
+    adapter.patches.replace(session, "__aenter__", _aenter)
+    adapter.patches.replace(session, "_receive_loop", _receive_loop)
+    adapter.patches.replace(session, "__aexit__", _aexit)
+    adapter.patches.replace(session, "send_request", _send_request)
+
+
+def _init(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def __init__(self: Any, read_stream: Any, write_stream: Any, *args: Any, **kwargs: Any) -> None:
+        tap = _tap(adapter, self, read_stream, write_stream) if adapter.recorder is not None else None
+        if tap is not None:
+            read_stream, write_stream = _ReadStream(read_stream, tap), _WriteStream(write_stream, tap)
+        original(self, read_stream, write_stream, *args, **kwargs)
+
+    return __init__
+
+
+@contained
+def _tap(adapter: Adapter, session: Any, read_stream: Any, write_stream: Any) -> _Tap:
+    link = adapter.streams.find(write_stream, read_stream) or Link(Transport.OTHER)
+    tap = _Tap(adapter, session, link)
+    setattr(session, _TAP, tap)
+    return tap
+
+
+def _aenter(original: Any) -> Any:
+    @functools.wraps(original)
+    async def __aenter__(self: Any) -> Any:
+        entered = await original(self)
+        tap: _Tap | None = getattr(self, _TAP, None)
+        if tap is not None:
+            # The loop is only scheduled yet, and the session may send before it runs.
+            tap.open()
+        return entered
+
+    return __aenter__
+
+
+def _receive_loop(original: Any) -> Any:
+    @functools.wraps(original)
+    async def _receive_loop(self: Any) -> None:
+        tap: _Tap | None = getattr(self, _TAP, None)
+        if tap is None:
+            await original(self)
+            return
+        tap.open()
+        try:
+            await original(self)
+        except BaseException as error:
+            tap.over(error)
+            raise
+        tap.over(None)
+
+    return _receive_loop
+
+
+def _aexit(original: Any) -> Any:
+    @functools.wraps(original)
+    async def __aexit__(self: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:
+        tap: _Tap | None = getattr(self, _TAP, None)
+        if tap is not None:
+            tap.exit = exc_val
+        return await original(self, exc_type, exc_val, exc_tb)
+
+    return __aexit__
+
+
+def _send_request(original: Any) -> Any:
+    @functools.wraps(original)
+    async def send_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tap: _Tap | None = getattr(self, _TAP, None)
+        if tap is None:
+            return await original(self, *args, **kwargs)
+        # The id the SDK takes first thing, before its first await.
+        request_id = getattr(self, "_request_id", None)
+        try:
+            return await original(self, *args, **kwargs)
+        except BaseException as error:
+            tap.failed(request_id, error)
+            raise
+
+    return send_request
+
+
+PATCHES: Final = (("mcp.shared.session", _patch),)

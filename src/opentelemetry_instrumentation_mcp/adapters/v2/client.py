@@ -1,0 +1,55 @@
+"""``ClientSession`` of 2.x: which dispatchers are a client's, and when a session is established."""
+
+from __future__ import annotations
+
+import functools
+import weakref
+from types import ModuleType
+from typing import Any, Final
+
+from ...safety import contained
+from ..adapter import Adapter
+from .seam import CLIENT, LINE, Line
+
+
+def _patch(adapter: Adapter, module: ModuleType) -> None:
+    session = module.ClientSession
+    if not hasattr(session, "adopt"):  # 1.x
+        return
+    adapter.patches.replace(session, "__init__", lambda original: _init(adapter, original))
+    adapter.patches.replace(session, "adopt", lambda original: _adopt(adapter, original))
+
+
+def _init(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if adapter.recorder is not None:
+            _mark(self)
+
+    return __init__
+
+
+@contained
+def _mark(session: Any) -> None:
+    setattr(session._dispatcher, CLIENT, weakref.ref(session))
+
+
+def _adopt(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def adopt(self: Any, result: Any) -> None:
+        original(self, result)
+        if adapter.recorder is not None:
+            _established(self)
+
+    return adopt
+
+
+@contained
+def _established(session: Any) -> None:
+    line: Line | None = getattr(session._dispatcher, LINE, None)
+    if line is not None:
+        line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
+
+
+PATCHES: Final = (("mcp.client.session", _patch),)

@@ -1,0 +1,104 @@
+"""``DirectDispatcher``: a client and a server in one process, without streams.
+
+A call is an await of the peer's ``_dispatch_request``, in both directions (a handler's back-channel goes there without
+passing the peer's ``send_raw_request``). One that finds its own side closed is refused before it gets there.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any, Final
+
+from ...metrics.recorder import Role, Transport
+from ...safety import contained
+from .. import ending
+from ..adapter import Adapter
+from ..streams import Link
+from . import seam
+from .seam import CLIENT, LINE, Line
+from .server import ServerNames, server_behind
+
+_CRASH_CODE: Final = "-32603"
+
+
+def _patch(adapter: Adapter, module: ModuleType) -> None:
+    dispatcher = module.DirectDispatcher
+    adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, original))
+    adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
+    adapter.patches.replace(dispatcher, "_dispatch_request", lambda original: _dispatch_request(adapter, original))
+    adapter.patches.replace(dispatcher, "_dispatch_notify", lambda original: _dispatch_notify(adapter, original))
+
+
+def _run(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def run(self: Any, on_request: Any, on_notify: Any, on_notify_intercept: Any = None, **kwargs: Any) -> None:
+        line = _open(adapter, self, on_request) if adapter.recorder is not None else None
+        if line is None:
+            await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
+            return
+        on_request = seam.handle_requests(adapter, line, on_request)
+        on_notify = seam.handle_notifications(adapter, line, on_notify)
+        on_notify_intercept = seam.intercept_notifications(adapter, line, on_notify_intercept)
+        try:
+            await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
+        except BaseException as error:
+            ending.close(line.connection, line.link, line.role, error)
+            raise
+        ending.close(line.connection, line.link, line.role, None)
+
+    return run
+
+
+@contained
+def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
+    recorder = adapter.recorder
+    if recorder is None:
+        return None
+    role = Role.SERVER if getattr(dispatcher, CLIENT, None) is None else Role.CLIENT
+    link = Link(Transport.IN_MEMORY)
+    server = server_behind(on_request) if role is Role.SERVER else None
+    connection = recorder.open(
+        role,
+        Transport.IN_MEMORY,
+        server_name=getattr(server, "name", None),
+        registry=ServerNames(server) if server is not None else None,
+        crash_code=_CRASH_CODE,
+    )
+    if connection is None:
+        return None
+    line = Line(connection, link, role, lambda: dispatcher._closed, in_process=True)
+    setattr(dispatcher, LINE, line)
+    return line
+
+
+def _send_raw_request(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def send_raw_request(self: Any, method: str, params: Any, opts: Any = None) -> Any:
+        line: Line | None = getattr(self, LINE, None)
+        if line is None or not line.closed():
+            return await original(self, method, params, opts)
+        return await seam.call(adapter, line, method, params, lambda: original(self, method, params, opts))
+
+    return send_raw_request
+
+
+def _dispatch_request(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
+        caller: Line | None = getattr(self._peer, LINE, None)
+        return await seam.call(adapter, caller, method, params, lambda: original(self, method, params, opts))
+
+    return _dispatch_request
+
+
+def _dispatch_notify(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def _dispatch_notify(self: Any, method: str, params: Any) -> None:
+        sender: Line | None = getattr(self._peer, LINE, None)
+        await seam.notify(adapter, sender, method, lambda: original(self, method, params))
+
+    return _dispatch_notify
+
+
+PATCHES: Final = (("mcp.shared.direct_dispatcher", _patch),)

@@ -1,0 +1,235 @@
+"""Streamable HTTP of 2026-07-28: each POST is an exchange of its own, without dispatcher, streams or session.
+
+The exchange is the connection; the request in it is seen where the handler chain is entered (``serve_one``). A request
+that is refused before that (its envelope, its headers) is known only by the bytes that came in and went out, so both
+are kept until the handler is reached, and read when it never was.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from contextvars import ContextVar
+from time import perf_counter
+from types import ModuleType
+from typing import Any, Final
+
+from ...metrics.labels import LISTINGS
+from ...metrics.outcome import error_reply, http_error
+from ...metrics.recorder import Connection, Direction, Mode, Request, Role, Transport
+from ...safety import contained
+from ...wire import fields
+from .. import ending
+from ..adapter import Adapter
+from ..streams import Link
+from . import messages
+from .server import ServerNames
+
+_CRASH_CODE: Final = -32603
+_VERSION_HEADER: Final = b"mcp-protocol-version"
+_LONGEST_REFUSAL: Final = 65_536
+"""Bytes of an error response that are kept to read its code; a JSON-RPC error is a few hundred."""
+
+
+class _Exchange:
+    """One POST."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.handled = False
+        self.listing = False
+        self.disconnected = False
+        self._started = perf_counter()
+        self._body: list[bytes] = []
+        self._status = 0
+        self._refusal: list[bytes] = []
+
+    @contained
+    def came_in(self, message: Any) -> None:
+        """An ASGI message was received."""
+        if message.get("type") == "http.disconnect":
+            self.disconnected = True
+        elif not self.handled and message.get("type") == "http.request":
+            self._body.append(message.get("body", b""))
+
+    @contained
+    def goes_out(self, message: Any) -> None:
+        """An ASGI message is sent."""
+        if message.get("type") == "http.response.start":
+            self._status = message["status"]
+        elif self._status >= 400 and not self.handled and sum(map(len, self._refusal)) < _LONGEST_REFUSAL:
+            self._refusal.append(message.get("body", b""))
+
+    @contained
+    def begin(self, method: str, params: Any) -> Request | None:
+        """The handler chain is entered."""
+        self.handled = True
+        self._body.clear()
+        return self.connection.begin(Direction.INBOUND, method, params)
+
+    @contained
+    def over(self) -> None:
+        """The response is sent; account for a message no handler saw."""
+        if self.handled or not self._body:
+            return
+        try:
+            decoded: Any = json.loads(b"".join(self._body))
+        except ValueError:
+            return
+        message = fields(decoded)
+        method, params = message.get("method"), message.get("params")
+        if message.get("jsonrpc") != "2.0" or not isinstance(method, str):
+            return
+        if params is not None and not isinstance(params, dict):
+            return
+        if "id" not in message:
+            if self._status == 202:
+                # Acknowledged and dropped by the SDK; it came all the same.
+                self.connection.notified(Direction.INBOUND, method)
+        elif isinstance(message["id"], (int, str)) and not isinstance(message["id"], bool):
+            request = self.connection.begin(Direction.INBOUND, method, fields(params), started=self._started)
+            if request is not None:
+                request.end(self._refused())
+
+    def _refused(self) -> Any:
+        try:
+            error = json.loads(b"".join(self._refusal))["error"]
+            return error_reply(error["code"], error.get("message"))
+        except Exception:
+            return http_error(self._status)
+
+
+_exchange: ContextVar[_Exchange | None] = ContextVar("opentelemetry_instrumentation_mcp_exchange", default=None)
+
+
+def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
+    if hasattr(module, "handle_modern_request"):  # 2.x
+        adapter.patches.replace(module, "handle_modern_request", lambda o: _handle_modern_request(adapter, o))
+
+
+def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def handle_modern_request(app: Any, *args: Any) -> None:
+        *settings, scope, receive, send = args
+        exchange = _open(adapter, app, scope) if adapter.recorder is not None else None
+        if exchange is None:
+            await original(app, *args)
+            return
+
+        async def receive_seen() -> Any:
+            message = await receive()
+            exchange.came_in(message)
+            return message
+
+        async def send_seen(message: Any) -> None:
+            exchange.goes_out(message)
+            await send(message)
+
+        token = _exchange.set(exchange)
+        link = Link(Transport.STREAMABLE_HTTP, Mode.STATELESS)
+        try:
+            await original(app, *settings, scope, receive_seen, send_seen)
+        except BaseException as error:
+            exchange.over()
+            ending.close(exchange.connection, link, Role.SERVER, error)
+            raise
+        finally:
+            _exchange.reset(token)
+        exchange.over()
+        ending.close(exchange.connection, link, Role.SERVER, None)
+
+    return handle_modern_request
+
+
+@contained
+def _open(adapter: Adapter, app: Any, scope: Any) -> _Exchange | None:
+    if adapter.recorder is None:
+        return None
+    version = next((value.decode("latin-1") for key, value in scope["headers"] if key == _VERSION_HEADER), None)
+    connection = adapter.recorder.open(
+        Role.SERVER,
+        Transport.STREAMABLE_HTTP,
+        Mode.STATELESS,
+        server_name=app.name,
+        protocol_version=version,
+        registry=ServerNames(app),
+        crash_code=str(_CRASH_CODE),
+    )
+    return _Exchange(connection) if connection is not None else None
+
+
+def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
+    adapter.patches.replace(module, "serve_one", lambda original: _serve_one(adapter, original))
+    adapter.patches.replace(module, "_tool_input_schema", lambda original: _tool_input_schema(original))
+    context = module._SingleExchangeDispatchContext
+    adapter.patches.replace(context, "notify", lambda original: _notify(adapter, original))
+
+
+def _serve_one(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def serve_one(app: Any, dctx: Any, method: str, params: Any, **kwargs: Any) -> Any:
+        exchange = _exchange.get()
+        if exchange is None or adapter.recorder is None:
+            return await original(app, dctx, method, params, **kwargs)
+        if exchange.listing:
+            # The SDK asks itself: not a request, but what it lists is registered.
+            result = await original(app, dctx, method, params, **kwargs)
+            _listed(exchange, method, result)
+            return result
+        request = exchange.begin(method, params)
+        if request is None:
+            return await original(app, dctx, method, params, **kwargs)
+        try:
+            result = await original(app, dctx, method, params, **kwargs)
+        except BaseException as error:
+            # Closing the response stream is how a 2026-07-28 client cancels.
+            messages.handler_raised(
+                exchange.connection, request, error, cancelled=exchange.disconnected, crash_code=_CRASH_CODE
+            )
+            raise
+        messages.answered(exchange.connection, request, Direction.INBOUND, params, result)
+        return result
+
+    return serve_one
+
+
+@contained
+def _listed(exchange: _Exchange, method: str, result: Any) -> None:
+    if method in LISTINGS:
+        exchange.connection.listed(Direction.INBOUND, method, result)
+
+
+def _tool_input_schema(original: Any) -> Any:
+    @functools.wraps(original)
+    async def _tool_input_schema(*args: Any, **kwargs: Any) -> Any:
+        exchange = _exchange.get()
+        if exchange is None:
+            return await original(*args, **kwargs)
+        exchange.listing = True
+        try:
+            return await original(*args, **kwargs)
+        finally:
+            exchange.listing = False
+
+    return _tool_input_schema
+
+
+def _notify(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def notify(self: Any, method: str, params: Any, opts: Any = None) -> None:
+        exchange = _exchange.get()
+        # Without a sink (a JSON response) the SDK drops it.
+        if exchange is None or adapter.recorder is None or self.sink is None:
+            await original(self, method, params, opts)
+            return
+        timer = messages.NotificationTimer(exchange.connection, Direction.OUTBOUND, method)
+        await original(self, method, params, opts)
+        timer.done()
+
+    return notify
+
+
+PATCHES: Final = (
+    ("mcp.server.streamable_http_manager", _patch_manager),
+    ("mcp.server._streamable_http_modern", _patch_modern),
+)

@@ -1,0 +1,129 @@
+"""What a request or notification of 2.x means once its handler or its reply is through; every seam ends up here."""
+
+from __future__ import annotations
+
+from time import perf_counter
+from typing import Any, Final
+
+from ...metrics.labels import LISTINGS
+from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
+from ...metrics.recorder import Connection, Direction, Request
+from ...safety import contained
+from ...wire import fields
+from .. import ending
+from ..http_client import outcome_of_response
+from ..streams import Link
+
+_CONNECTION_CLOSED: Final = -32000
+_REQUEST_TIMEOUT: Final = -32001
+_INVALID_PARAMS: Final = -32602
+
+PROTOCOL_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+"""Where a 2026-07-28 request says which revision it speaks (``_meta``)."""
+
+SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
+"""Where a 2026-07-28 result says which server it is from (``_meta``)."""
+
+
+@contained
+def answered(connection: Connection, request: Request, direction: Direction, params: Any, result: Any) -> None:
+    """A request with ``params`` got a result: the peer sent it (outbound), or the handler returned it (inbound)."""
+    method = request.method
+    if connection.protocol_version is None:
+        # A 2026-07-28 request says its revision itself; that it was answered makes it the connection's.
+        version = fields(fields(params).get("_meta")).get(PROTOCOL_VERSION_KEY)
+        if version is not None:
+            connection.identify(protocol_version=version)
+    answer = fields(result)
+    if method == "initialize":
+        if direction is Direction.INBOUND:
+            connection.establish(protocol_version=answer.get("protocolVersion"))
+        else:
+            # The session counts when the client adopts the answer; the name is already good for this request.
+            connection.identify(fields(answer.get("serverInfo")).get("name"), answer.get("protocolVersion"))
+    elif method == "server/discover" and direction is Direction.OUTBOUND:
+        connection.identify(fields(fields(answer.get("_meta")).get(SERVER_INFO_KEY)).get("name"))
+    elif method in LISTINGS:
+        connection.listed(direction, method, result)
+    request.end(TOOL_ERROR if method == "tools/call" and answer.get("isError") is True else OK)
+
+
+@contained
+def handler_raised(
+    connection: Connection, request: Request, error: BaseException, *, cancelled: bool, crash_code: int
+) -> None:
+    """A handler raised instead of answering.
+
+    Args:
+        connection: The connection the request came in on.
+        request: The request.
+        error: What came out of the handler.
+        cancelled: Whether the peer no longer wants the answer.
+        crash_code: What the SDK answers when the exception is none of its own.
+    """
+    if cancelled:
+        request.end(CANCELLED)
+    elif ending.is_cancellation(error):
+        request.end(CONNECTION_LOST)
+    else:
+        request.end(_reply_to(error, crash_code))
+
+
+def _reply_to(error: BaseException, crash_code: int) -> Outcome:
+    # The ladder of jsonrpc_dispatcher.handler_exception_to_error_data, by shape: importing mcp is not ours to do.
+    reply: Any = getattr(error, "error", None)
+    if hasattr(reply, "code") and hasattr(reply, "message"):
+        return error_reply(reply.code, reply.message)
+    kind = type(error)
+    invalid = kind.__name__ == "ValidationError" and kind.__module__.startswith("pydantic")
+    return error_reply(_INVALID_PARAMS if invalid else crash_code)
+
+
+@contained
+def call_raised(request: Request, link: Link, error: BaseException, *, closed: bool) -> None:
+    """A request of ours ended without a result.
+
+    Args:
+        request: The request.
+        link: What its transport knows.
+        error: What the caller gets to see.
+        closed: Whether the dispatcher is closed, so that -32000 is the SDK's own word for it.
+    """
+    hint = request.hint
+    if hint is CONNECTION_LOST or link.failure is not None:
+        request.end(CONNECTION_LOST)
+        return
+    if ending.is_cancellation(error):
+        request.end(CANCELLED)
+        return
+    code = getattr(getattr(error, "error", None), "code", None)
+    if code is None:
+        # ValueError: an id that is in flight already; it was never sent. Anything else broke on the way.
+        if isinstance(error, ValueError):
+            request.abandon()
+        else:
+            request.end(CONNECTION_LOST)
+    elif hint is not None:
+        request.end(outcome_of_response(hint))
+    elif code == _REQUEST_TIMEOUT and error.__suppress_context__ and isinstance(error.__context__, TimeoutError):
+        request.end(TIMEOUT)
+    elif code == _CONNECTION_CLOSED and closed:
+        request.end(CONNECTION_LOST)
+    else:
+        request.end(error_reply(code))
+
+
+class NotificationTimer:
+    """Times one notification."""
+
+    __slots__ = ("_connection", "_direction", "_method", "_since")
+
+    def __init__(self, connection: Connection, direction: Direction, method: str) -> None:
+        self._connection = connection
+        self._direction = direction
+        self._method = method
+        self._since = perf_counter()
+
+    def done(self) -> None:
+        """The notification was handled, or sent."""
+        self._connection.notified(self._direction, self._method, perf_counter() - self._since)

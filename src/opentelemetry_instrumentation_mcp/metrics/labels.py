@@ -1,0 +1,163 @@
+"""Attribute values that stay bounded whatever a peer sends.
+
+Every value that reaches an attribute goes through a closed set or a table with a limit; what does not fit becomes
+``_OTHER``. Tables only ever grow to their limit, since a cumulative series is never forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from enum import Enum
+from typing import Final, Protocol
+
+OTHER: Final = "_OTHER"
+
+PROTOCOL_VERSIONS: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"})
+"""The published revisions of the protocol."""
+
+METHODS: Final = frozenset(
+    {
+        "completion/complete",
+        "elicitation/create",
+        "initialize",
+        "logging/setLevel",
+        "notifications/cancelled",
+        "notifications/elicitation/complete",
+        "notifications/initialized",
+        "notifications/message",
+        "notifications/progress",
+        "notifications/prompts/list_changed",
+        "notifications/resources/list_changed",
+        "notifications/resources/updated",
+        "notifications/roots/list_changed",
+        "notifications/subscriptions/acknowledged",
+        "notifications/tasks/status",
+        "notifications/tools/list_changed",
+        "ping",
+        "prompts/get",
+        "prompts/list",
+        "resources/list",
+        "resources/read",
+        "resources/subscribe",
+        "resources/templates/list",
+        "resources/unsubscribe",
+        "roots/list",
+        "sampling/createMessage",
+        "server/discover",
+        "subscriptions/listen",
+        "tasks/cancel",
+        "tasks/get",
+        "tasks/list",
+        "tasks/result",
+        "tools/call",
+        "tools/list",
+    }
+)
+"""The methods of both protocol eras, the experimental tasks of 1.x included."""
+
+OPEN_ENDED: Final = frozenset({"subscriptions/listen"})
+"""Requests that last as long as somebody listens; their age says nothing about latency."""
+
+
+class Table:
+    """Admits at most ``limit`` different values; the rest reads ``_OTHER``."""
+
+    __slots__ = ("_limit", "_values")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: set[str] = set()
+
+    def admit(self, value: object) -> str:
+        """The value itself if it is, or can be, in the table; else ``_OTHER``."""
+        if not isinstance(value, str):
+            return OTHER
+        if value in self._values:
+            return value
+        if len(self._values) >= self._limit:
+            return OTHER
+        self._values.add(value)
+        return value
+
+
+class Target(Enum):
+    """What a request can name: the attribute key is the value."""
+
+    TOOL = "gen_ai.tool.name"
+    PROMPT = "gen_ai.prompt.name"
+
+
+TARGETS: Final[Mapping[str, Target]] = {"tools/call": Target.TOOL, "prompts/get": Target.PROMPT}
+"""Which methods name a target in ``params.name``."""
+
+LISTINGS: Final[Mapping[str, tuple[Target, str]]] = {
+    "tools/list": (Target.TOOL, "tools"),
+    "prompts/list": (Target.PROMPT, "prompts"),
+}
+"""Which results list the registered names, and under which key."""
+
+
+class Registry(Protocol):
+    """What a server has registered, as far as its SDK object can tell; adapters implement it."""
+
+    def lists(self, target: Target) -> bool:
+        """Whether the server can list its names (so that an unlisted name is not registered)."""
+        ...
+
+    def knows(self, target: Target, name: str) -> bool:
+        """Whether ``name`` is registered at this moment."""
+        ...
+
+    def names(self, target: Target) -> Collection[str]:
+        """The registered names that can be told without asking the application."""
+        ...
+
+    def serves(self, method: str) -> bool:
+        """Whether the server has a handler for a method that is not one of the protocol's own."""
+        ...
+
+
+class Names:
+    """The table of tool and prompt names: registered ones, and a few that proved themselves by working.
+
+    Args:
+        limit: How many names there can be in all, tools and prompts together.
+        unregistered_limit: How many of them may be names nobody listed (the catalogue's 20).
+    """
+
+    def __init__(self, limit: int, unregistered_limit: int = 20) -> None:
+        self._limit = limit
+        self._unregistered_limit = min(unregistered_limit, limit)
+        self._registered: set[tuple[Target, str]] = set()
+        self._proven: set[tuple[Target, str]] = set()
+
+    def register(self, target: Target, name: str) -> bool:
+        """Admit a registered name; True if it is (or was) admitted.
+
+        A registered name takes the place of an unregistered one when the table is full.
+        """
+        key = (target, name)
+        if key in self._registered:
+            return True
+        if len(self._registered) >= self._limit:
+            return False
+        self._registered.add(key)
+        self._proven.discard(key)
+        if len(self._registered) + len(self._proven) > self._limit:
+            self._proven.pop()
+        return True
+
+    def prove(self, target: Target, name: str) -> bool:
+        """Admit a name that nobody can list but that worked; True if it is admitted."""
+        key = (target, name)
+        if key in self._proven:
+            return True
+        if len(self._proven) >= self._unregistered_limit or len(self._registered) + len(self._proven) >= self._limit:
+            return False
+        self._proven.add(key)
+        return True
+
+    def has(self, target: Target, name: str) -> bool:
+        """Whether the name is in the table."""
+        key = (target, name)
+        return key in self._registered or key in self._proven

@@ -1,0 +1,5 @@
+"""What this instrumentation is for, as the instrumentor and the auto-instrumentation read it."""
+
+from typing import Final
+
+instruments: Final = ("mcp >= 1.12, < 3",)

@@ -1,0 +1,99 @@
+"""Putting wrappers into the SDK and taking them out again, leaving nothing behind.
+
+Class attributes and module globals are replaced; a transport function made by ``asynccontextmanager`` is patched inside
+its closure, so that references imported by value before ``instrument()`` see the wrapper too. Everything is remembered
+and restored in reverse order.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from types import CellType, FunctionType
+from typing import Any, cast
+
+_logger = logging.getLogger("opentelemetry_instrumentation_mcp")
+
+_ABSENT: Any = object()
+
+
+class Patches:
+    """The replacements made by one ``instrument()``."""
+
+    def __init__(self) -> None:
+        self._undo: list[Callable[[], None]] = []
+        self._missing: list[str] = []
+
+    def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace ``owner.name`` by ``make(owner.name)``.
+
+        A name the SDK does not have (it moved in a release we do not know) is left out and told by :meth:`tell`.
+        """
+        original = getattr(owner, name, _ABSENT)
+        if original is _ABSENT:
+            self._missing.append(f"{getattr(owner, '__module__', '') or ''}.{owner.__name__}.{name}".lstrip("."))
+            return
+        attributes = cast("Mapping[str, Any]", vars(owner))
+        own = attributes.get(name, _ABSENT)
+        replacement = make(original)
+        setattr(owner, name, replacement)
+
+        def undo() -> None:
+            # Somebody else may have wrapped ours meanwhile: theirs stays, and ours passes through (no recorder).
+            if attributes.get(name) is not replacement:
+                return
+            if own is _ABSENT:
+                delattr(owner, name)
+            else:
+                setattr(owner, name, own)
+
+        self._undo.append(undo)
+
+    def replace_generator(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
+        """Replace the generator function inside the ``asynccontextmanager`` function ``owner.name``.
+
+        ``asynccontextmanager`` (and ``typing_extensions.deprecated`` around it) keeps the function it decorates in a
+        closure cell; writing to the cell reaches everybody who holds the function.
+        """
+        function = getattr(owner, name, None)
+        cell = _generator_cell(function)
+        if cell is None:
+            self._missing.append(f"{owner.__name__}.{name}")
+            return
+        original = cell.cell_contents
+        replacement = make(original)
+        cell.cell_contents = replacement
+
+        def undo() -> None:
+            if cell.cell_contents is replacement:
+                cell.cell_contents = original
+
+        self._undo.append(undo)
+
+    def tell(self) -> None:
+        """Say in one line what was not found, if anything."""
+        if self._missing:
+            missing, self._missing = self._missing, []
+            _logger.warning("this mcp release lacks %s; what they would show is absent", ", ".join(missing))
+
+    def restore(self) -> None:
+        """Put everything back."""
+        while self._undo:
+            self._undo.pop()()
+
+
+def _generator_cell(function: Any, depth: int = 3) -> CellType | None:
+    """The cell that holds the undecorated generator function of ``function``."""
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            content = cell.cell_contents
+        except ValueError:
+            continue
+        if not isinstance(content, FunctionType):
+            continue
+        # CO_ASYNC_GENERATOR: the function has both ``async`` and ``yield``. A wrapper of ours is one as well.
+        if content.__code__.co_flags & 0x200:
+            return cell
+        if depth and (inner := _generator_cell(content, depth - 1)) is not None:
+            return inner
+    return None

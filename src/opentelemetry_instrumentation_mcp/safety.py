@@ -1,0 +1,53 @@
+"""Fail open: a bug of ours costs a metric, never a request of the application.
+
+Every function that an SDK wrapper calls into is :func:`contained`. The wrappers themselves hold nothing but control
+flow around the application's own call, so the application's values and exceptions pass through as they are.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+_logger = logging.getLogger("opentelemetry_instrumentation_mcp")
+
+QUIET_SECONDS: Final = 60.0
+"""A failing function is reported once in this time; what it swallowed meanwhile is counted in the next line."""
+
+_reports: dict[str, tuple[float, int]] = {}
+
+
+def contained(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
+    """Make ``function`` return None instead of raising, with a rate-limited warning."""
+
+    @functools.wraps(function)
+    def safe(*args: _P.args, **kwargs: _P.kwargs) -> _R | None:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            report(function.__qualname__, error)
+            return None
+
+    return safe
+
+
+def report(where: str, error: BaseException) -> None:
+    """Log that ``where`` failed, at most once per :data:`QUIET_SECONDS`. Never raises."""
+    try:
+        now = time.monotonic()
+        last, swallowed = _reports.get(where, (now - QUIET_SECONDS, 0))
+        if now - last < QUIET_SECONDS:
+            _reports[where] = (last, swallowed + 1)
+            return
+        _reports[where] = (now, 0)
+        again = f" ({swallowed} more since the last report)" if swallowed else ""
+        _logger.warning("a metric was lost in %s: %s: %s%s", where, type(error).__name__, error, again)
+    except Exception:
+        # A logging handler that raises is the application's; there is nobody left to tell.
+        return

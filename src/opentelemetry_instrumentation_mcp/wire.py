@@ -1,0 +1,18 @@
+"""Reading values that came off the wire, whose shape nobody promised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+_NOTHING: Final[Mapping[str, Any]] = {}
+
+
+def fields(value: object) -> Mapping[str, Any]:
+    """``value`` as a JSON object; empty if it is none."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else _NOTHING
+
+
+def items(value: object) -> list[Any]:
+    """``value`` as a JSON array; empty if it is none."""
+    return cast("list[Any]", value) if isinstance(value, list) else []

@@ -1,0 +1,230 @@
+"""Every way to connect a client and a server: real pipes, real sockets, real memory streams, with an oracle between."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import anyio
+import uvicorn
+
+from ..points import Points
+from . import example
+from .generation import (
+    V2,
+    ClientSession,
+    StdioServerParameters,
+    memory_streams,
+    sse_client,
+    stdio_client,
+    streamable_http_client,
+)
+from .wire import Wire
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One way to connect.
+
+    Attributes:
+        name: The test id.
+        transport: ``mcp.transport`` on both sides.
+        modern: Whether 2026-07-28 is spoken.
+        asks_back: Whether the server can ask the client.
+        sessions: Whether the server has sessions.
+        exchanges: Whether every POST is a connection of its own on the server.
+        settings: What the HTTP application is made with.
+    """
+
+    name: str
+    transport: str
+    modern: bool = False
+    asks_back: bool = True
+    sessions: bool = True
+    exchanges: bool = False
+    settings: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def __str__(self) -> str:
+        return self.name
+
+
+_STATELESS = {"stateless_http": True}
+_JSON = {"json_response": True}
+
+HANDSHAKE = [
+    Setup("memory", "in_memory"),
+    Setup("stdio", "stdio"),
+    Setup("sse", "sse"),
+    Setup("http", "streamable_http"),
+    Setup("http-json", "streamable_http", asks_back=False, settings=_JSON),
+    Setup("http-stateless", "streamable_http", asks_back=False, sessions=False, exchanges=True, settings=_STATELESS),
+    Setup(
+        "http-stateless-json",
+        "streamable_http",
+        asks_back=False,
+        sessions=False,
+        exchanges=True,
+        settings=_STATELESS | _JSON,
+    ),
+]
+MODERN = [
+    Setup("memory-2026", "in_memory", True, False, False),
+    Setup("stdio-2026", "stdio", True, False, False),
+    Setup("http-2026", "streamable_http", True, False, False, True),
+    Setup("http-json-2026", "streamable_http", True, False, False, True, _JSON),
+]
+SETUPS = HANDSHAKE + (MODERN if V2 else [])
+
+
+@dataclass
+class Link:
+    """A client connected to the example server.
+
+    Attributes:
+        session: The client's ``ClientSession``.
+        wire: The oracle.
+        server: The high-level server object, unless it is in another process.
+        url: The HTTP endpoint, if there is one.
+    """
+
+    session: Any
+    wire: Wire
+    server: Any = None
+    url: str = ""
+
+
+@asynccontextmanager
+async def serve(app: Any) -> AsyncGenerator[str, None]:
+    """Serve an ASGI application on a free port of the loopback; yields its base URL."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    # Stopped by the test, not by a signal; uvicorn would take the handlers of the process for itself.
+    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(server.serve)
+        while not server.started:
+            await anyio.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            server.should_exit = True
+
+
+@asynccontextmanager
+async def client_over(transport: Any, *, modern: bool = False, **options: Any) -> AsyncGenerator[Any, None]:
+    """A client session over a transport's context manager, handshake or discovery done."""
+    async with transport as streams, ClientSession(streams[0], streams[1], **example.CALLBACKS, **options) as session:
+        if modern:
+            await session.discover()
+        else:
+            await session.initialize()
+        yield session
+
+
+def http_app(server: Any, setup: Setup) -> Any:
+    """The ASGI application of a setup. 1.x takes its settings with the server, 2.x with the application."""
+    if setup.transport == "sse":
+        return server.sse_app()
+    return server.streamable_http_app(**setup.settings) if V2 else server.streamable_http_app()
+
+
+@asynccontextmanager
+async def connect(setup: Setup, **options: Any) -> AsyncIterator[Link]:
+    """Connect a client to the example server in this process (stdio: in a child, see :func:`stdio`)."""
+    server = example.build(**({} if V2 else setup.settings))
+    if setup.transport == "in_memory":
+        async with _in_memory(server, setup, options) as link:
+            yield link
+        return
+    if setup.transport == "stdio":
+        raise NotImplementedError("the server is another process: use stdio()")
+    wire = Wire()
+    async with serve(wire.tap(http_app(server, setup))) as base:
+        if setup.transport == "sse":
+            url = f"{base}/sse"
+            transport = sse_client(url)
+        else:
+            url = f"{base}/mcp"
+            transport = streamable_http_client(url)
+        async with client_over(transport, modern=setup.modern, **options) as session:
+            yield Link(session, wire, server, url)
+
+
+@asynccontextmanager
+async def _in_memory(server: Any, setup: Setup, options: dict[str, Any]) -> AsyncIterator[Link]:
+    if setup.modern:
+        # Nothing crosses anything here; what the server's own middleware sees is the nearest thing to a wire.
+        calls = Wire()
+
+        async def count(context: Any, call_next: Any) -> Any:
+            calls.message({"method": context.method} | ({"id": 1} if context.request_id is not None else {}), to_server=True)
+            return await call_next(context)
+
+        server._lowlevel_server.middleware.append(count)
+        async with import_module("mcp").Client(server, **example.CALLBACKS, **options) as client:
+            yield Link(client.session, calls, server)
+        return
+    low = getattr(server, "_lowlevel_server", None) or server._mcp_server
+    wire = Wire()
+    async with memory_streams() as (near, far), memory_streams() as (near2, far2), anyio.create_task_group() as tasks:
+        # client <-> near | far <-> relay <-> near2 | far2 <-> server
+        tasks.start_soon(_relay, far[0], near2[1], wire, True)
+        tasks.start_soon(_relay, near2[0], far[1], wire, False)
+        tasks.start_soon(low.run, far2[0], far2[1], low.create_initialization_options())
+        async with ClientSession(near[0], near[1], **example.CALLBACKS, **options) as session:
+            await session.initialize()
+            yield Link(session, wire, server)
+
+
+async def _relay(source: Any, target: Any, wire: Wire, to_server: bool) -> None:
+    async with source, target:
+        async for item in source:
+            message = getattr(item.message, "root", item.message)
+            wire.message(message.model_dump(exclude_unset=True), to_server=to_server)
+            await target.send(item)
+
+
+@dataclass
+class Child:
+    """A stdio server in another process and what it leaves behind."""
+
+    session: Any
+    wire: Path
+    report: Path
+
+    def count(self) -> Wire:
+        """What crossed its pipes, by the tap's record."""
+        wire = Wire()
+        for row in self.wire.read_text().splitlines():
+            entry = json.loads(row)
+            wire.line(entry["line"], to_server=entry["to_server"])
+        return wire
+
+    def points(self) -> Points:
+        """The server's metrics at its end."""
+        return Points.from_json(json.loads(self.report.read_text()))
+
+
+@asynccontextmanager
+async def stdio(directory: Path, *, modern: bool = False, **options: Any) -> AsyncIterator[Child]:
+    """A client of the example server over real pipes, with a tap between them that records every line."""
+    wire, report = directory / "wire.jsonl", directory / "points.json"
+    wire.touch()
+    parameters = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "tests.sdk.tap", str(wire), sys.executable, "-m", "tests.sdk.stdio_server", str(report)],
+        env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
+    )
+    async with client_over(stdio_client(parameters), modern=modern, **options) as session:
+        yield Child(session, wire, report)

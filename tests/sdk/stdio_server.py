@@ -1,0 +1,30 @@
+"""``python -m tests.sdk.stdio_server REPORT``: the example server over stdio; its metrics go to REPORT when it ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+
+from opentelemetry_instrumentation_mcp import MCPInstrumentor
+
+from ..points import Points
+
+
+def main(report: str) -> None:
+    """Instrument, serve until the client leaves, report."""
+    reader = InMemoryMetricReader()
+    MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]), skip_dep_check=True)
+    from . import example
+
+    try:
+        example.build().run("stdio")
+    finally:
+        Path(report).write_text(json.dumps(Points.of(reader).to_json()))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,83 @@
+"""The oracle: what really crossed the wire, counted from its bytes (in memory: from the messages)."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+
+class Wire:
+    """JSON-RPC messages by direction and method.
+
+    Attributes:
+        asked: Requests the client sent.
+        asked_back: Requests the server sent.
+        told: Notifications the client sent.
+        told_back: Notifications the server sent.
+    """
+
+    def __init__(self) -> None:
+        self.asked: Counter[str] = Counter()
+        self.asked_back: Counter[str] = Counter()
+        self.told: Counter[str] = Counter()
+        self.told_back: Counter[str] = Counter()
+        self._streams: list[bytearray] = []
+
+    def message(self, data: Any, *, to_server: bool) -> None:
+        """Count one decoded message."""
+        if not isinstance(data, dict) or "method" not in data:
+            return
+        method: str = data["method"]
+        if "id" in data:
+            (self.asked if to_server else self.asked_back)[method] += 1
+        else:
+            (self.told if to_server else self.told_back)[method] += 1
+
+    def line(self, text: bytes | str, *, to_server: bool) -> None:
+        """Count one line or body of JSON; anything else is not a message."""
+        try:
+            data = json.loads(text)
+        except ValueError:
+            return
+        self.message(data, to_server=to_server)
+
+    def tap(self, app: Any) -> Any:
+        """An ASGI application that counts the bodies ``app`` receives and sends (JSON, and the data of SSE events)."""
+
+        async def tapped(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] != "http":
+                await app(scope, receive, send)
+                return
+            body, reply = bytearray(), bytearray()
+            self._streams.append(reply)
+
+            async def receive_tapped() -> Any:
+                message = await receive()
+                if message["type"] == "http.request":
+                    body.extend(message.get("body", b""))
+                    if body and not message.get("more_body"):
+                        self.line(bytes(body), to_server=True)
+                        body.clear()
+                return message
+
+            async def send_tapped(message: Any) -> None:
+                if message["type"] == "http.response.body":
+                    reply.extend(message.get("body", b""))
+                await send(message)
+
+            await app(scope, receive_tapped, send_tapped)
+
+        return tapped
+
+    def settle(self) -> Wire:
+        """Count the responses seen so far; they can only be read once they are whole."""
+        for reply in self._streams:
+            text = bytes(reply)
+            lines: Iterable[bytes] = text.splitlines()
+            events = [line[5:].strip() for line in lines if line.startswith(b"data:")]
+            for event in events or [text]:
+                self.line(event, to_server=False)
+        self._streams.clear()
+        return self

@@ -32,7 +32,7 @@ def build(**settings: Any) -> Any:
         await anyio.sleep(seconds)
         return "slept"
 
-    async def ask(ctx: Context) -> str:  # pyright: ignore[reportInvalidTypeForm]
+    async def ask(ctx: Any) -> str:
         """Asks the client everything a server can ask."""
         session = ctx.session
         text = types.TextContent(type="text", text="hello")
@@ -42,18 +42,17 @@ def build(**settings: Any) -> Any:
         await ctx.elicit("value?", Answer)
         return "asked"
 
-    async def tell(ctx: Context) -> str:  # pyright: ignore[reportInvalidTypeForm]
+    async def tell(ctx: Any) -> str:
         """Reports its progress twice."""
         await ctx.report_progress(1, 2)
         await ctx.report_progress(2, 2)
         return "told"
 
+    for tool in (ask, tell):
+        # The SDK finds the parameter by its type, which is another class in each generation.
+        tool.__annotations__["ctx"] = Context
     # Registered by call: a decorated function would be reported as unused.
     for tool in (ok, fail, slow, ask, tell):
-        tool.__annotations__ = {
-            key: {"str": str, "float": float, "Context": Context}.get(value, value)
-            for key, value in tool.__annotations__.items()
-        }
         server.add_tool(tool)
 
     def greeting() -> str:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -140,7 +140,7 @@ def http_app(server: Any, setup: Setup) -> Any:
 
 
 @asynccontextmanager
-async def connect(setup: Setup, **options: Any) -> AsyncIterator[Link]:
+async def connect(setup: Setup, **options: Any) -> AsyncGenerator[Link]:
     """Connect a client to the example server in this process (stdio: in a child, see :func:`stdio`)."""
     server = example.build(**({} if V2 else setup.settings))
     if setup.transport == "in_memory":
@@ -162,13 +162,15 @@ async def connect(setup: Setup, **options: Any) -> AsyncIterator[Link]:
 
 
 @asynccontextmanager
-async def _in_memory(server: Any, setup: Setup, options: dict[str, Any]) -> AsyncIterator[Link]:
+async def _in_memory(server: Any, setup: Setup, options: dict[str, Any]) -> AsyncGenerator[Link]:
     if setup.modern:
         # Nothing crosses anything here; what the server's own middleware sees is the nearest thing to a wire.
         calls = Wire()
 
         async def count(context: Any, call_next: Any) -> Any:
-            calls.message({"method": context.method} | ({"id": 1} if context.request_id is not None else {}), to_server=True)
+            calls.message(
+                {"method": context.method} | ({"id": 1} if context.request_id is not None else {}), to_server=True
+            )
             return await call_next(context)
 
         server._lowlevel_server.middleware.append(count)
@@ -188,11 +190,15 @@ async def _in_memory(server: Any, setup: Setup, options: dict[str, Any]) -> Asyn
 
 
 async def _relay(source: Any, target: Any, wire: Wire, to_server: bool) -> None:
+    # A peer that is gone takes no more messages; that is the end of the line, not of the test.
     async with source, target:
         async for item in source:
             message = getattr(item.message, "root", item.message)
             wire.message(message.model_dump(exclude_unset=True), to_server=to_server)
-            await target.send(item)
+            try:
+                await target.send(item)
+            except anyio.BrokenResourceError:
+                return
 
 
 @dataclass
@@ -217,7 +223,7 @@ class Child:
 
 
 @asynccontextmanager
-async def stdio(directory: Path, *, modern: bool = False, **options: Any) -> AsyncIterator[Child]:
+async def stdio(directory: Path, *, modern: bool = False, **options: Any) -> AsyncGenerator[Child]:
     """A client of the example server over real pipes, with a tap between them that records every line."""
     wire, report = directory / "wire.jsonl", directory / "points.json"
     wire.touch()

@@ -8,7 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import Any
 
 import opentelemetry_instrumentation_mcp
@@ -71,7 +71,7 @@ def _closure(path: str, value: Any, depth: int = 3) -> Iterator[tuple[str, Any]]
         except ValueError:
             continue
         yield f"{path}<{number}>", content
-        if depth and isinstance(content, FunctionType):
+        if depth:
             yield from _closure(f"{path}<{number}>", content, depth - 1)
 
 

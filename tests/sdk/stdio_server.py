@@ -12,14 +12,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 
 from ..points import Points
+from . import example
 
 
 def main(report: str) -> None:
     """Instrument, serve until the client leaves, report."""
     reader = InMemoryMetricReader()
     MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]), skip_dep_check=True)
-    from . import example
-
     try:
         example.build().run("stdio")
     finally:

@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -67,7 +67,7 @@ def low_level(server: Any) -> Any:
 
 
 @asynccontextmanager
-async def manager(server: Any, **settings: Any) -> AsyncIterator[tuple[Any, str]]:
+async def manager(server: Any, **settings: Any) -> AsyncGenerator[tuple[Any, str]]:
     """A streamable HTTP session manager of the test's own, served; yields it and its URL."""
     module = import_module("mcp.server.streamable_http_manager")
     own = module.StreamableHTTPSessionManager(low_level(server), **settings)
@@ -237,12 +237,15 @@ def test_a_session_open_at_shutdown_is_shut_down(collect: Collect) -> None:
 
 def test_a_call_in_flight_at_shutdown_loses_its_connection(collect: Collect) -> None:
     async def scenario() -> None:
-        async with anyio.create_task_group() as tasks, httpx.AsyncClient(timeout=20) as http:
-            async with manager(example.build()) as (_, url):
-                opened = await http.post(url, json=INITIALIZE, headers=HEADERS)
-                session = {"mcp-session-id": opened.headers["mcp-session-id"]}
-                tasks.start_soon(_post_and_lose, http, url, HEADERS | session)
-                await _until(lambda: collect().sum("mcp.requests.active") == 1)
+        async with (
+            anyio.create_task_group() as tasks,
+            httpx.AsyncClient(timeout=20) as http,
+            manager(example.build()) as (_, url),
+        ):
+            opened = await http.post(url, json=INITIALIZE, headers=HEADERS)
+            session = {"mcp-session-id": opened.headers["mcp-session-id"]}
+            tasks.start_soon(_post_and_lose, http, url, HEADERS | session)
+            await _until(lambda: collect().sum("mcp.requests.active") == 1)
 
     anyio.run(scenario)
     points = collect()
@@ -293,7 +296,7 @@ def test_a_crash_of_the_server_is_an_error(collect: Collect) -> None:
         server = low_level(example.build())
         options = server.create_initialization_options()
         async with memory_streams() as (near, far):
-            with pytest.raises(BaseException) as raised:  # noqa: PT011  # A group on some releases.
+            with pytest.raises(BaseException) as raised:  # A group on some releases.
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(lambda: server.run(far[0], far[1], options, raise_exceptions=True))
                     async with ClientSession(near[0], near[1]) as session:
@@ -346,24 +349,20 @@ def test_an_http_error_without_a_json_rpc_body_is_classed_by_its_status(
 ) -> None:
     async def scenario() -> None:
         async with setups.serve(failing_app(status)) as base:
-            with pytest.raises(BaseException):  # noqa: B017, PT011  # 1.x ends the whole transport with it.
+            with pytest.raises(BaseException):  # noqa: B017  # 1.x ends the whole transport with it.
                 async with setups.client_over(streamable_http_client(f"{base}/mcp")) as session:
                     await session.call_tool("ok", {})
 
     anyio.run(scenario)
     points = collect()
     assert_nothing_is_active(points)
-    [call] = [
-        point
-        for point in points.select("mcp.requests.total", {"mcp.method.name": "tools/call"})
-        if point.value
-    ]
+    [call] = [point for point in points.select("mcp.requests.total", {"mcp.method.name": "tools/call"}) if point.value]
     assert (call.attributes[STATUS], call.attributes[ERROR], call.value) == (ending, str(status), 1)
 
 
 def failing_app(status: int) -> Any:
     """An endpoint that accepts the handshake and answers everything else with a bare HTTP error."""
-    result = {
+    result: dict[str, Any] = {
         "protocolVersion": "2025-06-18",
         "capabilities": {"tools": {}},
         "serverInfo": {"name": "failing", "version": "0"},
@@ -379,7 +378,7 @@ def failing_app(status: int) -> Any:
                 body += message.get("body", b"")
                 if not message.get("more_body"):
                     break
-        request = json.loads(body) if body else {}
+        request: dict[str, Any] = json.loads(body) if body else {}
         code, kind, reply = status, b"text/plain", b"no"
         if request.get("method") == "initialize":
             code, kind = 200, b"application/json"
@@ -395,7 +394,7 @@ def failing_app(status: int) -> Any:
 
 def test_a_client_that_cannot_reach_its_server_loses_the_request_not_the_count(collect: Collect) -> None:
     async def scenario() -> None:
-        with pytest.raises(BaseException):  # noqa: B017, PT011  # ConnectError, in a group.
+        with pytest.raises(BaseException):  # noqa: B017  # ConnectError, in a group.
             async with setups.client_over(streamable_http_client("http://127.0.0.1:9/mcp")):
                 pass
 

@@ -73,7 +73,9 @@ def assert_counts_are_the_wires(server: Points, client: Points, wire: Wire, setu
     assert client.sum("mcp.notifications.total", told) == wire.told_back["notifications/progress"]
     for points in (server, client):
         for metric in ("mcp.requests.active", "mcp.connections.active", "mcp.sessions.active"):
-            assert {tuple(point.attributes.items()): point.value for point in points.select(metric) if point.value} == {}
+            assert {
+                tuple(point.attributes.items()): point.value for point in points.select(metric) if point.value
+            } == {}
         assert {point.attributes[TRANSPORT] for point in points.select("mcp.requests.total")} == {setup.transport}
 
 

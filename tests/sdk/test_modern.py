@@ -126,9 +126,11 @@ def test_the_listing_the_sdk_asks_itself_for_is_not_a_request(collect: Collect) 
     server = Server("low", on_list_tools=list_tools, on_call_tool=call_tool)
 
     async def scenario() -> None:
-        async with setups.serve(server.streamable_http_app()) as base:
-            async with setups.client_over(streamable_http_client(f"{base}/mcp"), modern=True) as session:
-                await session.call_tool("one", {"value": 1})
+        async with (
+            setups.serve(server.streamable_http_app()) as base,
+            setups.client_over(streamable_http_client(f"{base}/mcp"), modern=True) as session,
+        ):
+            await session.call_tool("one", {"value": 1})
 
     anyio.run(scenario)
     points = collect()

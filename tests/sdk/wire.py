@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from opentelemetry_instrumentation_mcp.wire import fields
+
 
 class Wire:
     """JSON-RPC messages by direction and method.
@@ -27,10 +29,11 @@ class Wire:
 
     def message(self, data: Any, *, to_server: bool) -> None:
         """Count one decoded message."""
-        if not isinstance(data, dict) or "method" not in data:
+        message = fields(data)
+        if "method" not in message:
             return
-        method: str = data["method"]
-        if "id" in data:
+        method: str = message["method"]
+        if "id" in message:
             (self.asked if to_server else self.asked_back)[method] += 1
         else:
             (self.told if to_server else self.told_back)[method] += 1

@@ -1,14 +1,14 @@
 """The SDK's own set-up from the environment, with three things changed.
 
-``prometheus`` among the metrics exporters means our reader, ``console`` exporters write to stderr, and the resource names
-this distro. Which exporters there are stays the environment's choice; this module has no defaults.
+``prometheus`` among the metrics exporters means our reader, ``console`` exporters write to stderr, and the resource
+names this distro. Which exporters there are stays the environment's choice; this module has no defaults.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -57,11 +57,12 @@ class MCPConfigurator(_OTelSDKConfigurator):
         }
         kwargs["exporter_args_map"] = {**_console_to_stderr(), **(kwargs.get("exporter_args_map") or {})}
         with _own_reader_for_prometheus():
-            super()._configure(**kwargs)
+            # The SDK leaves its keywords without annotations.
+            super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
 
 
 @contextmanager
-def _own_reader_for_prometheus() -> Iterator[None]:
+def _own_reader_for_prometheus() -> Generator[None]:
     """Let the SDK read our reader's name; leave the standard one behind, for child processes inherit it.
 
     The SDK looks exporters up by what the variable says and has no argument that replaces the list.

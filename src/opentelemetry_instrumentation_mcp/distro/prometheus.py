@@ -37,9 +37,9 @@ _PORT_ERRORS: Final = (errno.EADDRINUSE, errno.EACCES)
 class PrometheusReader(PrometheusMetricReader):
     """Serves this process' metrics at OTEL_EXPORTER_PROMETHEUS_HOST and OTEL_EXPORTER_PROMETHEUS_PORT.
 
-    An unset or empty variable means the default, and so does a port that is no whole number from 0 to 65535. A port that
-    cannot be bound is replaced by one of the system's choice on the same host (0 asks for that), a host that cannot be
-    used by ``localhost``. Each of these is said in one warning line with the URL.
+    An unset or empty variable means the default, and so does a port that is no whole number from 0 to 65535. A port
+    that cannot be bound is replaced by one of the system's choice on the same host (0 asks for that), a host that
+    cannot be used by ``localhost``. Whatever is not as configured is said in one warning line with the URL.
 
     The metrics are in prometheus_client's global ``REGISTRY``, as the stock exporter's are: an application that serves
     this registry on its own serves ours with it.
@@ -112,14 +112,16 @@ class PrometheusReader(PrometheusMetricReader):
             )
             for resource in metrics_data.resource_metrics
         ]
-        super()._receive_metrics(replace(metrics_data, resource_metrics=resources), timeout_millis, **kwargs)
+        expressible = replace(metrics_data, resource_metrics=resources)
+        # The stock reader leaves its keywords without annotations, here and in shutdown.
+        super()._receive_metrics(expressible, timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
     def _is_expressible(self, metric: Metric) -> bool:
         if not isinstance(metric.data, ExponentialHistogram):
             return True
         if metric.name not in self._skipped_metrics:
             self._skipped_metrics.add(metric.name)
-            _logger.warning("%s is an exponential histogram, which Prometheus' text format lacks: left out", metric.name)
+            _logger.warning("%s is left out: Prometheus' text format has no exponential histograms", metric.name)
         return False
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
@@ -143,7 +145,7 @@ class PrometheusReader(PrometheusMetricReader):
             server.server_close()
         # The registry no longer knows the collector after a first call.
         with suppress(KeyError):
-            super().shutdown(timeout_millis, **kwargs)
+            super().shutdown(timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
 
 class _OneScrapeAtATime(CollectorRegistry):
@@ -180,8 +182,8 @@ def _configured_port(remarks: list[str]) -> int:
 def _address(host: str) -> str:
     """What to bind for ``host``.
 
-    For ``localhost`` it is the IPv4 loopback address. Bound by name it may become ``::1``, which a scraper that asks for
-    127.0.0.1 does not reach; the other way round, whoever resolves ``localhost`` to both tries both.
+    For ``localhost`` it is the IPv4 loopback address. Bound by name it may become ``::1``, which a scraper that asks
+    for 127.0.0.1 does not reach; the other way round, whoever resolves ``localhost`` to both tries both.
     """
     return "127.0.0.1" if host == DEFAULT_HOST else host
 

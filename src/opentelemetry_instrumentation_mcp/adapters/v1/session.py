@@ -2,7 +2,7 @@
 
 The streams a session is built on are put behind :class:`_ReadStream` and :class:`_WriteStream`, which hand every
 message to a :class:`_Tap` and pass it on untouched. The life of the connection is that of
-``BaseSession._receive_loop``: it starts in ``__aenter__``, returns at the end of the stream, and is cancelled at a local
+``BaseSession._receive_loop``: it starts in ``__aenter__``, returns at the end of the stream, is cancelled at a local
 exit.
 """
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Mapping
 from contextvars import ContextVar
 from time import perf_counter
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import error_reply, http_error
@@ -77,17 +78,18 @@ class _Exchange:
         except ValueError:
             return
         message = fields(decoded)
-        method, params = message.get("method"), message.get("params")
+        method: Any = message.get("method")
+        params: Any = message.get("params")
         if message.get("jsonrpc") != "2.0" or not isinstance(method, str):
             return
-        if params is not None and not isinstance(params, dict):
+        if params is not None and not isinstance(params, Mapping):
             return
         if "id" not in message:
             if self._status == 202:
                 # Acknowledged and dropped by the SDK; it came all the same.
                 self.connection.notified(Direction.INBOUND, method)
         elif isinstance(message["id"], (int, str)) and not isinstance(message["id"], bool):
-            request = self.connection.begin(Direction.INBOUND, method, fields(params), started=self._started)
+            request = self.connection.begin(Direction.INBOUND, method, cast("Any", params), started=self._started)
             if request is not None:
                 request.end(self._refused())
 

@@ -9,7 +9,6 @@ Nothing is imported from ``mcp``: a patch is applied when the application itself
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from types import ModuleType
 from typing import Final
@@ -40,7 +39,7 @@ def install(adapter: Adapter) -> None:
 def _when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], None]:
     def hook(module: ModuleType) -> None:
         # wrapt cannot forget a hook: one from before an uninstrument() finds its adapter retired.
-        if adapter.recorder is None or module.__name__ not in sys.modules:
+        if adapter.recorder is None:
             return
         try:
             patch(adapter, module)

@@ -11,14 +11,16 @@ from .streams import Link
 
 def is_cancellation(error: BaseException) -> bool:
     """Whether an exception is a cancellation (of asyncio or trio) or the interpreter's own stop."""
-    return not isinstance(error, Exception) and not getattr(error, "exceptions", None)
+    # Groups are told by their attribute: Python 3.10 has no builtin class for them.
+    if inner := getattr(error, "exceptions", None):
+        return all(is_cancellation(each) for each in inner)
+    return not isinstance(error, Exception)
 
 
 def leaf_name(error: BaseException) -> str:
-    """The class name of an exception; of a group, that of its first leaf."""
-    # Groups are told by their attribute: Python 3.10 has no builtin class for them.
+    """The class name of an exception; of a group, that of the first leaf that is no cancellation."""
     while inner := getattr(error, "exceptions", None):
-        error = inner[0]
+        error = next((each for each in inner if not is_cancellation(each)), inner[0])
     return type(error).__name__
 
 

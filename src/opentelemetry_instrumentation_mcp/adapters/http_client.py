@@ -76,9 +76,12 @@ def _post_failed(transport: Any, ctx: Any, error: Exception) -> None:
     if link.failure is None:
         link.failure = failure
     message = ctx.session_message.message
-    request: Request | None = link.outbound(getattr(getattr(message, "root", message), "id", None))
-    if request is not None:
-        request.end(outcome)
+    message = getattr(message, "root", message)
+    # Replies and notifications are posted too, and fail as well; only a request has somebody waiting.
+    if hasattr(message, "method") and hasattr(message, "id"):
+        request: Request | None = link.outbound(message.id)
+        if request is not None:
+            request.end(outcome)
 
 
 def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:

@@ -75,7 +75,7 @@ class Distribution:
 class Cell:
     """Values waiting for their sinks."""
 
-    __slots__ = ("_cap", "_lock", "_started", "sinks", "values")
+    __slots__ = ("_cap", "_lock", "_started", "_touched", "sinks", "values")
 
     def __init__(self, sinks: Sequence[Sink], cap: int) -> None:
         self.sinks = sinks
@@ -85,6 +85,7 @@ class Cell:
         # a drain half done would miss values that had already left the cell.
         self._lock = threading.Lock()
         self._started = False
+        self._touched = False
 
     def add(self, value: float) -> None:
         """Keep a value until the next collection.
@@ -98,9 +99,12 @@ class Cell:
             self.drain()
 
     def touch(self) -> None:
-        """Make a counter's series exist at 0, so that its first event is an increase."""
-        if not self._started:
-            self._started = True
+        """Make a counter's series exist at 0, so that its first event is an increase.
+
+        Histograms are not touched: theirs still begin with the first value.
+        """
+        if not self._touched and not self._started:
+            self._touched = True
             for sink in self.sinks:
                 sink.take(())
 

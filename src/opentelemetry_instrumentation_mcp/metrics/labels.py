@@ -6,6 +6,7 @@ Every value that reaches an attribute goes through a closed set or a table with 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Collection, Mapping
 from enum import Enum
 from typing import Final, Protocol
@@ -62,10 +63,11 @@ OPEN_ENDED: Final = frozenset({"subscriptions/listen"})
 class Table:
     """Admits at most ``limit`` different values; the rest reads ``_OTHER``."""
 
-    __slots__ = ("_limit", "_values")
+    __slots__ = ("_limit", "_lock", "_values")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._lock = threading.Lock()
         self._values: set[str] = set()
 
     def admit(self, value: object) -> str:
@@ -74,9 +76,10 @@ class Table:
             return OTHER
         if value in self._values:
             return value
-        if len(self._values) >= self._limit:
-            return OTHER
-        self._values.add(value)
+        with self._lock:
+            if len(self._values) >= self._limit and value not in self._values:
+                return OTHER
+            self._values.add(value)
         return value
 
 
@@ -128,6 +131,7 @@ class Names:
     def __init__(self, limit: int, unregistered_limit: int = 20) -> None:
         self._limit = limit
         self._unregistered_limit = min(unregistered_limit, limit)
+        self._lock = threading.Lock()
         self._registered: set[tuple[Target, str]] = set()
         self._proven: set[tuple[Target, str]] = set()
 
@@ -139,22 +143,25 @@ class Names:
         key = (target, name)
         if key in self._registered:
             return True
-        if len(self._registered) >= self._limit:
-            return False
-        self._registered.add(key)
-        self._proven.discard(key)
-        if len(self._registered) + len(self._proven) > self._limit:
-            self._proven.pop()
+        with self._lock:
+            if len(self._registered) >= self._limit and key not in self._registered:
+                return False
+            self._registered.add(key)
+            self._proven.discard(key)
+            if len(self._registered) + len(self._proven) > self._limit:
+                self._proven.pop()
         return True
 
     def prove(self, target: Target, name: str) -> bool:
         """Admit a name that nobody can list but that worked; True if it is admitted."""
         key = (target, name)
-        if key in self._proven:
-            return True
-        if len(self._proven) >= self._unregistered_limit or len(self._registered) + len(self._proven) >= self._limit:
-            return False
-        self._proven.add(key)
+        with self._lock:
+            if key in self._proven:
+                return True
+            full = len(self._registered) + len(self._proven) >= self._limit
+            if full or len(self._proven) >= self._unregistered_limit:
+                return False
+            self._proven.add(key)
         return True
 
     def has(self, target: Target, name: str) -> bool:

@@ -64,7 +64,7 @@ TOOL_ERROR: Final = Outcome("tool_error", "tool_error")
 CANCELLED: Final = Outcome("cancelled", "CancelledError")
 TIMEOUT: Final = Outcome("timeout", "TimeoutError")
 CONNECTION_LOST: Final = Outcome("connection_lost", "ConnectionError")
-_CANCELLED_REPLY: Final = Outcome("cancelled", "CancelledError")
+_CANCELLED_REPLY: Final = Outcome("cancelled", "0", "0")
 
 
 @cache

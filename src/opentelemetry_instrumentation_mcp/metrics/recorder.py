@@ -122,8 +122,8 @@ class _Series:
         self._requests: dict[tuple[Direction, str, str | None, Outcome], Cell] = {}
         self._notifications: dict[tuple[Direction, str], Cell] = {}
         self._zeroed: set[tuple[Target, str]] = set()
-        self.registered: dict[Target, int] = {}
-        """How many names a server had registered when a connection last looked."""
+        self.registered: dict[Target, frozenset[str]] = {}
+        """The names a server had registered when a connection last looked."""
 
     def active(self, direction: Direction, method: str) -> Cell:
         """Steps of ``mcp.requests.active``."""
@@ -372,9 +372,8 @@ class Connection:
     def register(self, direction: Direction, target: Target, names: Iterable[str]) -> None:
         """Names of tools or prompts are known to exist: admit them and let their counters begin at 0."""
         for name in names:
-            if not self._recorder.names.register(target, name):
-                return
-            self.series.zero(direction, target, name)
+            if self._recorder.names.register(target, name):
+                self.series.zero(direction, target, name)
 
     def target(self, direction: Direction, method: str, name: str | None, outcome: Outcome) -> str | None:
         """The bounded tool or prompt name for a request that ends so; None where the method has none."""
@@ -386,7 +385,10 @@ class Connection:
             return name
         registry = self.registry if direction is Direction.INBOUND else None
         if registry is not None and registry.knows(target, name):
-            return name if names.register(target, name) else OTHER
+            if not names.register(target, name):
+                return OTHER
+            self.series.zero(direction, target, name)
+            return name
         listed = self._recorder.is_listed(self.series.identity, target)
         if listed or (registry is not None and registry.lists(target)):
             return OTHER
@@ -503,10 +505,10 @@ class Recorder:
                 self.evictions(transport).touch()
             if registry is not None:
                 for target in Target:
-                    names = registry.names(target)
-                    # Stateless exchanges open by the thousand: what did not grow was registered by an earlier one.
-                    if series.registered.get(target) != len(names):
-                        series.registered[target] = len(names)
+                    names = frozenset(registry.names(target))
+                    # Stateless exchanges open by the thousand: what did not change was registered by an earlier one.
+                    if series.registered.get(target) != names:
+                        series.registered[target] = names
                         connection.register(Direction.INBOUND, target, names)
         return connection
 
@@ -568,8 +570,8 @@ class Recorder:
         return (identity.role, identity.server_name, target) in self._listed
 
     def exception_name(self, name: str | None) -> str:
-        """The bounded class name of an exception."""
-        return self._exceptions.admit(name)
+        """The bounded class name of an exception; an HTTP status, which is bounded already, is itself."""
+        return name if name is not None and name.isdigit() else self._exceptions.admit(name)
 
     def drain(self) -> None:
         """Hand over what every cell holds."""

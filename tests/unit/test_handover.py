@@ -1,0 +1,405 @@
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import Counter as Multiset
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
+
+import pytest
+from opentelemetry.metrics import Meter
+from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownCounter
+from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
+
+from opentelemetry_instrumentation_mcp.metrics.handover import CAP, Cell, CountOf, Distribution, Ledger, SumOf
+
+from ..points import Points
+
+
+class _Kept:
+    """A sink that keeps what it takes, one list for each time."""
+
+    def __init__(self) -> None:
+        self.taken: list[list[float]] = []
+
+    def take(self, values: Sequence[float]) -> None:
+        self.taken.append(list(values))
+
+
+class _Broken:
+    def take(self, values: Sequence[float]) -> None:
+        raise RuntimeError("no metric today")
+
+
+@pytest.fixture
+def meter(provider: MeterProvider) -> Meter:
+    return provider.get_meter("handover")
+
+
+@pytest.fixture
+def hasty_threads() -> Iterator[None]:
+    # Threads change places as often as they can, so that a lost update shows in a short test.
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval)
+
+
+def _at_once(*jobs: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=job) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_the_first_value_goes_through_at_once() -> None:
+    sink = _Kept()
+    Ledger().cell(sink).add(0.5)
+    assert sink.taken == [[0.5]]
+
+
+def test_later_values_wait_for_a_drain_and_come_in_order() -> None:
+    ledger, sink = Ledger(), _Kept()
+    cell = ledger.cell(sink)
+    for value in (1.0, 2.0, 3.0):
+        cell.add(value)
+    assert sink.taken == [[1.0]]
+    ledger.drain()
+    assert sink.taken == [[1.0], [2.0, 3.0]]
+
+
+def test_a_drain_hands_over_nothing_twice() -> None:
+    ledger, sink = Ledger(), _Kept()
+    cell = ledger.cell(sink)
+    cell.add(1.0)
+    cell.add(2.0)
+    ledger.drain()
+    ledger.drain()
+    assert sink.taken == [[1.0], [2.0]]
+
+
+def test_a_cell_that_nobody_collects_hands_over_when_it_is_full() -> None:
+    sink = _Kept()
+    cell = Ledger().cell(sink)
+    cell.add(0.0)
+    for value in range(CAP - 1):
+        cell.add(float(value))
+    assert len(sink.taken) == 1
+    cell.add(-1.0)
+    assert [len(values) for values in sink.taken] == [1, CAP]
+    assert cell.values == []
+
+
+def test_every_sink_of_a_cell_takes_the_same_values() -> None:
+    ledger, one, two = Ledger(), _Kept(), _Kept()
+    cell = ledger.cell(one, two)
+    for value in (1.0, 2.0, 3.0):
+        cell.add(value)
+    ledger.drain()
+    assert one.taken == two.taken == [[1.0], [2.0, 3.0]]
+
+
+def test_a_drain_reaches_every_cell() -> None:
+    ledger, sinks = Ledger(), [_Kept() for _ in range(3)]
+    for cell in [ledger.cell(sink) for sink in sinks]:
+        cell.add(1.0)
+        cell.add(2.0)
+    ledger.drain()
+    assert [sink.taken for sink in sinks] == [[[1.0], [2.0]]] * 3
+
+
+def test_a_value_added_while_a_cell_is_drained_waits_for_the_next_drain() -> None:
+    class Busy(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            super().take(values)
+            if values[0] == 2.0:
+                cell.add(3.0)
+
+    ledger, sink = Ledger(), Busy()
+    cell = ledger.cell(sink)
+    cell.add(1.0)
+    cell.add(2.0)
+    ledger.drain()
+    assert sink.taken == [[1.0], [2.0]]
+    ledger.drain()
+    assert sink.taken == [[1.0], [2.0], [3.0]]
+
+
+def test_a_value_added_between_the_copy_and_the_deletion_is_kept() -> None:
+    class Interrupted(list[float]):
+        """Another thread gets its turn whenever a part of the list was copied."""
+
+        def __getitem__(self, index: Any) -> Any:
+            copy = list(self)[cast("slice", index)]
+            self.append(99.0)
+            return copy
+
+    sink = _Kept()
+    cell = Ledger().cell(sink)
+    cell.values = Interrupted([1.0, 2.0])
+    cell.drain()
+    assert sink.taken == [[1.0, 2.0]]
+    assert list(cell.values) == [99.0]
+
+
+def test_a_drain_waits_for_one_that_is_half_done() -> None:
+    # Otherwise a collection would miss values that have left the cell and not arrived yet.
+    class Slow(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            taking.set()
+            assert proceed.wait(10)
+            super().take(values)
+
+    taking, proceed, drained = threading.Event(), threading.Event(), threading.Event()
+    sink = Slow()
+    cell = Cell([sink], CAP)
+    cell.values.append(1.0)
+
+    def drain_too() -> None:
+        assert taking.wait(10)
+        cell.drain()
+        drained.set()
+
+    threads = [threading.Thread(target=cell.drain), threading.Thread(target=drain_too)]
+    for thread in threads:
+        thread.start()
+    assert taking.wait(10)
+    assert not drained.wait(0.05)
+    proceed.set()
+    for thread in threads:
+        thread.join()
+    assert drained.is_set()
+    assert sink.taken == [[1.0]]
+
+
+def test_a_touch_shows_the_sinks_that_the_series_exists() -> None:
+    sink = _Kept()
+    Ledger().cell(sink).touch()
+    assert sink.taken == [[]]
+
+
+def test_a_touched_cell_is_not_touched_again() -> None:
+    sink = _Kept()
+    cell = Ledger().cell(sink)
+    cell.touch()
+    cell.touch()
+    assert sink.taken == [[]]
+
+
+def test_a_cell_with_values_needs_no_touch() -> None:
+    sink = _Kept()
+    cell = Ledger().cell(sink)
+    cell.add(1.0)
+    cell.touch()
+    assert sink.taken == [[1.0]]
+
+
+def test_a_ledger_that_passes_through_hands_over_what_it_has_and_keeps_nothing_from_then_on() -> None:
+    ledger, sink = Ledger(), _Kept()
+    cell = ledger.cell(sink)
+    cell.add(1.0)
+    cell.add(2.0)
+    ledger.pass_through()
+    assert sink.taken == [[1.0], [2.0]]
+    cell.add(3.0)
+    cell.add(4.0)
+    assert sink.taken == [[1.0], [2.0], [3.0], [4.0]]
+
+
+def test_a_cell_made_after_that_keeps_nothing_either() -> None:
+    ledger, sink = Ledger(), _Kept()
+    ledger.pass_through()
+    cell = ledger.cell(sink)
+    cell.add(1.0)
+    cell.add(2.0)
+    assert sink.taken == [[1.0], [2.0]]
+
+
+def test_a_sink_that_raises_costs_its_own_cell_only(caplog: pytest.LogCaptureFixture) -> None:
+    ledger = Ledger()
+    kept = [_Kept(), _Kept()]
+    before, broken, after = ledger.cell(kept[0]), ledger.cell(_Broken()), ledger.cell(kept[1])
+    before.values.append(1.0)
+    broken.values.append(2.0)
+    after.values.append(3.0)
+    ledger.drain()
+    assert [sink.taken for sink in kept] == [[[1.0]], [[3.0]]]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_a_sink_that_raises_does_not_keep_other_cells_from_passing_through() -> None:
+    ledger, sink = Ledger(), _Kept()
+    broken, after = ledger.cell(_Broken()), ledger.cell(sink)
+    broken.values.append(2.0)
+    after.values.append(3.0)
+    ledger.pass_through()
+    after.add(4.0)
+    assert sink.taken == [[3.0], [4.0]]
+
+
+def test_a_cell_is_of_use_again_after_its_sink_has_raised() -> None:
+    class OnceBroken(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            super().take(values)
+            if len(self.taken) == 1:
+                raise RuntimeError
+
+    sink = OnceBroken()
+    cell = Cell([sink], CAP)
+    with pytest.raises(RuntimeError):
+        cell.add(1.0)
+    cell.add(2.0)
+    cell.drain()
+    assert sink.taken == [[1.0], [2.0]]
+
+
+def test_a_counter_is_given_the_number_of_values(meter: Meter, collect: Callable[[], Points]) -> None:
+    CountOf(meter.create_counter("c"), {"k": "v"}).take([0.5, 7.0, -1.0])
+    (point,) = collect().select("c")
+    assert (point.attributes, point.value) == ({"k": "v"}, 3)
+
+
+def test_an_updowncounter_is_given_the_sum_of_the_values(meter: Meter, collect: Callable[[], Points]) -> None:
+    SumOf(meter.create_up_down_counter("u"), {"k": "v"}).take([1, 1, -1, 1])
+    (point,) = collect().select("u")
+    assert (point.attributes, point.value) == ({"k": "v"}, 2)
+
+
+def test_a_histogram_is_given_every_value(meter: Meter, collect: Callable[[], Points]) -> None:
+    histogram = meter.create_histogram("h", explicit_bucket_boundaries_advisory=[1.0, 2.0])
+    Distribution(histogram, {"k": "v"}).take([0.5, 1.0, 1.5, 9.0])
+    (point,) = collect().select("h")
+    assert (point.attributes, point.value, point.total) == ({"k": "v"}, 4, 12.0)
+    assert point.buckets == [2, 1, 1]
+
+
+def test_a_touched_counter_is_there_at_zero_and_a_touched_histogram_is_not(
+    meter: Meter, collect: Callable[[], Points]
+) -> None:
+    cell = Ledger().cell(
+        CountOf(meter.create_counter("c"), {}),
+        SumOf(meter.create_up_down_counter("u"), {}),
+        Distribution(meter.create_histogram("h"), {}),
+    )
+    cell.touch()
+    assert {point.metric: point.value for point in collect().all} == {"c": 0, "u": 0}
+
+
+@pytest.mark.parametrize("temporality", [AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA])
+@pytest.mark.usefixtures("hasty_threads")
+def test_threads_that_append_while_others_drain_and_collect_lose_nothing_and_double_nothing(
+    temporality: AggregationTemporality,
+) -> None:
+    reader = InMemoryMetricReader({Counter: temporality, Histogram: temporality, UpDownCounter: temporality})
+    provider = MeterProvider([reader])
+    meter = provider.get_meter("threads")
+    ledger = Ledger()
+    durations = ledger.cell(
+        CountOf(meter.create_counter("c"), {}),
+        Distribution(meter.create_histogram("h", explicit_bucket_boundaries_advisory=[100.0]), {}),
+    )
+    steps = ledger.cell(SumOf(meter.create_up_down_counter("u"), {}))
+    writers, each = 4, 2500
+    collections: list[Points] = []
+    finished = threading.Event()
+
+    def append() -> None:
+        for value in range(each):
+            steps.add(1)
+            durations.add(float(value))
+            steps.add(-1)
+
+    def drain() -> None:
+        while not finished.is_set():
+            ledger.drain()
+
+    def read() -> None:
+        while not finished.is_set():
+            collections.append(Points.of(reader))
+            finished.wait(0.001)
+
+    helpers = [threading.Thread(target=helper) for helper in (drain, drain, read)]
+    for helper in helpers:
+        helper.start()
+    _at_once(*[append] * writers)
+    finished.set()
+    for helper in helpers:
+        helper.join()
+    ledger.drain()
+    collections.append(Points.of(reader))
+    provider.shutdown()
+
+    counted = collections if temporality is AggregationTemporality.DELTA else collections[-1:]
+    points = [point for collection in counted for point in collection.all]
+    assert sum(point.value for point in points if point.metric == "c") == writers * each
+    assert sum(point.value for point in points if point.metric == "u") == 0
+    histogram = [point for point in points if point.metric == "h"]
+    assert sum(point.value for point in histogram) == writers * each
+    assert sum(point.total for point in histogram) == writers * sum(range(each))
+    assert sum(point.buckets[0] for point in histogram) == writers * 101
+
+
+@pytest.mark.usefixtures("hasty_threads")
+def test_each_value_of_each_thread_is_handed_over_once() -> None:
+    ledger, sink = Ledger(), _Kept()
+    cell = ledger.cell(sink)
+    writers, each = 4, 2500
+    finished = threading.Event()
+
+    def append(first: int) -> Callable[[], None]:
+        def job() -> None:
+            for value in range(first, first + each):
+                cell.add(float(value))
+
+        return job
+
+    def drain() -> None:
+        while not finished.is_set():
+            ledger.drain()
+
+    drains = [threading.Thread(target=drain) for _ in range(3)]
+    for thread in drains:
+        thread.start()
+    _at_once(*(append(writer * each) for writer in range(writers)))
+    finished.set()
+    for thread in drains:
+        thread.join()
+    ledger.drain()
+
+    handed_over = Multiset(value for values in sink.taken for value in values)
+    assert handed_over == Multiset(float(value) for value in range(writers * each))
+
+
+def _start_of_the_histogram(reader: InMemoryMetricReader) -> int:
+    data = reader.get_metrics_data()
+    assert data is not None
+    points = [
+        point
+        for metric in data.resource_metrics[0].scope_metrics[0].metrics
+        for point in metric.data.data_points
+        if isinstance(point, HistogramDataPoint)
+    ]
+    return points[0].start_time_unix_nano
+
+
+def test_a_series_starts_no_later_than_its_first_value(meter: Meter, reader: InMemoryMetricReader) -> None:
+    ledger = Ledger()
+    cell = ledger.cell(Distribution(meter.create_histogram("h"), {}))
+    cell.add(0.5)
+    added = time.time_ns()
+    ledger.drain()
+    assert _start_of_the_histogram(reader) <= added
+
+
+def test_a_histogram_beside_a_touched_counter_starts_no_later_than_its_first_value(
+    meter: Meter, reader: InMemoryMetricReader
+) -> None:
+    ledger = Ledger()
+    cell = ledger.cell(CountOf(meter.create_counter("c"), {}), Distribution(meter.create_histogram("h"), {}))
+    cell.touch()
+    cell.add(0.5)
+    added = time.time_ns()
+    ledger.drain()
+    assert _start_of_the_histogram(reader) <= added

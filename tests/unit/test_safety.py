@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from opentelemetry_instrumentation_mcp import safety
+from opentelemetry_instrumentation_mcp.safety import QUIET_SECONDS, contained, report
+
+_LOGGER = "opentelemetry_instrumentation_mcp"
+
+
+class _Clock:
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> _Clock:
+    clock = _Clock()
+    monkeypatch.setattr(safety, "time", clock)
+    return clock
+
+
+@contained
+def _divide(dividend: int, *, divisor: int) -> float:
+    return dividend / divisor
+
+
+def _messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == _LOGGER]
+
+
+def test_a_contained_function_returns_what_it_returns(caplog: pytest.LogCaptureFixture) -> None:
+    assert _divide(6, divisor=3) == 2.0
+    assert not caplog.records
+
+
+def test_a_contained_function_keeps_its_name() -> None:
+    assert _divide.__name__ == "_divide"
+
+
+def test_a_contained_function_returns_none_instead_of_raising(caplog: pytest.LogCaptureFixture) -> None:
+    assert _divide(1, divisor=0) is None
+    assert _messages(caplog) == ["a metric was lost in _divide: ZeroDivisionError: division by zero"]
+    assert caplog.records[0].levelno == logging.WARNING
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, asyncio.CancelledError])
+def test_what_is_meant_for_the_interpreter_or_the_event_loop_passes(error: type[BaseException]) -> None:
+    @contained
+    def stop() -> None:
+        raise error
+
+    with pytest.raises(error):
+        stop()
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_failure_that_repeats_is_reported_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(1000):
+        _divide(1, divisor=0)
+    assert len(_messages(caplog)) == 1
+
+
+def test_the_next_report_counts_what_was_swallowed_meanwhile(clock: _Clock, caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(4):
+        _divide(1, divisor=0)
+    clock.now += QUIET_SECONDS
+    _divide(1, divisor=0)
+    clock.now += QUIET_SECONDS
+    _divide(1, divisor=0)
+    assert [message.partition("division by zero")[2] for message in _messages(caplog)] == [
+        "",
+        " (3 more since the last report)",
+        "",
+    ]
+
+
+def test_silence_is_counted_from_the_report_and_not_from_the_last_failure(
+    clock: _Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(3):
+        _divide(1, divisor=0)
+        clock.now += QUIET_SECONDS * 0.5
+    assert len(_messages(caplog)) == 2
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_failing_function_does_not_silence_another(caplog: pytest.LogCaptureFixture) -> None:
+    report("here", ValueError("a"))
+    report("there", ValueError("b"))
+    assert len(_messages(caplog)) == 2
+
+
+@pytest.mark.parametrize("now", [0.0, 0.1, 59.9])
+def test_the_first_failure_is_reported_right_after_the_machine_has_started(
+    clock: _Clock, caplog: pytest.LogCaptureFixture, now: float
+) -> None:
+    clock.now = now
+    report("here", ValueError("a"))
+    assert len(_messages(caplog)) == 1
+
+
+def test_a_report_survives_an_exception_that_cannot_be_shown() -> None:
+    class Unspeakable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    report("here", Unspeakable())
+
+
+def test_a_report_survives_a_logging_handler_that_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(logging.Handler):
+        def handle(self, record: logging.LogRecord) -> bool:
+            raise RuntimeError
+
+    monkeypatch.setattr(logging.getLogger(_LOGGER), "handlers", [Broken()])
+    report("here", ValueError("a"))

@@ -1,0 +1,73 @@
+# Two commands matter: `make demo` and `make test`. Both set themselves up with nothing but Python >= 3.10 and pip.
+#
+#   make demo                  the newest mcp 2.x        make demo MCP=1.30.0   another SDK release
+#   make demo KEEP=1           leave everything running until Ctrl-C
+#   make test                  all tox environments      make test TOXENV=mcp2 ARGS="-k name"
+
+PYTHON ?= python3
+MCP ?=
+KEEP ?=
+ARGS ?=
+export KEEP
+
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+
+# One environment per SDK release, so that going back and forth between two of them installs nothing again.
+DEMO_VENV := build/demo-mcp-$(or $(MCP),2.x)
+comma := ,
+DEMO_SDK := $(if $(MCP),mcp == $(MCP),mcp >= 2$(comma) < 3)
+
+# Debian's Python has no ensurepip unless python3-venv is installed. pip can fill an empty environment from outside.
+define make_venv
+@echo "creating $(1)"
+@rm -rf $(1)
+@$(PYTHON) -m venv $(1) >/dev/null 2>&1 \
+	|| { $(PYTHON) -m venv --clear --without-pip $(1) && $(PYTHON) -m pip --python $(1)/bin/python install --quiet pip; }
+endef
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
+
+demo: $(DEMO_VENV)/stamp ## run instrumented example servers and clients, show their metrics (KEEP=1, MCP=1.30.0)
+	@$(DEMO_VENV)/bin/python examples/demo.py
+
+# .venv/bin is on PATH for the Prometheus that may have been put there.
+test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run $(if $(ARGS),-- $(ARGS))
+
+lint: .venv/stamp ## lint and type check only
+	@.venv/bin/tox run -e lint,types
+
+clean: ## remove everything that make and tox have made
+	rm -rf .venv .tox build dist .pytest_cache .ruff_cache
+	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# An editable install reads entry points and dependencies once, at installation: again when pyproject.toml changes.
+$(DEMO_VENV)/stamp: pyproject.toml
+	$(call make_venv,$(DEMO_VENV))
+	@echo "installing this package and $(DEMO_SDK)"
+	@$(DEMO_VENV)/bin/python $(PIP_INSTALL) --editable . "$(DEMO_SDK)"
+	@touch $@
+
+.venv/stamp:
+	$(call make_venv,.venv)
+	@echo "installing tox"
+	@.venv/bin/python $(PIP_INSTALL) "tox >= 4.23"
+	@touch $@
+
+# Some tests ask a real Prometheus. Where there is none, Debian's package is unpacked into .venv, not installed: that
+# would start a service on this machine. Without apt or network those tests skip, and the next run tries again.
+APT_DOWNLOAD := timeout 300 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=20 download prometheus
+
+.venv/prometheus.stamp: .venv/stamp
+	@if command -v prometheus >/dev/null; then touch $@; exit; fi; \
+	echo "fetching Prometheus"; \
+	rm -rf .venv/prometheus && mkdir .venv/prometheus && cd .venv/prometheus; \
+	{ $(APT_DOWNLOAD) || { timeout 300 apt-get -qq update && $(APT_DOWNLOAD); }; } >apt.log 2>&1 \
+		&& dpkg-deb --extract prometheus_*.deb . \
+		&& ln -sf ../prometheus/usr/bin/prometheus ../prometheus/usr/bin/promtool ../bin/ \
+		&& rm prometheus_*.deb && touch ../prometheus.stamp \
+		|| echo "no Prometheus here (.venv/prometheus/apt.log says why): the tests that need it will skip"

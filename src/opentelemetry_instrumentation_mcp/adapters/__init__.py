@@ -16,14 +16,16 @@ from typing import Final
 import wrapt
 
 from ..safety import report
-from . import http_client, http_server, streams, v1, v2
+from . import http_client, http_edge, http_server, sizes, streams, v1, v2
 from .adapter import Adapter
 
 _Patch = Callable[[Adapter, ModuleType], None]
 
 _PATCHES: Final[tuple[tuple[str, _Patch], ...]] = (
     *streams.PATCHES,
+    *sizes.PATCHES,
     *http_server.PATCHES,
+    *http_edge.PATCHES,
     *http_client.PATCHES,
     *v1.PATCHES,
     *v2.PATCHES,

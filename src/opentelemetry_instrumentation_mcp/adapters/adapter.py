@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import weakref
+from typing import Any
+
 from ..metrics.recorder import Recorder
 from ..patching import Patches
+from ..safety import contained
+from .sizes import Sizes
 from .streams import Streams
 
 
 class Adapter:
-    """The recorder, the patches, and what is known about the stream pairs that are open.
+    """The recorder, the patches, and what is known about the stream pairs and messages under way.
 
     Wrappers read ``recorder`` on every call: None means retired, and they pass through.
     """
@@ -17,10 +22,29 @@ class Adapter:
         self.recorder: Recorder | None = recorder
         self.patches = Patches()
         self.streams = Streams()
+        self.sizes = Sizes()
+        self._hooked: list[tuple[weakref.ref[Any], str, Any]] = []
+
+    @contained
+    def hook(self, client: Any, event: str, function: Any) -> None:
+        """Put an event hook on an httpx client, once; it is taken off again by :meth:`retire`."""
+        hooks: list[Any] = client.event_hooks[event]
+        if function not in hooks:
+            hooks.append(function)
+            self._hooked = [entry for entry in self._hooked if entry[0]() is not None]
+            self._hooked.append((weakref.ref(client), event, function))
 
     def retire(self) -> None:
         """Take the patches out and hand over what was kept."""
         recorder, self.recorder = self.recorder, None
         self.patches.restore()
+        for reference, event, function in self._hooked:
+            _unhook(reference(), event, function)
         if recorder is not None:
             recorder.retire()
+
+
+@contained
+def _unhook(client: Any, event: str, function: Any) -> None:
+    if client is not None and function in client.event_hooks[event]:
+        client.event_hooks[event].remove(function)

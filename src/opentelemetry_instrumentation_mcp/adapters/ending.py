@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from ..metrics.outcome import End
 from ..metrics.recorder import Connection, Mode, Role
 from ..safety import contained
-from .http_server import idle_expired
-from .streams import Link
+
+if TYPE_CHECKING:
+    from .streams import Link
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -22,6 +25,12 @@ def leaf_name(error: BaseException) -> str:
     while inner := getattr(error, "exceptions", None):
         error = next((each for each in inner if not is_cancellation(each)), inner[0])
     return type(error).__name__
+
+
+def idle_expired(transport: Any) -> bool:
+    """Whether the idle timeout of a streamable HTTP server session has fired (mcp >= 1.27)."""
+    scope = getattr(transport, "idle_scope", None)
+    return scope is not None and bool(scope.cancel_called)
 
 
 @contained

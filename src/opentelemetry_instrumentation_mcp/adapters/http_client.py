@@ -1,37 +1,158 @@
-"""The client side of streamable HTTP, in both generations: what an HTTP answer, or none, means for a request.
+"""The client side of HTTP, in both generations: what was posted, and what an HTTP answer, or none, means.
 
-A failed POST does not reach the caller as what it was: in both generations the exception leaves through the task group
-of the transport, and the caller sees a cancellation; an HTTP error without a JSON-RPC body becomes a made-up error
-reply (2.x) or ends the whole transport (1.x). Here the cause is seen first.
+A failed POST does not reach the caller as what it was: the exception leaves through the task group of the transport and
+the caller sees a cancellation; an HTTP error without a JSON-RPC body becomes a made-up error reply (2.x) or ends the
+whole transport (1.x). Here the cause is seen first. Bodies are measured, and answers seen, by event hooks on the HTTP
+client, public API of httpx and httpx2; redirects and authentication make several requests of one POST, of which the
+first is measured and the last answer counts.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import json
+import sys
+from collections import deque
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, Final
 
 from ..metrics.outcome import CONNECTION_LOST, End, Outcome, error_reply, http_error
-from ..metrics.recorder import Request
+from ..metrics.recorder import Death, Request, Role, Transport
 from ..safety import contained
 from ..wire import fields
 from .adapter import Adapter
-from .outbound import current_request
-from .streams import Link
+from .ending import leaf_name
+from .outbound import POST
+from .streams import Link, address_of, opening_failed
 
 _LINK: Final = "_otel_mcp_link"
+"""Attribute left on a transport object (not on its class)."""
+
+_PROBE: Final = "server/discover"
+"""A 2.x client asks any server whether it speaks 2026-07-28; to be refused is an answer."""
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+class Post:
+    """One message on its way to the server."""
+
+    def __init__(self, adapter: Adapter, transport: Any, link: Link, message: Any) -> None:
+        self._adapter = adapter
+        self._transport = transport
+        self._link = link
+        self._message = message
+        self._response: Any = None
+        root = getattr(message, "root", message)
+        self._method: str | None = getattr(root, "method", None)
+        # Replies and notifications are posted too; only a request has somebody waiting.
+        self._id: Any = getattr(root, "id", None) if self._method is not None else None
+
+    @property
+    def is_request(self) -> bool:
+        """Whether a reply is expected."""
+        return self._id is not None
+
+    def sent(self, size: int) -> None:
+        """The body has ``size`` bytes."""
+        self._adapter.sizes.serialised(self._message, size)
+
+    def answered(self, response: Any) -> None:
+        """An HTTP response began."""
+        self._response = response
+        request = self._request()
+        if request is not None:
+            request.hint = response if response.status_code >= 400 else None
+
+    @contained
+    def over(self) -> None:
+        """The transport is done with the POST, without an exception."""
+        status = self._response.status_code if self._response is not None else 0
+        if status < 400:
+            return
+        if status == 404 and getattr(self._transport, "session_id", None) and self._link.connection is not None:
+            self._link.connection.dead(Death.SESSION_NOT_FOUND)
+        if self._method == _PROBE or self._is_answered_in_json_rpc():
+            return
+        self._error(str(status))
+
+    @contained
+    def failed(self, error: Exception) -> None:
+        """The POST raised."""
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(status, int):
+            outcome, name = http_error(status), str(status)
+            failure: tuple[End, str | None] = (End.ERROR, name)
+        else:
+            outcome, name = CONNECTION_LOST, leaf_name(error)
+            connection = self._link.connection
+            if connection is not None and connection.has_session:
+                connection.dead(Death.WRITE_FAILED)
+                failure = (End.PEER_LOST, None)
+            else:
+                # There never was a peer.
+                failure = (End.ERROR, name)
+        if self._link.failure is None:
+            self._link.failure = failure
+        self._error(name)
+        request = self._request()
+        if request is not None:
+            request.end(outcome)
+
+    @contained
+    def abandoned(self, code_is_made_up: bool) -> None:
+        """2.x makes up an error reply, since none can come."""
+        if not code_is_made_up:
+            # Its code blames an HTTP answer (a redirect, a 202).
+            return
+        request = self._request()
+        if request is not None:
+            request.hint = CONNECTION_LOST
+        broken = sys.exc_info()[1]
+        self._error(leaf_name(broken) if broken is not None else "ConnectionError")
+
+    @contained
+    def unparsable(self, error: Exception) -> None:
+        """The answer was no message."""
+        self._error(type(error).__name__)
+
+    def _error(self, name: str) -> None:
+        if self._adapter.recorder is not None:
+            self._adapter.recorder.connection_error(Role.CLIENT, self._link.transport, name)
+
+    def _request(self) -> Request | None:
+        return self._link.outbound(self._id) if self._id is not None else None
+
+    def _is_answered_in_json_rpc(self) -> bool:
+        """Whether the error response is a reply to this very request, so that it is the request's, not the line's."""
+        if self._id is None:
+            return False
+        try:
+            body = json.loads(self._response.content)
+        except Exception:
+            # Not read, or not JSON.
+            return False
+        return "error" in fields(body) and fields(body).get("id") is not None
+
+
+def outcome_of_response(response: Any) -> tuple[Outcome, int | None]:
+    """What an HTTP error response means: its JSON-RPC error (with its bytes) if the SDK has read one, else its status."""
+    try:
+        content = response.content
+        error = json.loads(content)["error"]
+        return error_reply(error["code"], error.get("message")), len(content)
+    except Exception:
+        # Not read (streamed and not JSON), not JSON, or not JSON-RPC: the status is all there is.
+        return http_error(response.status_code), None
+
+
+def _patch_streamable(adapter: Adapter, module: ModuleType) -> None:
     transport = module.StreamableHTTPTransport
     adapter.patches.replace(transport, "post_writer", lambda original: _post_writer(adapter, original))
     adapter.patches.replace(transport, "_handle_post_request", lambda original: _handle_post(adapter, original))
     if hasattr(transport, "_resolve_abandoned_request"):  # 2.x
         adapter.patches.replace(transport, "_resolve_abandoned_request", lambda o: _resolve_abandoned(adapter, o))
-        adapter.patches.replace(module, "stream_within_origin", lambda o: _stream(adapter, o))
 
 
 def _post_writer(adapter: Adapter, original: Any) -> Any:
@@ -39,49 +160,80 @@ def _post_writer(adapter: Adapter, original: Any) -> Any:
     async def post_writer(
         self: Any, client: Any, write_stream_reader: Any, read_stream_writer: Any, write_stream: Any, *args: Any
     ) -> None:
-        # The same write stream the session holds: the one thing both ends of the transport share.
-        link = adapter.streams.find(write_stream)
-        if link is not None:
-            setattr(self, _LINK, link)
+        if adapter.recorder is not None:
+            _watch(adapter, self, client, write_stream)
         await original(self, client, write_stream_reader, read_stream_writer, write_stream, *args)
 
     return post_writer
 
 
+@contained
+def _watch(adapter: Adapter, transport: Any, client: Any, write_stream: Any) -> None:
+    # The same write stream the session holds: the one thing both ends of the transport share.
+    link = adapter.streams.find(write_stream)
+    if link is not None:
+        setattr(transport, _LINK, link)
+        adapter.hook(client, "request", _on_request)
+        adapter.hook(client, "response", _on_response)
+
+
+async def _on_request(request: Any) -> None:
+    _body_sent(request)
+
+
+async def _on_response(response: Any) -> None:
+    _answered(response)
+
+
+@contained
+def _body_sent(request: Any) -> None:
+    post = POST.get()
+    if post is not None and request.method == "POST":
+        post.sent(_body_size(request))
+
+
+@contained
+def _answered(response: Any) -> None:
+    post = POST.get()
+    if post is not None and response.request.method == "POST":
+        post.answered(response)
+
+
+def _body_size(request: Any) -> int:
+    length = request.headers.get("content-length")
+    return int(length) if length is not None else len(request.content)
+
+
 def _handle_post(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def handle_post_request(self: Any, ctx: Any) -> None:
+        post = _begin(adapter, self, ctx) if adapter.recorder is not None else None
+        if post is None:
+            await original(self, ctx)
+            return
+        token = POST.set(post)
         try:
             await original(self, ctx)
         except Exception as error:
-            if adapter.recorder is not None:
-                _post_failed(self, ctx, error)
+            post.failed(error)
             raise
+        finally:
+            POST.reset(token)
+        post.over()
 
     return handle_post_request
 
 
 @contained
-def _post_failed(transport: Any, ctx: Any, error: Exception) -> None:
+def _begin(adapter: Adapter, transport: Any, ctx: Any) -> Post | None:
     link: Link | None = getattr(transport, _LINK, None)
     if link is None:
-        return
-    status = getattr(getattr(error, "response", None), "status_code", None)
-    if isinstance(status, int):
-        outcome = http_error(status)
-        failure = (End.ERROR, outcome.error_type)
-    else:
-        outcome = CONNECTION_LOST
-        failure = (End.PEER_LOST, None)
-    if link.failure is None:
-        link.failure = failure
-    message = ctx.session_message.message
-    message = getattr(message, "root", message)
-    # Replies and notifications are posted too, and fail as well; only a request has somebody waiting.
-    if hasattr(message, "method") and hasattr(message, "id"):
-        request: Request | None = link.outbound(message.id)
-        if request is not None:
-            request.end(outcome)
+        return None
+    post = Post(adapter, transport, link, ctx.session_message.message)
+    if post.is_request and adapter.recorder is not None:
+        # A request is posted by a task of its own; everything else by the writer itself.
+        adapter.recorder.task_spawned(Role.CLIENT)
+    return post
 
 
 def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:
@@ -89,49 +241,88 @@ def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:
     async def resolve_abandoned_request(
         self: Any, read_stream_writer: Any, request_id: Any, message: str, **kwargs: Any
     ) -> None:
-        if adapter.recorder is not None and "code" not in kwargs:
-            # Without a code the SDK makes one up for "no reply can come any more"; the others blame an HTTP answer.
-            _hint(self, request_id, CONNECTION_LOST)
+        post = POST.get()
+        if adapter.recorder is not None and post is not None:
+            post.abandoned("code" not in kwargs)
         await original(self, read_stream_writer, request_id, message, **kwargs)
 
     return resolve_abandoned_request
 
 
+def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
+    adapter.patches.replace_generator(module, "sse_client", lambda original: _sse_client(adapter, original))
+
+
+def _sse_client(adapter: Adapter, original: Any) -> Any:
+    opened = asynccontextmanager(original)
+    signature = inspect.signature(original)
+
+    @functools.wraps(original)
+    async def sse_client(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        bound = _bind(signature, args, kwargs) if adapter.recorder is not None else None
+        if bound is None:
+            async with opened(*args, **kwargs) as streams:
+                yield streams
+            return
+        link = Link(Transport.SSE, address=address_of(bound.arguments.get("url")))
+        # SSE posts one message after another, in the order they were written.
+        link.posts = deque()
+        bound.arguments["httpx_client_factory"] = _factory(adapter, link, bound.arguments["httpx_client_factory"])
+        is_open = False
+        try:
+            async with opened(*bound.args, **bound.kwargs) as streams:
+                is_open = True
+                adapter.streams.tag(link, *streams[:2])
+                try:
+                    yield streams
+                finally:
+                    adapter.streams.untag(*streams[:2])
+        except BaseException as error:
+            if not is_open:
+                opening_failed(adapter, Role.CLIENT, Transport.SSE, error)
+            raise
+
+    return sse_client
+
+
 @contained
-def _hint(transport: Any, request_id: Any, hint: Any) -> None:
-    link: Link | None = getattr(transport, _LINK, None)
-    request: Request | None = link.outbound(request_id) if link is not None else None
-    if request is not None:
-        request.hint = hint
+def _bind(signature: inspect.Signature, args: Any, kwargs: Any) -> inspect.BoundArguments:
+    bound = signature.bind(*args, **kwargs)
+    bound.apply_defaults()
+    return bound
 
 
-def _stream(adapter: Adapter, original: Any) -> Any:
-    @asynccontextmanager
-    async def stream_within_origin(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-        async with original(*args, **kwargs) as response:
-            if adapter.recorder is not None and response.status_code >= 400:
-                _http_failed(kwargs.get("json"), response)
-            yield response
+def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
+    async def on_request(request: Any) -> None:
+        _sse_body_sent(adapter, link, request)
 
-    return functools.wraps(original)(stream_within_origin)
+    async def on_response(response: Any) -> None:
+        _sse_answered(adapter, response)
+
+    @functools.wraps(original)
+    def factory(*args: Any, **kwargs: Any) -> Any:
+        client = original(*args, **kwargs)
+        adapter.hook(client, "request", on_request)
+        adapter.hook(client, "response", on_response)
+        return client
+
+    return factory
 
 
 @contained
-def _http_failed(body: Any, response: Any) -> None:
-    message = fields(body)
-    if "method" in message and "id" in message and (request := current_request()) is not None:
-        request.hint = response
+def _sse_body_sent(adapter: Adapter, link: Link, request: Any) -> None:
+    if request.method == "POST" and link.posts:
+        adapter.sizes.serialised(link.posts.popleft(), _body_size(request))
 
 
-def outcome_of_response(response: Any) -> Outcome:
-    """What an HTTP error response means: its JSON-RPC error if the SDK has read one, else its status."""
-    try:
-        body = json.loads(response.content)
-        error = body["error"]
-        return error_reply(error["code"], error.get("message"))
-    except Exception:
-        # Not read (streamed and not JSON), not JSON, or not JSON-RPC: the status is all there is.
-        return http_error(response.status_code)
+@contained
+def _sse_answered(adapter: Adapter, response: Any) -> None:
+    refused = response.request.method == "POST" and response.status_code >= 400
+    if refused and adapter.recorder is not None:
+        adapter.recorder.connection_error(Role.CLIENT, Transport.SSE, str(response.status_code))
 
 
-PATCHES: Final = (("mcp.client.streamable_http", _patch),)
+PATCHES: Final = (
+    ("mcp.client.streamable_http", _patch_streamable),
+    ("mcp.client.sse", _patch_sse),
+)

@@ -17,7 +17,9 @@ from ..metrics.outcome import End
 from ..metrics.recorder import Mode, Transport
 from ..safety import contained
 from .adapter import Adapter
-from .streams import Link, tagged
+from .ending import idle_expired
+from .http_edge import Answer, watched_send
+from .streams import Link
 
 _LINK: Final = "_otel_mcp_link"
 """Attribute left on a transport object (not on its class)."""
@@ -33,10 +35,41 @@ def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
 def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
     # connect_sse is a method made by asynccontextmanager; its generator function takes self as well.
     def make(original: Any) -> Any:
-        opened = tagged(adapter, Transport.SSE)(original.__wrapped__)
-        return functools.wraps(original)(asynccontextmanager(opened))
+        opened = asynccontextmanager(original.__wrapped__)
+
+        @asynccontextmanager
+        async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
+            answer = _watch(adapter, scope)
+            if answer is None:
+                async with opened(self, scope, receive, send) as streams:
+                    yield streams
+                return
+            try:
+                async with opened(self, scope, receive, watched_send(answer, send)) as streams:
+                    link = _sse_link(adapter, streams)
+                    try:
+                        yield streams
+                    finally:
+                        if link is not None:
+                            adapter.streams.untag(*streams)
+            finally:
+                answer.over()
+
+        return functools.wraps(original)(connect_sse)
 
     adapter.patches.replace(module.SseServerTransport, "connect_sse", make)
+
+
+@contained
+def _watch(adapter: Adapter, scope: Any) -> Answer | None:
+    return Answer(adapter, Transport.SSE, scope) if adapter.recorder is not None else None
+
+
+@contained
+def _sse_link(adapter: Adapter, streams: Any) -> Link:
+    link = Link(Transport.SSE)
+    adapter.streams.tag(link, *streams)
+    return link
 
 
 def _connect(adapter: Adapter, original: Any) -> Any:
@@ -86,12 +119,6 @@ def _terminating(transport: Any) -> None:
         # The SDK terminates, by itself, only what it is discarding: a connection that is over, or one that never
         # had a session. This one is alive, so it is the application that ends it.
         link.end = End.TERMINATED
-
-
-def idle_expired(transport: Any) -> bool:
-    """Whether the idle timeout of a streamable HTTP session has fired (mcp >= 1.27)."""
-    scope = getattr(transport, "idle_scope", None)
-    return scope is not None and bool(scope.cancel_called)
 
 
 def _delete(adapter: Adapter, original: Any) -> Any:

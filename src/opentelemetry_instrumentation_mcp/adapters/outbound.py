@@ -1,20 +1,30 @@
-"""The request being sent in this context.
+"""What is being sent in this context: the request, and the HTTP POST that carries a message.
 
-2.x runs the HTTP POST of a request in the context of its sender, so a context variable joins the two; the JSON-RPC id
-is minted inside the dispatcher and never seen outside.
+2.x runs the POST of a request in the context of its sender, so a context variable joins the two; the JSON-RPC id is
+minted inside the dispatcher and never seen outside. The POST itself is known while the transport's method for it runs,
+in both generations.
 """
 
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..metrics.recorder import Request
 
+if TYPE_CHECKING:
+    from .http_client import Post
+
 CURRENT: Final[ContextVar[Request | None]] = ContextVar("opentelemetry_instrumentation_mcp_request", default=None)
+POST: Final[ContextVar[Post | None]] = ContextVar("opentelemetry_instrumentation_mcp_post", default=None)
 
 
 def current_request() -> Request | None:
     """The request whose sender's context this is, unless it has ended."""
     request = CURRENT.get()
     return None if request is None or request.ended else request
+
+
+def current_post() -> Post | None:
+    """The POST that runs in this context."""
+    return POST.get()

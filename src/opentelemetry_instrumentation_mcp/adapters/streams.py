@@ -8,6 +8,7 @@ know; each is patched to leave a :class:`Link` under the identity of the streams
 from __future__ import annotations
 
 import functools
+from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from types import ModuleType
@@ -15,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from ..metrics.outcome import End
-from ..metrics.recorder import Address, Connection, Mode, Transport
+from ..metrics.recorder import Address, Connection, Mode, Role, Transport
 from ..safety import contained
+from . import ending
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -35,6 +37,7 @@ class Link:
         end: How the pair is about to end, as far as the transport knows.
         failure: How it broke: the end it means and the error's name.
         outbound: Finds a request sent on the pair by its JSON-RPC id.
+        posts: Messages a client has written and not yet posted, where a transport posts them in that order.
     """
 
     __slots__ = (
@@ -46,6 +49,7 @@ class Link:
         "http_transport",
         "mode",
         "outbound",
+        "posts",
         "server",
         "transport",
     )
@@ -63,6 +67,12 @@ class Link:
         self.end: End | None = None
         self.failure: tuple[End, str | None] | None = None
         self.outbound: Callable[[Any], Any] = lambda _: None
+        self.posts: deque[Any] | None = None
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether messages become bytes, by the SDK's hand."""
+        return self.transport not in (Transport.IN_MEMORY, Transport.OTHER)
 
 
 class Streams:
@@ -108,7 +118,16 @@ def _link(adapter: Adapter, transport: Transport, url: object, streams: Iterable
     return link
 
 
-def tagged(adapter: Adapter, transport: Transport) -> Callable[[Any], Any]:
+@contained
+def opening_failed(adapter: Adapter, role: Role, transport: Transport, error: BaseException) -> None:
+    """A transport could not be opened: no process, no connection, an HTTP refusal."""
+    if adapter.recorder is None or ending.is_cancellation(error):
+        return
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    adapter.recorder.connection_error(role, transport, str(status) if status else ending.leaf_name(error))
+
+
+def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any], Any]:
     """Make a wrapper for the generator function of a transport that yields ``(read, write, ...)``."""
 
     def make(original: Any) -> Any:
@@ -116,16 +135,23 @@ def tagged(adapter: Adapter, transport: Transport) -> Callable[[Any], Any]:
 
         @functools.wraps(original)
         async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-            async with opened(*args, **kwargs) as streams:
-                if adapter.recorder is None:
-                    yield streams
-                    return
-                pair = tuple(streams)[:2]
-                _link(adapter, transport, args[0] if args else kwargs.get("url"), pair)
-                try:
-                    yield streams
-                finally:
-                    adapter.streams.untag(*pair)
+            is_open = False
+            try:
+                async with opened(*args, **kwargs) as streams:
+                    is_open = True
+                    if adapter.recorder is None:
+                        yield streams
+                        return
+                    pair = tuple(streams)[:2]
+                    _link(adapter, transport, args[0] if args else kwargs.get("url"), pair)
+                    try:
+                        yield streams
+                    finally:
+                        adapter.streams.untag(*pair)
+            except BaseException as error:
+                if not is_open:
+                    opening_failed(adapter, role, transport, error)
+                raise
 
         return generator
 
@@ -157,9 +183,9 @@ def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
     return make
 
 
-def _patch(function: str, transport: Transport) -> Callable[[Adapter, ModuleType], None]:
+def _patch(function: str, transport: Transport, role: Role) -> Callable[[Adapter, ModuleType], None]:
     def patch(adapter: Adapter, module: ModuleType) -> None:
-        adapter.patches.replace_generator(module, function, tagged(adapter, transport))
+        adapter.patches.replace_generator(module, function, tagged(adapter, transport, role))
 
     return patch
 
@@ -171,15 +197,14 @@ def _patch_memory(adapter: Adapter, module: ModuleType) -> None:
 def _patch_streamable_http_client(adapter: Adapter, module: ModuleType) -> None:
     # 1.12 to 1.23 have the old name only; from 1.24 on it delegates to the new one.
     name = "streamable_http_client" if hasattr(module, "streamable_http_client") else "streamablehttp_client"
-    adapter.patches.replace_generator(module, name, tagged(adapter, Transport.STREAMABLE_HTTP))
+    adapter.patches.replace_generator(module, name, tagged(adapter, Transport.STREAMABLE_HTTP, Role.CLIENT))
 
 
 PATCHES: Final = (
-    ("mcp.server.stdio", _patch("stdio_server", Transport.STDIO)),
-    ("mcp.client.stdio", _patch("stdio_client", Transport.STDIO)),
-    ("mcp.client.sse", _patch("sse_client", Transport.SSE)),
+    ("mcp.server.stdio", _patch("stdio_server", Transport.STDIO, Role.SERVER)),
+    ("mcp.client.stdio", _patch("stdio_client", Transport.STDIO, Role.CLIENT)),
     ("mcp.client.streamable_http", _patch_streamable_http_client),
-    ("mcp.server.websocket", _patch("websocket_server", Transport.WEBSOCKET)),
-    ("mcp.client.websocket", _patch("websocket_client", Transport.WEBSOCKET)),
+    ("mcp.server.websocket", _patch("websocket_server", Transport.WEBSOCKET, Role.SERVER)),
+    ("mcp.client.websocket", _patch("websocket_client", Transport.WEBSOCKET, Role.CLIENT)),
     ("mcp.shared.memory", _patch_memory),
 )

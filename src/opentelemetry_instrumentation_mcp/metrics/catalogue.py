@@ -29,6 +29,11 @@ RPC_STATUS_CODE: Final = "rpc.response.status_code"
 OPERATION: Final = "gen_ai.operation.name"
 NETWORK_TRANSPORT: Final = "network.transport"
 NETWORK_PROTOCOL: Final = "network.protocol.name"
+KIND: Final = "kind"
+INTERCEPTOR: Final = "interceptor"
+PHASE: Final = "phase"
+ACTION: Final = "action"
+POOL: Final = "pool"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
 
@@ -82,11 +87,15 @@ CONNECTION_SECONDS: Final = (
     0.005, 0.025, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0,
 )  # fmt: skip
 SESSION_SECONDS: Final = (0.1, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 14400.0, 43200.0, 86400.0)
+SIZE_BYTES: Final = (
+    64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0, 16777216.0,
+)  # fmt: skip
 CONVENTION_SECONDS: Final = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 
 _CONNECTION = (ROLE, TRANSPORT, SESSION_MODE)
 _SESSION = (ROLE, TRANSPORT, SERVER_NAME, PROTOCOL_VERSION)
-_REQUEST = (ROLE, DIRECTION, TRANSPORT, SERVER_NAME, METHOD, TOOL, PROMPT, STATUS)
+_MESSAGE = (ROLE, DIRECTION, TRANSPORT, SERVER_NAME, METHOD, TOOL, PROMPT)
+_REQUEST = (*_MESSAGE, STATUS)
 _NETWORK = (NETWORK_TRANSPORT, NETWORK_PROTOCOL)
 _PEER = (SERVER_ADDRESS, SERVER_PORT)
 _OPERATION = (METHOD, ERROR_TYPE, RPC_STATUS_CODE, TOOL, PROMPT, OPERATION, PROTOCOL_VERSION, *_NETWORK)
@@ -116,6 +125,14 @@ CONNECTION_DURATION: Final = Metric(
     CONNECTION_SECONDS,
     number=3,
 )
+CONNECTION_ERRORS: Final = Metric(
+    "mcp.connection.errors",
+    Instrument.COUNTER,
+    "{error}",
+    "Transport failures, and refusals before a request was parsed.",
+    (ROLE, TRANSPORT, ERROR_TYPE),
+    number=4,
+)
 SESSIONS_CREATED: Final = Metric(
     "mcp.sessions.created",
     Instrument.COUNTER,
@@ -144,6 +161,22 @@ SESSION_DURATION: Final = Metric(
     SESSION_SECONDS,
     number=8,
 )
+HEARTBEAT_CHECKS: Final = Metric(
+    "mcp.session.heartbeat_checks",
+    Instrument.COUNTER,
+    "{check}",
+    "Liveness checks made: pings sent, pings answered, SSE keep-alive frames.",
+    (ROLE, TRANSPORT, DIRECTION, KIND),
+    number=9,
+)
+DEAD_DETECTED: Final = Metric(
+    "mcp.session.dead_detected",
+    Instrument.COUNTER,
+    "{session}",
+    "Peers found dead, at most once per connection.",
+    (ROLE, TRANSPORT, REASON),
+    number=10,
+)
 REQUESTS_TOTAL: Final = Metric(
     "mcp.requests.total",
     Instrument.COUNTER,
@@ -161,6 +194,82 @@ REQUEST_DURATION: Final = Metric(
     REQUEST_SECONDS,
     number=12,
 )
+REQUEST_SIZE: Final = Metric(
+    "mcp.request.size",
+    Instrument.HISTOGRAM,
+    "By",
+    "Bytes of a JSON-RPC request on the wire.",
+    _MESSAGE,
+    SIZE_BYTES,
+    number=13,
+)
+RESPONSE_SIZE: Final = Metric(
+    "mcp.response.size",
+    Instrument.HISTOGRAM,
+    "By",
+    "Bytes of a JSON-RPC response on the wire.",
+    _MESSAGE,
+    SIZE_BYTES,
+    number=14,
+)
+INTERCEPTOR_DURATION: Final = Metric(
+    "mcp.interceptor.duration",
+    Instrument.HISTOGRAM,
+    "s",
+    "Time spent in one interceptor alone, before and after what it wraps.",
+    (INTERCEPTOR, PHASE),
+    REQUEST_SECONDS,
+    number=15,
+)
+INTERCEPTOR_ERRORS: Final = Metric(
+    "mcp.interceptor.errors",
+    Instrument.COUNTER,
+    "{error}",
+    "Exceptions raised by an interceptor itself, other than a refusal.",
+    (INTERCEPTOR, ERROR_TYPE),
+    number=16,
+)
+INTERCEPTOR_ACTIONS: Final = Metric(
+    "mcp.interceptor.actions",
+    Instrument.COUNTER,
+    "{action}",
+    "What an interceptor did with a message.",
+    (INTERCEPTOR, ACTION),
+    number=17,
+)
+POOL_CREATED: Final = Metric(
+    "mcp.pool.connections.created",
+    Instrument.COUNTER,
+    "{connection}",
+    "Connections the client's HTTP pool opened for MCP requests.",
+    (POOL,),
+    number=18,
+)
+POOL_REUSED: Final = Metric(
+    "mcp.pool.connections.reused",
+    Instrument.COUNTER,
+    "{connection}",
+    "MCP requests the client's HTTP pool sent over a connection it had.",
+    (POOL,),
+    number=19,
+)
+POOL_IDLE: Final = Metric(
+    "mcp.pool.connections.idle",
+    Instrument.OBSERVABLE_UP_DOWN_COUNTER,
+    "{connection}",
+    "Idle connections the client's HTTP pools hold now for the origin of an MCP endpoint.",
+    (POOL,),
+    number=20,
+)
+POOL_WAIT_DURATION: Final = Metric(
+    "mcp.pool.wait.duration",
+    Instrument.HISTOGRAM,
+    "s",
+    "Time from asking the client's HTTP pool until it assigned a connection.",
+    (POOL,),
+    REQUEST_SECONDS,
+    number=21,
+)
 MEMORY_USAGE: Final = Metric(
     "mcp.memory.usage",
     Instrument.OBSERVABLE_UP_DOWN_COUNTER,
@@ -168,6 +277,9 @@ MEMORY_USAGE: Final = Metric(
     "Resident memory of the process.",
     (),
     number=22,
+)
+TASK_SPAWNS: Final = Metric(
+    "mcp.task.spawns", Instrument.COUNTER, "{task}", "Tasks the SDK started for messages.", (ROLE,), number=23
 )
 SERVER_OPERATION_DURATION: Final = Metric(
     "mcp.server.operation.duration",
@@ -226,13 +338,26 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     CONNECTIONS_TOTAL,
     CONNECTIONS_ACTIVE,
     CONNECTION_DURATION,
+    CONNECTION_ERRORS,
     SESSIONS_CREATED,
     SESSIONS_ACTIVE,
     SESSIONS_EVICTED,
     SESSION_DURATION,
+    HEARTBEAT_CHECKS,
+    DEAD_DETECTED,
     REQUESTS_TOTAL,
     REQUEST_DURATION,
+    REQUEST_SIZE,
+    RESPONSE_SIZE,
+    INTERCEPTOR_DURATION,
+    INTERCEPTOR_ERRORS,
+    INTERCEPTOR_ACTIONS,
+    POOL_CREATED,
+    POOL_REUSED,
+    POOL_IDLE,
+    POOL_WAIT_DURATION,
     MEMORY_USAGE,
+    TASK_SPAWNS,
     SERVER_OPERATION_DURATION,
     CLIENT_OPERATION_DURATION,
     SERVER_SESSION_DURATION,

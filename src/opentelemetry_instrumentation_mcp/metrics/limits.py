@@ -29,6 +29,8 @@ class Limits:
         methods: Methods beyond the protocol's own.
         exceptions: Exception class names in ``error.type``.
         addresses: Values of ``server.address`` (with its port).
+        interceptors: Values of ``interceptor``.
+        pools: Values of ``pool``.
     """
 
     attribute_sets: int = 1000
@@ -37,6 +39,8 @@ class Limits:
     methods: int = 50
     exceptions: int = 50
     addresses: int = 100
+    interceptors: int = 50
+    pools: int = 100
 
     @classmethod
     def from_environment(cls) -> Limits:

@@ -10,7 +10,7 @@ A request costs three appends: ``mcp.requests.active`` up and down, and one dura
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import partial
@@ -29,7 +29,7 @@ from .handover import Cell, Ledger
 from .instruments import Instruments
 from .labels import LISTINGS, METHODS, OPEN_ENDED, OTHER, PROTOCOL_VERSIONS, TARGETS, Names, Registry, Table, Target
 from .limits import Limits
-from .outcome import CONNECTION_LOST, OK, TOOL_ERROR, End, Outcome, error_reply
+from .outcome import CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, End, Outcome, error_reply
 
 SCOPE_NAME: Final = "opentelemetry_instrumentation_mcp"
 
@@ -42,6 +42,39 @@ class Role(Enum):
 
     SERVER = "server"
     CLIENT = "client"
+
+
+class Heartbeat(Enum):
+    """How life is checked."""
+
+    PING = "ping"
+    SSE_KEEPALIVE = "sse_keepalive"
+
+
+class Death(Enum):
+    """How a peer was found dead."""
+
+    PING_FAILED = "ping_failed"
+    PEER_CLOSED = "peer_closed"
+    SESSION_NOT_FOUND = "session_not_found"
+    WRITE_FAILED = "write_failed"
+
+
+class Action(Enum):
+    """What an interceptor did with a message."""
+
+    CONTINUE = "continue"
+    MODIFY = "modify"
+    SHORT_CIRCUIT = "short_circuit"
+    REJECT = "reject"
+    ERROR = "error"
+
+
+class Phase(Enum):
+    """Before what an interceptor wraps, or after it."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
 
 
 class Direction(Enum):
@@ -121,6 +154,7 @@ class _Series:
         self._active: dict[tuple[Direction, str], Cell] = {}
         self._requests: dict[tuple[Direction, str, str | None, Outcome], Cell] = {}
         self._notifications: dict[tuple[Direction, str], Cell] = {}
+        self._sizes: dict[tuple[Metric, Direction, str, str | None], Cell] = {}
         self._zeroed: set[tuple[Target, str]] = set()
         self.registered: dict[Target, frozenset[str]] = {}
         """The names a server had registered when a connection last looked."""
@@ -156,6 +190,17 @@ class _Series:
             values = {**self._common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
             cell = self._recorder.cell((catalogue.NOTIFICATIONS_TOTAL, values), (_operation(direction), values))
             cell = self._notifications.setdefault(key, cell)
+        return cell
+
+    def sizes(self, metric: Metric, direction: Direction, method: str, target: str | None) -> Cell:
+        """Bytes of requests or of responses, by ``metric``."""
+        key = (metric, direction, method, target)
+        cell = self._sizes.get(key)
+        if cell is None:
+            values = {**self._common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
+            if target is not None:
+                values[TARGETS[method].value] = target
+            cell = self._sizes.setdefault(key, self._recorder.cell((metric, values)))
         return cell
 
     def zero(self, direction: Direction, target: Target, name: str) -> None:
@@ -216,7 +261,22 @@ class Request:
     specific, counts.
     """
 
-    __slots__ = ("_active", "_connection", "_direction", "_ended", "_method", "_name", "_start", "hint", "shadowed")
+    __slots__ = (
+        "_active",
+        "_connection",
+        "_direction",
+        "_ended",
+        "_method",
+        "_name",
+        "_request_bytes",
+        "_response_bytes",
+        "_start",
+        "_target",
+        "answered",
+        "hint",
+        "id",
+        "shadowed",
+    )
 
     def __init__(
         self, connection: Connection, direction: Direction, method: str, name: object, started: float | None
@@ -226,8 +286,15 @@ class Request:
         self._method = method
         self._name = name if isinstance(name, str) else None
         self._ended = False
+        self._target: str | None = None
+        self._request_bytes = -1
+        self._response_bytes = -1
         self.hint: Any = None
         """Whatever an adapter wants to remember about the request; the recorder does not look at it."""
+        self.id: Any = None
+        """Its JSON-RPC id, for adapters that only learn it later."""
+        self.answered = False
+        """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
         self.shadowed: Request | None = None
         """An open request with the same id, for adapters that find requests by their id."""
         self._active = connection.series.active(direction, method)
@@ -252,11 +319,33 @@ class Request:
         self._ended = True
         elapsed = perf_counter() - self._start
         self._active.add(-1)
-        connection = self._connection
-        target = connection.target(self._direction, self._method, self._name, outcome)
-        connection.series.requests(self._direction, self._method, target, outcome).add(elapsed)
+        connection, direction, method = self._connection, self._direction, self._method
+        self._target = target = connection.target(direction, method, self._name, outcome)
+        connection.series.requests(direction, method, target, outcome).add(elapsed)
         if outcome is CONNECTION_LOST:
             connection.lost_requests += 1
+        if method == "ping":
+            connection.pinged(direction, outcome)
+        if self._request_bytes >= 0:
+            connection.series.sizes(catalogue.REQUEST_SIZE, direction, method, target).add(self._request_bytes)
+        if self._response_bytes >= 0:
+            connection.series.sizes(catalogue.RESPONSE_SIZE, direction, method, target).add(self._response_bytes)
+
+    @contained
+    def measured(self, size: int, *, response: bool) -> None:
+        """The request, or its response, took ``size`` bytes on the wire. A second measure of the same is a replay.
+
+        Sizes carry the tool's name, which is only settled at the end; what is known before waits for it.
+        """
+        if (self._response_bytes if response else self._request_bytes) >= 0:
+            return
+        if response:
+            self._response_bytes = size
+        else:
+            self._request_bytes = size
+        if self._ended:
+            metric = catalogue.RESPONSE_SIZE if response else catalogue.REQUEST_SIZE
+            self._connection.series.sizes(metric, self._direction, self._method, self._target).add(size)
 
     @contained
     def abandon(self) -> None:
@@ -272,6 +361,7 @@ class Connection:
     __slots__ = (
         "__weakref__",
         "_active",
+        "_dead",
         "_mode",
         "_opened",
         "_recorder",
@@ -288,6 +378,7 @@ class Connection:
         self.registry = registry
         self.series = series
         self.closed = False
+        self._dead = False
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, _Series] | None = None
@@ -337,12 +428,35 @@ class Connection:
             started: When it was first seen (``perf_counter`` seconds), if that was earlier.
         """
         name = fields(params).get("name") if method in TARGETS else None
+        if method == "ping" and direction is Direction.OUTBOUND:
+            self.heartbeat(direction, Heartbeat.PING)
         return Request(self, direction, self._recorder.method(method, self.registry), name, started)
 
     @contained
     def notified(self, direction: Direction, method: str, seconds: float = 0.0) -> None:
         """A notification was handled (inbound) or sent (outbound), and took that long."""
         self.series.notifications(direction, self._recorder.method(method, self.registry)).add(seconds)
+
+    @contained
+    def heartbeat(self, direction: Direction, kind: Heartbeat) -> None:
+        """Life was checked: a ping sent or answered, a keep-alive frame sent."""
+        self._recorder.heartbeats(self.series.identity, direction, kind).add(1)
+
+    def pinged(self, direction: Direction, outcome: Outcome) -> None:
+        """A ping is over. An error reply is a sign of life like any other; only silence is not."""
+        if direction is Direction.INBOUND:
+            if outcome is OK:
+                self.heartbeat(direction, Heartbeat.PING)
+        elif outcome is TIMEOUT or outcome is CONNECTION_LOST:
+            self.dead(Death.PING_FAILED)
+
+    @contained
+    def dead(self, reason: Death) -> None:
+        """The peer was found dead; only the first way it was found counts, and none after the end."""
+        if self._dead or self.closed:
+            return
+        self._dead = True
+        self._recorder.deaths(self.series.identity, reason).add(1)
 
     @contained
     def identify(self, server_name: object = None, protocol_version: object = None) -> None:
@@ -404,6 +518,10 @@ class Connection:
         """
         if self.closed:
             return
+        if end is End.PEER_LOST:
+            self.dead(Death.PEER_CLOSED)
+        elif end is End.CLOSED and self._dead:
+            end = End.PEER_LOST
         self.closed = True
         now = perf_counter()
         self._active.add(-1)
@@ -446,6 +564,10 @@ class Recorder:
         self._servers = Table(limits.servers)
         self._exceptions = Table(limits.exceptions)
         self._addresses = Table(limits.addresses)
+        self._interceptors = Table(limits.interceptors)
+        self._pools = Table(limits.pools)
+        self.idle_connections: Callable[[], Mapping[str, int]] = dict
+        """Counts the idle connections of the HTTP pools by pool; set by the adapter that knows them."""
         self._ledger = Ledger()
         self._instruments = Instruments(meter, limits.attribute_sets)
         self._series: dict[_Identity, _Series] = {}
@@ -456,6 +578,10 @@ class Recorder:
         memory = catalogue.MEMORY_USAGE
         meter.create_observable_up_down_counter(
             memory.name, [partial(_collect, meter_provider)], memory.unit, memory.description
+        )
+        idle = catalogue.POOL_IDLE
+        meter.create_observable_up_down_counter(
+            idle.name, [partial(_idle_connections, meter_provider)], idle.unit, idle.description
         )
         _live.add(self)
 
@@ -496,6 +622,7 @@ class Recorder:
         )
         series = self._series_of(identity)
         connection = Connection(self, series, mode, registry)
+        self._zero(identity, mode)
         if mode is Mode.STATEFUL:
             for version in session_versions:
                 values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: _version(version)}
@@ -511,6 +638,68 @@ class Recorder:
                         series.registered[target] = names
                         connection.register(Direction.INBOUND, target, names)
         return connection
+
+    @contained
+    def connection_error(self, role: Role, transport: Transport, error: str) -> None:
+        """A transport failed, or refused something before it was a request.
+
+        Args:
+            role: What this process is.
+            transport: The transport.
+            error: A JSON-RPC code or an HTTP status where there was an answer, else an exception's class name.
+        """
+        # Codes and statuses are bounded where they come from.
+        name = error if error.lstrip("-").isdigit() else self._exceptions.admit(error)
+        values = {catalogue.ROLE: role.value, catalogue.TRANSPORT: transport.value, catalogue.ERROR_TYPE: name}
+        self.shared_cell(catalogue.CONNECTION_ERRORS, {**values}).add(1)
+
+    @contained
+    def keepalive(self, transport: Transport) -> None:
+        """A server sent an SSE keep-alive frame."""
+        identity = _Identity(Role.SERVER, transport, None, None, None, "0")
+        self.heartbeats(identity, Direction.OUTBOUND, Heartbeat.SSE_KEEPALIVE).add(1)
+
+    @contained
+    def task_spawned(self, role: Role) -> None:
+        """The SDK started a task for a message."""
+        self.shared_cell(catalogue.TASK_SPAWNS, {catalogue.ROLE: role.value}).add(1)
+
+    @contained
+    def intercepted(self, interceptor: str, action: Action, error: str | None = None) -> None:
+        """An interceptor dealt with a message.
+
+        Args:
+            interceptor: Its class or function name.
+            action: What it did.
+            error: With :attr:`Action.ERROR`, the class name of the exception it raised.
+        """
+        name = self._interceptors.admit(interceptor)
+        self.shared_cell(
+            catalogue.INTERCEPTOR_ACTIONS, {catalogue.INTERCEPTOR: name, catalogue.ACTION: action.value}
+        ).add(1)
+        if action is Action.ERROR:
+            values = {catalogue.INTERCEPTOR: name, catalogue.ERROR_TYPE: self._exceptions.admit(error)}
+            self.shared_cell(catalogue.INTERCEPTOR_ERRORS, {**values}).add(1)
+
+    @contained
+    def intercepting(self, interceptor: str, phase: Phase, seconds: float) -> None:
+        """An interceptor took that long, by itself, before (request) or after (response) what it wraps."""
+        name = self._interceptors.admit(interceptor)
+        values = {catalogue.INTERCEPTOR: name, catalogue.PHASE: phase.value}
+        self.shared_cell(catalogue.INTERCEPTOR_DURATION, {**values}).add(seconds)
+
+    @contained
+    def pooled(self, pool: str, *, created: bool, waited: float) -> None:
+        """The client's HTTP pool assigned a connection to an MCP request.
+
+        Args:
+            pool: ``scheme://host:port`` of the endpoint.
+            created: Whether it had to be opened.
+            waited: Seconds from asking the pool to the assignment.
+        """
+        values: dict[str, str | int | None] = {catalogue.POOL: self._pools.admit(pool)}
+        self.shared_cell(catalogue.POOL_CREATED if created else catalogue.POOL_REUSED, values).add(1)
+        self.shared_cell(catalogue.POOL_WAIT_DURATION, values).add(waited)
 
     def retire(self) -> None:
         """Hand over what is left and stop observing; called by ``uninstrument()``."""
@@ -530,6 +719,48 @@ class Recorder:
         if cell is None:
             cell = self._shared.setdefault(key, self.cell((metric, values)))
         return cell
+
+    def heartbeats(self, identity: _Identity, direction: Direction, kind: Heartbeat) -> Cell:
+        """The liveness checks of a role and transport."""
+        values: dict[str, str | int | None] = {
+            catalogue.ROLE: identity.role.value,
+            catalogue.TRANSPORT: identity.transport.value,
+            catalogue.DIRECTION: direction.value,
+            catalogue.KIND: kind.value,
+        }
+        return self.shared_cell(catalogue.HEARTBEAT_CHECKS, values)
+
+    def deaths(self, identity: _Identity, reason: Death) -> Cell:
+        """The peers of a role and transport found dead in one way."""
+        values: dict[str, str | int | None] = {
+            catalogue.ROLE: identity.role.value,
+            catalogue.TRANSPORT: identity.transport.value,
+            catalogue.REASON: reason.value,
+        }
+        return self.shared_cell(catalogue.DEAD_DETECTED, values)
+
+    def idle_by_pool(self) -> dict[str, int]:
+        """Idle connections by bounded pool name."""
+        idle: dict[str, int] = {}
+        for pool, count in self.idle_connections().items():
+            name = self._pools.admit(pool)
+            idle[name] = idle.get(name, 0) + count
+        return idle
+
+    def _zero(self, identity: _Identity, mode: Mode) -> None:
+        """Let the liveness counters of a new connection begin at 0, as far as they can move on it."""
+        role, transport = identity.role, identity.transport
+        if mode is Mode.STATEFUL:
+            for direction in Direction:
+                self.heartbeats(identity, direction, Heartbeat.PING).touch()
+            self.deaths(identity, Death.PING_FAILED).touch()
+        http = transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
+        if http and role is Role.SERVER:
+            self.heartbeats(identity, Direction.OUTBOUND, Heartbeat.SSE_KEEPALIVE).touch()
+        self.deaths(identity, Death.PEER_CLOSED).touch()
+        self.deaths(identity, Death.WRITE_FAILED).touch()
+        if transport is Transport.STREAMABLE_HTTP and role is Role.CLIENT:
+            self.deaths(identity, Death.SESSION_NOT_FOUND).touch()
 
     def evictions(self, transport: Transport) -> Cell:
         """The evicted sessions of a transport; the SDK knows one reason."""
@@ -614,6 +845,19 @@ def _collect(provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Obs
             _drain(recorder)
             observations = _resident_memory() or []
     return observations
+
+
+def _idle_connections(provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Observation]:
+    observations: list[Observation] = []
+    for recorder in tuple(_live):
+        if _resolved(recorder.provider) is _resolved(provider):
+            observations = _observe_idle(recorder) or []
+    return observations
+
+
+@contained
+def _observe_idle(recorder: Recorder) -> list[Observation]:
+    return [Observation(count, {catalogue.POOL: pool}) for pool, count in recorder.idle_by_pool().items()]
 
 
 def _resolved(provider: MeterProvider | None) -> MeterProvider:

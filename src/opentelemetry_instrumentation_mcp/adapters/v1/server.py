@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from ...metrics.labels import Target
-from ...metrics.recorder import Transport
+from ...metrics.recorder import Role, Transport
 from ...safety import contained
 from ..adapter import Adapter
 from ..streams import Link
@@ -69,6 +69,7 @@ class ServerNames:
 def _patch(adapter: Adapter, module: ModuleType) -> None:
     if hasattr(module.Server, "_handle_message"):  # 1.x
         adapter.patches.replace(module.Server, "run", lambda original: _run(adapter, original))
+        adapter.patches.replace(module.Server, "_handle_message", lambda original: _handle_message(adapter, original))
 
 
 def _run(adapter: Adapter, original: Any) -> Any:
@@ -84,6 +85,17 @@ def _run(adapter: Adapter, original: Any) -> Any:
                 adapter.streams.untag(read_stream, write_stream)
 
     return run
+
+
+def _handle_message(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def _handle_message(self: Any, *args: Any, **kwargs: Any) -> None:
+        # Run as a task of its own, for every message the session hands on.
+        if adapter.recorder is not None:
+            adapter.recorder.task_spawned(Role.SERVER)
+        await original(self, *args, **kwargs)
+
+    return _handle_message
 
 
 @contained

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, error_reply
-from ...metrics.recorder import Connection, Direction, Request, Role, Transport
+from ...metrics.recorder import Connection, Death, Direction, Request, Role, Transport
 from ...safety import contained
 from ...wire import fields
 from .. import ending
@@ -83,6 +83,7 @@ class _Tap:
         if error is not None and self._role is Role.SERVER and self.exit is not None:
             error = self.exit
         ending.close(connection, self.link, self._role, error)
+        self.adapter.sizes.forget(connection)
         self.link.connection = None
 
     def outbound(self, request_id: Any) -> Request | None:
@@ -91,17 +92,25 @@ class _Tap:
 
     @contained
     def received(self, item: Any) -> None:
-        """A message came off the read stream."""
-        root = getattr(getattr(item, "message", None), "root", None)
+        """A message came off the read stream, or what the transport has to say instead of one."""
         connection = self.connection
-        if root is None or connection is None:
+        if connection is None:
             return
+        if isinstance(item, Exception):
+            self._stream_error(item)
+            return
+        message = item.message
+        root = message.root
+        size = self.adapter.sizes.take(message, item.metadata)
         method: str | None = getattr(root, "method", None)
         if method is None:
-            self._replied(self._outbound, Direction.OUTBOUND, root)
+            self._replied(self._outbound, Direction.OUTBOUND, root, size)
         elif hasattr(root, "id"):
             if self.adapter.recorder is not None:
-                _push(self._inbound, root.id, connection.begin(Direction.INBOUND, method, root.params))
+                request = connection.begin(Direction.INBOUND, method, root.params)
+                if request is not None and size is not None:
+                    request.measured(size, response=False)
+                _push(self._inbound, root.id, request)
         else:
             self._notification = (method, perf_counter())
             if method == "notifications/cancelled":
@@ -121,14 +130,19 @@ class _Tap:
     @contained
     def sending(self, item: Any) -> tuple[str | None, Request | None] | None:
         """A message is about to be written; returns a notification's method, or the request."""
-        root = getattr(getattr(item, "message", None), "root", None)
         connection = self.connection
-        if root is None or connection is None:
+        if connection is None:
             return None
+        message = item.message
+        root = message.root
+        if self.link.posts is not None:
+            self.link.posts.append(message)
         method: str | None = getattr(root, "method", None)
         if method is None:
             # Before the write, so that whoever has seen the reply finds it counted.
-            self._replied(self._inbound, Direction.INBOUND, root)
+            answered = self._replied(self._inbound, Direction.INBOUND, root, None)
+            if answered is not None and self.link.has_bytes:
+                self.adapter.sizes.expect(message, connection, answered, response=True)
             return None
         if self.adapter.recorder is None:
             return None
@@ -140,6 +154,8 @@ class _Tap:
                 # Nothing will end it but its own write or caller, and neither needs the table.
                 return None, request
             _push(self._outbound, root.id, request)
+            if self.link.has_bytes:
+                self.adapter.sizes.expect(message, connection, request, response=False)
         return None, request
 
     @contained
@@ -150,7 +166,9 @@ class _Tap:
 
     @contained
     def unsent(self, request: Request | None, error: BaseException) -> None:
-        """The write of a request raised."""
+        """A write raised."""
+        if self.connection is not None and not ending.is_cancellation(error) and self.link.end is None:
+            self.connection.dead(Death.WRITE_FAILED)
         if request is not None:
             request.end(self._without_reply(error))
 
@@ -169,18 +187,26 @@ class _Tap:
         code = getattr(getattr(error, "error", None), "code", None)
         return TIMEOUT if code == _TIMEOUT_CODE else CONNECTION_LOST
 
-    def _replied(self, table: dict[Any, Request], direction: Direction, root: Any) -> None:
+    def _stream_error(self, error: Exception) -> None:
+        # What an HTTP server could not read it has answered with a status, which is seen at its edge.
+        http = self.link.transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
+        if self.adapter.recorder is not None and not (http and self._role is Role.SERVER):
+            self.adapter.recorder.connection_error(self._role, self.link.transport, type(error).__name__)
+
+    def _replied(self, table: dict[Any, Request], direction: Direction, root: Any, size: int | None) -> Request | None:
         request_id = root.id
         if request_id not in table and isinstance(request_id, str) and request_id.isdigit():
             # 1.x accepts an id that came back as a string (BaseSession._normalize_request_id).
             request_id = int(request_id)
         request = _pop(table, request_id)
         if request is None or self.connection is None:
-            return
+            return None
+        if size is not None:
+            request.measured(size, response=True)
         error = getattr(root, "error", None)
         if error is not None:
             request.end(error_reply(error.code, error.message))
-            return
+            return request
         result = fields(root.result)
         method = request.method
         if method == "initialize":
@@ -188,6 +214,7 @@ class _Tap:
         elif method in LISTINGS:
             self.connection.listed(direction, method, result)
         request.end(TOOL_ERROR if method == "tools/call" and result.get("isError") is True else OK)
+        return request
 
     def _initialized(self, result: Any) -> None:
         name = None
@@ -265,11 +292,7 @@ class _ReadStream(_Stream):
 class _WriteStream(_Stream):
     async def send(self, item: Any) -> None:
         tap = self._tap
-        watched = tap.sending(item)
-        if watched is None:
-            await self._stream.send(item)
-            return
-        method, request = watched
+        method, request = tap.sending(item) or (None, None)
         since = perf_counter()
         try:
             await self._stream.send(item)

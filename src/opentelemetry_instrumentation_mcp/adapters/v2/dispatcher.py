@@ -11,10 +11,11 @@ import functools
 from types import ModuleType
 from typing import Any, Final
 
-from ...metrics.recorder import Role, Transport
+from ...metrics.recorder import Death, Role, Transport
 from ...safety import contained
 from .. import ending
 from ..adapter import Adapter
+from ..outbound import current_request
 from ..streams import Link
 from . import seam
 from .seam import CLIENT, LINE, Line
@@ -26,6 +27,9 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, original))
     adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
     adapter.patches.replace(dispatcher, "notify", lambda original: _notify(adapter, original))
+    adapter.patches.replace(dispatcher, "_dispatch", lambda original: _dispatch(adapter, original))
+    adapter.patches.replace(dispatcher, "_write", lambda original: _write(adapter, original))
+    adapter.patches.replace(dispatcher, "_spawn", lambda original: _spawn(adapter, original))
 
 
 def _run(adapter: Adapter, original: Any) -> Any:
@@ -42,13 +46,18 @@ def _run(adapter: Adapter, original: Any) -> Any:
         try:
             await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
         except BaseException as error:
-            if owned:
-                ending.close(line.connection, line.link, line.role, error)
+            _over(adapter, line, owned, error)
             raise
-        if owned:
-            ending.close(line.connection, line.link, line.role, None)
+        _over(adapter, line, owned, None)
 
     return run
+
+
+@contained
+def _over(adapter: Adapter, line: Line, owned: bool, error: BaseException | None) -> None:
+    if owned:
+        ending.close(line.connection, line.link, line.role, error)
+    adapter.sizes.forget(line.connection)
 
 
 @contained
@@ -90,6 +99,101 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
         return await seam.call(adapter, line, method, params, lambda: original(self, method, params, opts, **kwargs))
 
     return send_raw_request
+
+
+def _dispatch(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def _dispatch(self: Any, item: Any, *args: Any, **kwargs: Any) -> None:
+        line: Line | None = getattr(self, LINE, None)
+        if line is not None and adapter.recorder is not None:
+            _arrived(adapter, line, item)
+        await original(self, item, *args, **kwargs)
+
+    return _dispatch
+
+
+@contained
+def _arrived(adapter: Adapter, line: Line, item: Any) -> None:
+    """A message came off the read stream, or what the transport has to say instead of one."""
+    if isinstance(item, Exception):
+        # What an HTTP server could not read it has answered with a status, which is seen at its edge.
+        http = line.link.transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
+        if adapter.recorder is not None and not (http and line.role is Role.SERVER):
+            adapter.recorder.connection_error(line.role, line.link.transport, type(item).__name__)
+        return
+    message = item.message
+    request_id = getattr(message, "id", None)
+    if request_id is None:
+        return
+    size = adapter.sizes.take(message, item.metadata)
+    if hasattr(message, "method"):
+        if size is not None:
+            line.arrived[request_id] = size
+        return
+    request = line.outbound.get(request_id)
+    if request is None and isinstance(request_id, str) and request_id.isdigit():
+        # As the dispatcher does (dispatcher.coerce_request_id).
+        request = line.outbound.get(int(request_id))
+    if request is not None:
+        request.answered = True
+        if size is not None:
+            request.measured(size, response=True)
+
+
+def _write(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def _write(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
+        line: Line | None = getattr(self, LINE, None)
+        if line is None or adapter.recorder is None:
+            await original(self, message, *args, **kwargs)
+            return
+        _writing(adapter, line, message)
+        try:
+            await original(self, message, *args, **kwargs)
+        except Exception:
+            _unwritten(line)
+            raise
+
+    return _write
+
+
+@contained
+def _writing(adapter: Adapter, line: Line, message: Any) -> None:
+    """A message goes to the write stream."""
+    if line.link.posts is not None:
+        line.link.posts.append(message)
+    request_id = getattr(message, "id", None)
+    if request_id is None:
+        return
+    if hasattr(message, "method"):
+        request = current_request()
+        if request is None:
+            return
+        request.id = request_id
+        line.outbound[request_id] = request
+    else:
+        request = line.inbound.pop(request_id, None)
+        if request is None:
+            return
+    if line.link.has_bytes:
+        adapter.sizes.expect(message, line.connection, request, response=not hasattr(message, "method"))
+
+
+@contained
+def _unwritten(line: Line) -> None:
+    if not line.closed() and line.link.end is None:
+        line.connection.dead(Death.WRITE_FAILED)
+
+
+def _spawn(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def _spawn(self: Any, *args: Any, **kwargs: Any) -> None:
+        line: Line | None = getattr(self, LINE, None)
+        if line is not None and adapter.recorder is not None:
+            adapter.recorder.task_spawned(line.role)
+        original(self, *args, **kwargs)
+
+    return _spawn
 
 
 def _notify(adapter: Adapter, original: Any) -> Any:

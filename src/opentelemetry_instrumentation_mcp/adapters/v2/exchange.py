@@ -22,12 +22,14 @@ from ...safety import contained
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..http_edge import current_answer
 from ..streams import Link
 from . import messages
 from .server import ServerNames
 
 _CRASH_CODE: Final = -32603
 _VERSION_HEADER: Final = b"mcp-protocol-version"
+_FRAME_BYTES: Final = len(b"event: message\r\ndata: \r\n\r\n")
 _LONGEST_REFUSAL: Final = 65_536
 """Bytes of an error response that are kept to read its code; a JSON-RPC error is a few hundred."""
 
@@ -35,8 +37,13 @@ _LONGEST_REFUSAL: Final = 65_536
 class _Exchange:
     """One POST."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, adapter: Adapter, connection: Connection, answers_in_json: bool) -> None:
         self.connection = connection
+        self._adapter = adapter
+        self._answers_in_json = answers_in_json
+        self._request: Request | None = None
+        self._json_bytes = 0
+        self._is_json = False
         self.handled = False
         self.listing = False
         self.disconnected = False
@@ -58,19 +65,40 @@ class _Exchange:
         """An ASGI message is sent."""
         if message.get("type") == "http.response.start":
             self._status = message["status"]
-        elif self._status >= 400 and not self.handled and sum(map(len, self._refusal)) < _LONGEST_REFUSAL:
-            self._refusal.append(message.get("body", b""))
+            kinds = (value for key, value in message.get("headers", ()) if key.lower() == b"content-type")
+            self._is_json = next(kinds, b"").startswith(b"application/json")
+            return
+        body: bytes = message.get("body", b"")
+        if self._is_json:
+            self._json_bytes += len(body)
+        if self._status >= 400 and not self.handled and sum(map(len, self._refusal)) < _LONGEST_REFUSAL:
+            self._refusal.append(body)
+
+    @contained
+    def event(self, message: Any, frame: bytes) -> None:
+        """A message was framed as an SSE event; the answer is the one that has no method."""
+        if self._request is not None and not hasattr(message, "method"):
+            self._request.measured(len(frame) - _FRAME_BYTES, response=True)
 
     @contained
     def begin(self, method: str, params: Any) -> Request | None:
         """The handler chain is entered."""
         self.handled = True
+        size = sum(map(len, self._body))
         self._body.clear()
-        return self.connection.begin(Direction.INBOUND, method, params)
+        self._is_a_request()
+        request = self._request = self.connection.begin(Direction.INBOUND, method, params)
+        if request is not None:
+            request.measured(size, response=False)
+        if self._adapter.recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
+            self._adapter.recorder.task_spawned(Role.SERVER)
+        return request
 
     @contained
     def over(self) -> None:
-        """The response is sent; account for a message no handler saw."""
+        """The response is sent; account for its bytes, or for a message no handler saw."""
+        if self._request is not None and self._is_json:
+            self._request.measured(self._json_bytes, response=True)
         if self.handled or not self._body:
             return
         try:
@@ -91,7 +119,17 @@ class _Exchange:
         elif isinstance(message["id"], (int, str)) and not isinstance(message["id"], bool):
             request = self.connection.begin(Direction.INBOUND, method, cast("Any", params), started=self._started)
             if request is not None:
+                self._is_a_request()
+                request.measured(sum(map(len, self._body)), response=False)
+                if self._is_json:
+                    request.measured(self._json_bytes, response=True)
                 request.end(self._refused())
+
+    def _is_a_request(self) -> None:
+        # Its outcome tells what went wrong; the line is not to blame.
+        answer = current_answer()
+        if answer is not None:
+            answer.is_request = True
 
     def _refused(self) -> Any:
         try:
@@ -113,7 +151,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def handle_modern_request(app: Any, *args: Any) -> None:
         *settings, scope, receive, send = args
-        exchange = _open(adapter, app, scope) if adapter.recorder is not None else None
+        exchange = _open(adapter, app, scope, settings) if adapter.recorder is not None else None
         if exchange is None:
             await original(app, *args)
             return
@@ -144,7 +182,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _open(adapter: Adapter, app: Any, scope: Any) -> _Exchange | None:
+def _open(adapter: Adapter, app: Any, scope: Any, settings: Any) -> _Exchange | None:
     if adapter.recorder is None:
         return None
     version = next((value.decode("latin-1") for key, value in scope["headers"] if key == _VERSION_HEADER), None)
@@ -157,12 +195,14 @@ def _open(adapter: Adapter, app: Any, scope: Any) -> _Exchange | None:
         registry=ServerNames(app),
         crash_code=str(_CRASH_CODE),
     )
-    return _Exchange(connection) if connection is not None else None
+    # security_settings, json_response, lifespan_state
+    return _Exchange(adapter, connection, bool(settings[1])) if connection is not None else None
 
 
 def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(module, "serve_one", lambda original: _serve_one(adapter, original))
     adapter.patches.replace(module, "_tool_input_schema", lambda original: _tool_input_schema(original))
+    adapter.patches.replace(module, "_sse_event", lambda original: _sse_event(original))
     context = module._SingleExchangeDispatchContext
     adapter.patches.replace(context, "notify", lambda original: _notify(adapter, original))
 
@@ -214,6 +254,18 @@ def _tool_input_schema(original: Any) -> Any:
             exchange.listing = False
 
     return _tool_input_schema
+
+
+def _sse_event(original: Any) -> Any:
+    @functools.wraps(original)
+    def _sse_event(message: Any) -> bytes:
+        frame: bytes = original(message)
+        exchange = _exchange.get()
+        if exchange is not None:
+            exchange.event(message, frame)
+        return frame
+
+    return _sse_event
 
 
 def _notify(adapter: Adapter, original: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
@@ -12,7 +12,9 @@ from ...safety import contained
 from ...wire import fields
 from .. import ending
 from ..http_client import outcome_of_response
-from ..streams import Link
+
+if TYPE_CHECKING:
+    from .seam import Line
 
 _CONNECTION_CLOSED: Final = -32000
 _REQUEST_TIMEOUT: Final = -32001
@@ -80,17 +82,10 @@ def _reply_to(error: BaseException, crash_code: int) -> Outcome:
 
 
 @contained
-def call_raised(request: Request, link: Link, error: BaseException, *, closed: bool) -> None:
-    """A request of ours ended without a result.
-
-    Args:
-        request: The request.
-        link: What its transport knows.
-        error: What the caller gets to see.
-        closed: Whether the dispatcher is closed, so that -32000 is the SDK's own word for it.
-    """
+def call_raised(line: Line, request: Request, error: BaseException) -> None:
+    """A request of ours ended without a result; ``error`` is what its caller gets to see."""
     hint = request.hint
-    if hint is CONNECTION_LOST or link.failure is not None:
+    if hint is CONNECTION_LOST or line.link.failure is not None:
         request.end(CONNECTION_LOST)
         return
     if ending.is_cancellation(error):
@@ -104,13 +99,21 @@ def call_raised(request: Request, link: Link, error: BaseException, *, closed: b
         else:
             request.end(CONNECTION_LOST)
     elif hint is not None:
-        request.end(outcome_of_response(hint))
-    elif code == _REQUEST_TIMEOUT and error.__suppress_context__ and isinstance(error.__context__, TimeoutError):
-        request.end(TIMEOUT)
-    elif code == _CONNECTION_CLOSED and closed:
-        request.end(CONNECTION_LOST)
-    else:
+        outcome, size = outcome_of_response(hint)
+        if size is not None:
+            request.measured(size, response=True)
+        request.end(outcome)
+    elif request.answered or (line.in_process and not _is_the_sdks_own(line, error, code)):
         request.end(error_reply(code))
+    else:
+        request.end(TIMEOUT if code == _REQUEST_TIMEOUT else CONNECTION_LOST)
+
+
+def _is_the_sdks_own(line: Line, error: BaseException, code: int) -> bool:
+    """In process no reply crosses anything: the SDK's own errors are told by how they are raised."""
+    if code == _REQUEST_TIMEOUT:
+        return error.__suppress_context__ and isinstance(error.__context__, TimeoutError)
+    return code == _CONNECTION_CLOSED and line.closed()
 
 
 class NotificationTimer:

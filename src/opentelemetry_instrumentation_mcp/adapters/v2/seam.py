@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST
-from ...metrics.recorder import Connection, Direction, Role
+from ...metrics.recorder import Connection, Direction, Request, Role, Transport
 from ...safety import contained
 from ..adapter import Adapter
-from ..outbound import CURRENT, current_request
+from ..outbound import CURRENT
 from ..streams import Link
 from . import messages
 
@@ -35,7 +35,7 @@ class Line:
         in_process: Whether the handler runs in the caller's task, so that a cancellation can only be the caller's.
     """
 
-    __slots__ = ("closed", "connection", "in_process", "link", "role")
+    __slots__ = ("arrived", "closed", "connection", "in_process", "inbound", "link", "outbound", "role")
 
     def __init__(
         self, connection: Connection, link: Link, role: Role, closed: Callable[[], bool], in_process: bool = False
@@ -45,8 +45,13 @@ class Line:
         self.role = role
         self.closed = closed
         self.in_process = in_process
-        # The id is minted inside the dispatcher; the context the request is sent in is what the transport shares.
-        link.outbound = lambda _: current_request()
+        self.inbound: dict[Any, Request] = {}
+        """Requests by id from their arrival until their reply is written."""
+        self.outbound: dict[Any, Request] = {}
+        """Requests by id from their write until their caller is told."""
+        self.arrived: dict[Any, int] = {}
+        """Bytes of requests that the dispatcher has taken and not handed on yet."""
+        link.outbound = self.outbound.get
 
 
 async def call(adapter: Adapter, line: Line | None, method: str, params: Any, send: Callable[[], Any]) -> Any:
@@ -60,17 +65,18 @@ async def call(adapter: Adapter, line: Line | None, method: str, params: Any, se
     try:
         result = await send()
     except BaseException as error:
-        messages.call_raised(request, line.link, error, closed=line.closed())
+        messages.call_raised(line, request, error)
         raise
     finally:
         CURRENT.reset(token)
+        line.outbound.pop(request.id, None)
     messages.answered(line.connection, request, Direction.OUTBOUND, params, result)
     return result
 
 
 async def notify(adapter: Adapter, line: Line | None, method: str, send: Callable[[], Any]) -> None:
     """Await ``send()``, which sends a notification."""
-    if line is None or adapter.recorder is None or line.closed():
+    if line is None or adapter.recorder is None or line.closed() or _stays_here(line, method):
         await send()
         return
     timer = messages.NotificationTimer(line.connection, Direction.OUTBOUND, method)
@@ -78,12 +84,22 @@ async def notify(adapter: Adapter, line: Line | None, method: str, send: Callabl
     timer.done()
 
 
+def _stays_here(line: Line, method: str) -> bool:
+    """Over HTTP a 2026-07-28 client cancels by closing its stream; the notification is for its own transport."""
+    return (
+        method == "notifications/cancelled"
+        and line.link.transport is Transport.STREAMABLE_HTTP
+        and line.role is Role.CLIENT
+        and line.connection.protocol_version == "2026-07-28"
+    )
+
+
 def handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
     connection = line.connection
 
     async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
-        request = connection.begin(Direction.INBOUND, method, params) if adapter.recorder is not None else None
+        request = _begin(adapter, line, dctx, method, params)
         if request is None:
             return await on_request(dctx, method, params)
         try:
@@ -98,10 +114,26 @@ def handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
 
 
 @contained
+def _begin(adapter: Adapter, line: Line, dctx: Any, method: str, params: Any) -> Request | None:
+    if adapter.recorder is None:
+        return None
+    request = line.connection.begin(Direction.INBOUND, method, params)
+    if request is not None and not line.in_process:
+        size = line.arrived.pop(dctx.request_id, None)
+        if size is not None:
+            request.measured(size, response=False)
+        line.inbound[dctx.request_id] = request
+    return request
+
+
+@contained
 def _raised(line: Line, request: Any, dctx: Any, error: BaseException) -> None:
     if not isinstance(error, Exception) and line.in_process:
         request.end(CANCELLED)
         return
+    if dctx.cancel_requested.is_set() or line.closed():
+        # No reply will be written.
+        line.inbound.pop(dctx.request_id, None)
     if line.closed() and not line.in_process and not dctx.cancel_requested.is_set():
         # The stream has ended under the handler; what it raised will not be written.
         request.end(CONNECTION_LOST)
@@ -117,6 +149,8 @@ def _raised(line: Line, request: Any, dctx: Any, error: BaseException) -> None:
 
 @contained
 def _returned(line: Line, request: Any, dctx: Any, params: Any, result: Any) -> None:
+    if dctx.cancel_requested.is_set() or line.closed():
+        line.inbound.pop(dctx.request_id, None)
     if dctx.cancel_requested.is_set():
         request.end(CANCELLED)
     elif line.closed() and not line.in_process:

@@ -1,0 +1,92 @@
+"""The middleware of fastmcp 2, 3 and 4, and the interceptors of fastmcp 4's extensions, where fastmcp is installed.
+
+A middleware may be any callable and may override ``__call__``, so what is watched is the method of ``FastMCP`` that
+builds the chain: it is run on the server as it is, but for a list of middleware in which each is watched.
+
+fastmcp 4 runs this chain inside an entry of its own in the SDK's ``Server.middleware``. Where it does so before that
+entry passes the message on (``initialize``, ``server/discover``, notifications), the entry's own time includes the
+chain's.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any, Final
+
+from ...metrics.recorder import Action
+from ...safety import contained
+from ..adapter import Adapter
+from .chain import bind_interceptor
+from .interception import Instead, begin, name_of, through
+
+
+def _patch_server(adapter: Adapter, module: ModuleType) -> None:
+    # fastmcp 2 has the old name.
+    name = "_run_middleware" if hasattr(module.FastMCP, "_run_middleware") else "_apply_middleware"
+    adapter.patches.replace(module.FastMCP, name, lambda original: _run_middleware(adapter, original))
+
+
+def _run_middleware(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def run_middleware(self: Any, *args: Any, **kwargs: Any) -> Any:
+        watched = _watched(adapter, self) if adapter.recorder is not None else None
+        return await original(self if watched is None else watched, *args, **kwargs)
+
+    return run_middleware
+
+
+@contained
+def _watched(adapter: Adapter, server: Any) -> Any:
+    if not server.middleware:
+        return None
+    return Instead(server, "middleware", [_seen(adapter, each) for each in server.middleware])
+
+
+def _seen(adapter: Adapter, middleware: Any) -> Any:
+    async def intercept(context: Any, *args: Any, **kwargs: Any) -> Any:
+        interception = begin(adapter, middleware, context)
+        if interception is None:
+            return await middleware(context, *args, **kwargs)
+        if "call_next" in kwargs:  # fastmcp 2
+            return await through(
+                interception, kwargs["call_next"], lambda seen: middleware(context, call_next=seen)
+            )
+        return await through(interception, args[0], lambda seen: middleware(context, seen))
+
+    return intercept
+
+
+def _patch_extensions(adapter: Adapter, module: ModuleType) -> None:
+    # Only where it is used: a by-value import of a wrapped original could not be taken back.
+    if hasattr(module, "wrap_tool_call_interceptor"):
+        adapter.patches.replace(module, "wrap_tool_call_interceptor", lambda o: bind_interceptor(adapter, o))
+
+
+def _patch_auth(adapter: Adapter, module: ModuleType) -> None:
+    # A request without a token never gets to the SDK's method of fastmcp 3 and 4.
+    guard = module.RequireAuthMiddleware
+    if hasattr(guard, "_send_missing_auth"):
+        adapter.patches.replace(guard, "_send_missing_auth", lambda original: _send_missing_auth(adapter, original))
+
+
+def _send_missing_auth(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def send_missing_auth(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _rejected(adapter, self)
+        return await original(self, *args, **kwargs)
+
+    return send_missing_auth
+
+
+@contained
+def _rejected(adapter: Adapter, guard: Any) -> None:
+    if adapter.recorder is not None:
+        adapter.recorder.intercepted(name_of(guard), Action.REJECT)
+
+
+PATCHES: Final = (
+    ("fastmcp.server.server", _patch_server),
+    ("fastmcp.server.mixins.extensions", _patch_extensions),
+    ("fastmcp.server.auth.middleware", _patch_auth),
+)

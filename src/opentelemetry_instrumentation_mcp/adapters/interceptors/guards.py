@@ -1,0 +1,146 @@
+"""The guards in front of an HTTP server, in both generations.
+
+``TransportSecurityMiddleware``, ``BearerAuthBackend`` and its token verifier are timed, each by itself.
+``RequireAuthMiddleware`` and ``RequestBodyLimitMiddleware`` are not: the time of the one is the whole request's, that
+of the other the network's. Their action is recorded when it is taken, not when an open stream ends at last.
+
+A request without a valid token is refused by ``RequireAuthMiddleware``, and counted as refused there alone: for the
+backend and the verifier, to find no user is a result as good as another.
+"""
+
+from __future__ import annotations
+
+import functools
+from types import ModuleType
+from typing import Any, Final
+
+from ...metrics.recorder import Action, Recorder
+from ...safety import contained
+from .. import ending
+from ..adapter import Adapter
+from .interception import Instead, Interception, begin, name_of, through
+
+
+def _none_is_fine(_: Interception, result: Any) -> Action:
+    return Action.CONTINUE if result is None else Action.REJECT
+
+
+def _all_is_fine(_: Interception, __: Any) -> Action:
+    return Action.CONTINUE
+
+
+def _patch_transport_security(adapter: Adapter, module: ModuleType) -> None:
+    guard = module.TransportSecurityMiddleware
+    adapter.patches.replace(guard, "validate_request", lambda original: _validate_request(adapter, original))
+    # 1.30 and 2.1 on; without it there is no limit.
+    limit = getattr(module, "RequestBodyLimitMiddleware", None)
+    if limit is not None:
+        adapter.patches.replace(limit, "__call__", lambda original: _gate(adapter, original))
+
+
+def _patch_bearer_auth(adapter: Adapter, module: ModuleType) -> None:
+    adapter.patches.replace(
+        module.BearerAuthBackend, "authenticate", lambda original: _authenticate(adapter, original)
+    )
+    adapter.patches.replace(module.RequireAuthMiddleware, "__call__", lambda original: _gate(adapter, original))
+
+
+def _validate_request(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def validate_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        interception = begin(adapter, self, judge=_none_is_fine)
+        if interception is None:
+            return await original(self, *args, **kwargs)
+        return await through(interception, None, lambda _: original(self, *args, **kwargs))
+
+    return validate_request
+
+
+def _authenticate(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def authenticate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        verifier = getattr(self, "token_verifier", None)
+        interception = begin(adapter, self, judge=_all_is_fine) if verifier is not None else None
+        if interception is None:
+            return await original(self, *args, **kwargs)
+        return await through(
+            interception,
+            _verify_token(adapter, verifier),
+            lambda seen: original(_with_verifier(self, verifier, seen) or self, *args, **kwargs),
+        )
+
+    return authenticate
+
+
+@contained
+def _with_verifier(backend: Any, verifier: Any, verify_token: Any) -> Any:
+    return Instead(backend, "token_verifier", Instead(verifier, "verify_token", verify_token))
+
+
+def _verify_token(adapter: Adapter, verifier: Any) -> Any:
+    async def verify_token(*args: Any, **kwargs: Any) -> Any:
+        interception = begin(adapter, verifier, judge=_all_is_fine)
+        if interception is None:
+            return await verifier.verify_token(*args, **kwargs)
+        return await through(interception, None, lambda _: verifier.verify_token(*args, **kwargs))
+
+    return verify_token
+
+
+class _Gate:
+    """A guard that calls its application, or answers itself."""
+
+    def __init__(self, recorder: Recorder, guard: Any) -> None:
+        self._recorder = recorder
+        self._name = name_of(guard)
+        self._decided = False
+        app = guard.app
+
+        async def app_seen(*args: Any, **kwargs: Any) -> Any:
+            self.decide(Action.CONTINUE)
+            return await app(*args, **kwargs)
+
+        self.guard: Any = Instead(guard, "app", app_seen)
+
+    @contained
+    def decide(self, action: Action, error: str | None = None) -> None:
+        """It acts on the request; only the first time counts."""
+        if not self._decided:
+            self._decided = True
+            self._recorder.intercepted(self._name, action, error)
+
+    @contained
+    def raised(self, error: BaseException) -> None:
+        """An exception came out; before the application was called it is the guard's own."""
+        if ending.is_cancellation(error):
+            self.decide(Action.CONTINUE)
+        else:
+            self.decide(Action.ERROR, ending.leaf_name(error))
+
+
+@contained
+def _watch(adapter: Adapter, guard: Any) -> _Gate | None:
+    return _Gate(adapter.recorder, guard) if adapter.recorder is not None else None
+
+
+def _gate(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
+        gate = _watch(adapter, self)
+        if gate is None:
+            return await original(self, scope, receive, send)
+        try:
+            result = await original(gate.guard, scope, receive, send)
+        except BaseException as error:
+            gate.raised(error)
+            raise
+        gate.decide(Action.REJECT)
+        return result
+
+    return guard
+
+
+PATCHES: Final = (
+    ("mcp.server.transport_security", _patch_transport_security),
+    ("mcp.server.auth.middleware.bearer_auth", _patch_bearer_auth),
+)

@@ -402,7 +402,8 @@ def test_a_client_that_cannot_reach_its_server_loses_the_request_not_the_count(c
     points = collect()
     assert_nothing_is_active(points)
     assert points.by(STATUS, "mcp.requests.total", {ROLE: "client"}) == {"connection_lost": 1}
-    assert connections(points, "client") == {"peer_lost": 1}
+    assert connections(points, "client") == {"error": 1}
+    assert points.by(ERROR, "mcp.connection.duration") == {"ConnectError": 1}
 
 
 def test_a_tool_that_sleeps_half_a_second_lands_in_its_bucket(collect: Collect) -> None:

@@ -61,6 +61,17 @@ def bounded(counts: dict[str, int]) -> dict[str, float]:
     return {("_OTHER" if method == "no/such/method" else method): float(count) for method, count in counts.items()}
 
 
+def assert_sizes_are_the_wires(server: Points, client: Points, wire: Wire) -> None:
+    """To the byte: what the two sides measured is what the tap saw."""
+    for by_client, (points, role) in ((True, (client, "client")), (False, (server, "server"))):
+        for metric, seen in (("mcp.request.size", wire.request_bytes), ("mcp.response.size", wire.response_bytes)):
+            asked = {ROLE: role, DIRECTION: "outbound"}
+            assert sum(point.total for point in points.select(metric, asked)) == seen[by_client], (metric, role)
+            other, other_role = (server, "server") if by_client else (client, "client")
+            answered = {ROLE: other_role, DIRECTION: "inbound"}
+            assert sum(point.total for point in other.select(metric, answered)) == seen[by_client], (metric, role)
+
+
 def assert_counts_are_the_wires(server: Points, client: Points, wire: Wire, setup: Setup) -> None:
     assert wire.asked["tools/call"] == (14 if setup.asks_back else 13)
     assert requests(server, "server", "inbound") == bounded(wire.asked)
@@ -76,6 +87,8 @@ def assert_counts_are_the_wires(server: Points, client: Points, wire: Wire, setu
             assert {
                 tuple(point.attributes.items()): point.value for point in points.select(metric) if point.value
             } == {}
+        assert points.sum("mcp.connection.errors") == 0
+        assert points.sum("mcp.session.dead_detected") == 0
         assert {point.attributes[TRANSPORT] for point in points.select("mcp.requests.total")} == {setup.transport}
 
 
@@ -89,6 +102,7 @@ def test_every_request_is_counted_once_on_both_sides(setup: Setup, collect: Coll
     wire = anyio.run(scenario)
     points = collect()
     assert_counts_are_the_wires(points, points, wire, setup)
+    assert_sizes_are_the_wires(points, points, wire)
     operations = points.sum("mcp.server.operation.duration") + points.sum("mcp.client.operation.duration")
     requests_and_notifications = points.sum("mcp.requests.total") + points.sum("mcp.notifications.total")
     assert operations == requests_and_notifications
@@ -104,4 +118,6 @@ def test_every_request_over_real_pipes_is_counted_once_on_both_sides(
         return child
 
     child = anyio.run(scenario)
-    assert_counts_are_the_wires(child.points(), collect(), child.count(), setup)
+    server, client, wire = child.points(), collect(), child.count()
+    assert_counts_are_the_wires(server, client, wire, setup)
+    assert_sizes_are_the_wires(server, client, wire)

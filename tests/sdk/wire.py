@@ -18,6 +18,8 @@ class Wire:
         asked_back: Requests the server sent.
         told: Notifications the client sent.
         told_back: Notifications the server sent.
+        request_bytes: Bytes of the client's requests (True) and of the server's (False).
+        response_bytes: Bytes of the answers to the client's requests (True) and to the server's (False).
     """
 
     def __init__(self) -> None:
@@ -25,6 +27,8 @@ class Wire:
         self.asked_back: Counter[str] = Counter()
         self.told: Counter[str] = Counter()
         self.told_back: Counter[str] = Counter()
+        self.request_bytes: Counter[bool] = Counter()
+        self.response_bytes: Counter[bool] = Counter()
         self._streams: list[bytearray] = []
 
     def message(self, data: Any, *, to_server: bool) -> None:
@@ -45,6 +49,12 @@ class Wire:
         except ValueError:
             return
         self.message(data, to_server=to_server)
+        message = fields(data)
+        size = len(text.strip() if isinstance(text, bytes) else text.strip().encode())
+        if "id" in message and "method" in message:
+            self.request_bytes[to_server] += size
+        elif "result" in message or "error" in message:
+            self.response_bytes[not to_server] += size
 
     def tap(self, app: Any) -> Any:
         """An ASGI application that counts the bodies ``app`` receives and sends (JSON, and the data of SSE events)."""

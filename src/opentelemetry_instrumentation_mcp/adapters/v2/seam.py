@@ -96,7 +96,6 @@ def _stays_here(line: Line, method: str) -> bool:
 
 def handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
-    connection = line.connection
 
     async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
         request = _begin(adapter, line, dctx, method, params)

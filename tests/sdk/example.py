@@ -32,6 +32,9 @@ def build(**settings: Any) -> Any:
         await anyio.sleep(seconds)
         return "slept"
 
+    async def large(size: int, text: str = "x") -> str:
+        return text * size
+
     async def ask(ctx: Any) -> str:
         """Asks the client everything a server can ask."""
         session = ctx.session
@@ -52,7 +55,7 @@ def build(**settings: Any) -> Any:
         # The SDK finds the parameter by its type, which is another class in each generation.
         tool.__annotations__["ctx"] = Context
     # Registered by call: a decorated function would be reported as unused.
-    for tool in (ok, fail, slow, ask, tell):
+    for tool in (ok, fail, slow, large, ask, tell):
         server.add_tool(tool)
 
     def greeting() -> str:

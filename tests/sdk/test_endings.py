@@ -6,9 +6,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
-from importlib import import_module
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,19 +27,11 @@ from .generation import (
     streamable_http_client,
     types,
 )
+from .http import HEADERS, INITIALIZE, failing_app, httpx, low_level, manager, until
 from .setups import SETUPS, Setup
 
 Collect = Callable[[], Points]
 HTTP = next(each for each in SETUPS if each.name == "http")
-httpx: Any = import_module("httpx2" if V2 else "httpx")
-
-HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
-INITIALIZE = {
-    "jsonrpc": "2.0",
-    "id": 0,
-    "method": "initialize",
-    "params": {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "0"}},
-}
 
 
 def connections(points: Points, role: str) -> dict[str, float]:
@@ -60,33 +50,6 @@ def assert_nothing_is_active(points: Points) -> None:
         assert [point for point in points.select(metric) if point.value] == []
     assert points.sum("mcp.connections.total") == points.sum("mcp.connection.duration")
     assert points.sum("mcp.sessions.created") == points.sum("mcp.session.duration")
-
-
-def low_level(server: Any) -> Any:
-    return server._lowlevel_server if V2 else server._mcp_server
-
-
-@asynccontextmanager
-async def manager(server: Any, **settings: Any) -> AsyncGenerator[tuple[Any, str]]:
-    """A streamable HTTP session manager of the test's own, served; yields it and its URL."""
-    module = import_module("mcp.server.streamable_http_manager")
-    own = module.StreamableHTTPSessionManager(low_level(server), **settings)
-    ready = anyio.Event()
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "lifespan":
-            await own.handle_request(scope, receive, send)
-            return
-        async with own.run():
-            await receive()
-            await send({"type": "lifespan.startup.complete"})
-            ready.set()
-            await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-
-    async with setups.serve(app) as base:
-        await ready.wait()
-        yield own, f"{base}/mcp"
 
 
 @pytest.mark.parametrize("setup", [each for each in SETUPS if each.transport != "stdio"], ids=str)
@@ -190,18 +153,12 @@ def test_a_delete_closes_the_session(collect: Collect) -> None:
             opened = await http.post(link.url, json=INITIALIZE, headers=HEADERS)
             session = {"mcp-session-id": opened.headers["mcp-session-id"]}
             assert (await http.delete(link.url, headers=HEADERS | session)).status_code == 200
-            await _until(lambda: connections(collect(), "server") == {"closed": 1})
+            await until(lambda: connections(collect(), "server") == {"closed": 1})
 
     anyio.run(scenario)
     points = collect()
     assert_nothing_is_active(points)
     assert sessions(points, "server") == {"closed": 2}
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    with anyio.fail_after(10):
-        while not condition():
-            await anyio.sleep(0.02)
 
 
 def test_an_idle_session_is_evicted(collect: Collect) -> None:
@@ -211,7 +168,7 @@ def test_an_idle_session_is_evicted(collect: Collect) -> None:
             points = collect()
             assert points.select("mcp.sessions.evicted")[0].value == 0
             assert points.sum("mcp.sessions.active") == 1
-            await _until(lambda: collect().sum("mcp.sessions.active") == 0)
+            await until(lambda: collect().sum("mcp.sessions.active") == 0)
 
     anyio.run(scenario)
     points = collect()
@@ -245,7 +202,7 @@ def test_a_call_in_flight_at_shutdown_loses_its_connection(collect: Collect) -> 
             opened = await http.post(url, json=INITIALIZE, headers=HEADERS)
             session = {"mcp-session-id": opened.headers["mcp-session-id"]}
             tasks.start_soon(_post_and_lose, http, url, HEADERS | session)
-            await _until(lambda: collect().sum("mcp.requests.active") == 1)
+            await until(lambda: collect().sum("mcp.requests.active") == 1)
 
     anyio.run(scenario)
     points = collect()
@@ -268,7 +225,7 @@ def test_a_session_terminated_by_the_application_is_terminated(collect: Collect)
             await http.post(url, json=INITIALIZE, headers=HEADERS)
             [transport] = own._server_instances.values()
             await transport.terminate()
-            await _until(lambda: collect().sum("mcp.sessions.active") == 0)
+            await until(lambda: collect().sum("mcp.sessions.active") == 0)
 
     anyio.run(scenario)
     points = collect()
@@ -282,7 +239,7 @@ def test_a_refused_opening_request_leaves_no_session(collect: Collect) -> None:
         async with manager(example.build()) as (_, url), httpx.AsyncClient() as http:
             request = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
             assert (await http.post(url, json=request, headers=HEADERS)).status_code == 400
-            await _until(lambda: collect().sum("mcp.connections.active") == 0)
+            await until(lambda: collect().sum("mcp.connections.active") == 0)
 
     anyio.run(scenario)
     points = collect()
@@ -332,7 +289,7 @@ def test_an_sse_client_whose_stream_breaks_has_lost_its_peer(collect: Collect) -
                         await session.call_tool("ok", {})
                         opened.set()
                         leave.set()
-                        await _until(lambda: collect().sum("mcp.connections.active", {ROLE: "client"}) == 0)
+                        await until(lambda: collect().sum("mcp.connections.active", {ROLE: "client"}) == 0)
                 except BaseException as error:  # The transport's own error, once the session is left.
                     if not isinstance(error, Exception) and not hasattr(error, "exceptions"):
                         raise
@@ -358,38 +315,6 @@ def test_an_http_error_without_a_json_rpc_body_is_classed_by_its_status(
     assert_nothing_is_active(points)
     [call] = [point for point in points.select("mcp.requests.total", {"mcp.method.name": "tools/call"}) if point.value]
     assert (call.attributes[STATUS], call.attributes[ERROR], call.value) == (ending, str(status), 1)
-
-
-def failing_app(status: int) -> Any:
-    """An endpoint that accepts the handshake and answers everything else with a bare HTTP error."""
-    result: dict[str, Any] = {
-        "protocolVersion": "2025-06-18",
-        "capabilities": {"tools": {}},
-        "serverInfo": {"name": "failing", "version": "0"},
-    }
-
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            return
-        body = b""
-        if scope["method"] == "POST":
-            while True:
-                message = await receive()
-                body += message.get("body", b"")
-                if not message.get("more_body"):
-                    break
-        request: dict[str, Any] = json.loads(body) if body else {}
-        code, kind, reply = status, b"text/plain", b"no"
-        if request.get("method") == "initialize":
-            code, kind = 200, b"application/json"
-            reply = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()
-        elif scope["method"] != "POST" or "id" not in request:
-            code = 405 if scope["method"] != "POST" else 202
-            reply = b""
-        await send({"type": "http.response.start", "status": code, "headers": [(b"content-type", kind)]})
-        await send({"type": "http.response.body", "body": reply})
-
-    return app
 
 
 def test_a_client_that_cannot_reach_its_server_loses_the_request_not_the_count(collect: Collect) -> None:

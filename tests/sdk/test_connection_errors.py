@@ -1,0 +1,258 @@
+"""``mcp.connection.errors``: every failure and refusal of a transport, once, under its most specific cause."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from ..points import ERROR, ROLE, TRANSPORT, Points
+from . import example, setups
+from .generation import V2, ClientSession, StdioServerParameters, sse_client, stdio_client, streamable_http_client
+from .http import HEADERS, INITIALIZE, failing_app, httpx, manager
+from .setups import SETUPS
+
+Collect = Callable[[], Points]
+HTTP = next(each for each in SETUPS if each.name == "http")
+SSE = next(each for each in SETUPS if each.name == "sse")
+
+
+def errors(points: Points, role: str) -> dict[str, float]:
+    """The connection errors of a role by cause."""
+    return points.by(ERROR, "mcp.connection.errors", {ROLE: role})
+
+
+def refused(collect: Collect, status: int, send: Callable[[Any, str], Any], **settings: Any) -> Points:
+    """Serve the example over streamable HTTP, send something to it, expect the status; the points."""
+
+    async def scenario() -> None:
+        async with manager(example.build(), **settings) as (_, url), httpx.AsyncClient() as http:
+            reply = await send(http, url)
+            assert reply.status_code == status, reply.text
+
+    anyio.run(scenario)
+    points = collect()
+    assert points.sum("mcp.requests.total") == 0
+    return points
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "send"),
+    [
+        (400, "-32700", lambda http, url: http.post(url, content=b"{", headers=HEADERS)),
+        (404, "404", lambda http, url: http.post(url, json=INITIALIZE, headers=HEADERS | {"mcp-session-id": "gone"})),
+        (400, "400", lambda http, url: http.post(url, json=INITIALIZE | {"method": "ping"}, headers=HEADERS)),
+        (406, "406", lambda http, url: http.post(url, json=INITIALIZE, headers={"accept": "text/plain"})),
+    ],
+    ids=["unparsable", "unknown session", "no session", "not acceptable"],
+)
+def test_what_a_server_refuses_before_it_is_a_request_is_one_error(
+    status: int, error: str, send: Callable[[Any, str], Any], collect: Collect
+) -> None:
+    points = refused(collect, status, send)
+    assert errors(points, "server") == {error: 1}
+    assert points.by(TRANSPORT, "mcp.connection.errors") == {"streamable_http": 1}
+
+
+def test_a_body_over_the_limit_is_one_error(collect: Collect) -> None:
+    points = refused(
+        collect, 413, lambda http, url: http.post(url, json=INITIALIZE, headers=HEADERS), max_request_body_size=10
+    )
+    assert errors(points, "server") == {"413": 1}
+
+
+@pytest.mark.parametrize(
+    ("status", "header"), [(421, {"host": "evil.example"}), (403, {"origin": "http://evil.example"})]
+)
+def test_a_host_or_origin_that_is_not_allowed_is_one_error(
+    status: int, header: dict[str, str], collect: Collect
+) -> None:
+    security: Any = import_module("mcp.server.transport_security").TransportSecuritySettings(
+        enable_dns_rebinding_protection=True, allowed_hosts=["127.0.0.1:*"], allowed_origins=["http://127.0.0.1:*"]
+    )
+    points = refused(
+        collect,
+        status,
+        lambda http, url: http.post(url, json=INITIALIZE, headers=HEADERS | header),
+        security_settings=security,
+    )
+    assert errors(points, "server") == {str(status): 1}
+
+
+def test_a_session_over_the_limit_is_one_error(collect: Collect) -> None:
+    async def scenario() -> None:
+        async with manager(example.build(), max_sessions=1) as (_, url), httpx.AsyncClient() as http:
+            assert (await http.post(url, json=INITIALIZE, headers=HEADERS)).status_code == 200
+            assert (await http.post(url, json=INITIALIZE, headers=HEADERS)).status_code == 503
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "server") == {"503": 1}
+    assert points.sum("mcp.sessions.created") == 1
+
+
+class Verifier:
+    """Knows one token, which is good for nothing."""
+
+    async def verify_token(self, token: str) -> Any:
+        module = import_module("mcp.server.auth.provider")
+        return module.AccessToken(token=token, client_id="c", scopes=[]) if token == "known" else None
+
+
+@pytest.mark.parametrize(("status", "header"), [(401, {}), (403, {"authorization": "Bearer known"})])
+def test_a_missing_token_or_scope_is_one_error(status: int, header: dict[str, str], collect: Collect) -> None:
+    settings: Any = import_module("mcp.server.auth.settings").AuthSettings(
+        issuer_url="http://127.0.0.1/", resource_server_url="http://127.0.0.1/", required_scopes=["all"]
+    )
+
+    async def scenario() -> None:
+        server = example.build(auth=settings, token_verifier=Verifier())
+        async with setups.serve(server.streamable_http_app()) as base, httpx.AsyncClient() as http:
+            reply = await http.post(f"{base}/mcp", json=INITIALIZE, headers=HEADERS | header)
+            assert reply.status_code == status
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "server") == {str(status): 1}
+    assert points.by(TRANSPORT, "mcp.connection.errors") == {"streamable_http": 1}
+
+
+def test_garbage_posted_to_an_sse_server_is_one_error(collect: Collect) -> None:
+    async def scenario() -> None:
+        async with setups.connect(SSE) as link, httpx.AsyncClient() as http:
+            await link.session.call_tool("ok", {})
+            base = link.url.rsplit("/", 1)[0]
+            reply = await http.post(f"{base}/messages/?session_id={'0' * 32}", json=INITIALIZE)
+            assert reply.status_code == 404
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "server") == {"404": 1}
+    assert points.by(TRANSPORT, "mcp.connection.errors") == {"sse": 1}
+
+
+def test_a_get_that_is_not_allowed_and_a_probe_that_is_refused_are_no_errors(collect: Collect) -> None:
+    probe = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {}}
+    routed = {"mcp-protocol-version": "2026-07-28", "mcp-method": "server/discover"}
+
+    async def scenario() -> None:
+        app = setups.http_app(example.build(**({} if V2 else {"stateless_http": True})), HTTP)
+        async with setups.serve(app) as base, httpx.AsyncClient() as http:
+            await http.post(f"{base}/mcp", json=probe, headers=HEADERS | routed)
+            await http.get(f"{base}/mcp", headers={"mcp-protocol-version": "2026-07-28", "accept": "text/html"})
+            await http.delete(f"{base}/mcp", headers={"mcp-protocol-version": "2026-07-28"})
+
+    if V2:
+        anyio.run(scenario)
+        assert errors(collect(), "server") == {}
+    else:
+        anyio.run(scenario)
+        # 1.x answers the GET with 406, which is a refusal; the probe and the DELETE are not counted.
+        assert set(errors(collect(), "server")) <= {"406", "400"}
+
+
+def test_an_unparsable_line_is_one_error_of_a_stdio_server(tmp_path: Path) -> None:
+    report = tmp_path / "points.json"
+
+    async def scenario() -> None:
+        command = [sys.executable, "-m", "tests.sdk.stdio_server", str(report)]
+        environment = {**os.environ, "PYTHONPATH": str(setups.HERE.parent.parent)}
+        async with await anyio.open_process(command, env=environment, stderr=None) as server:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            await server.stdin.send(json.dumps(INITIALIZE).encode() + b"\n")
+            await server.stdout.receive()
+            for line in (b"no json at all\n", b'{"json": "but no message"}\n'):
+                await server.stdin.send(line)
+            await anyio.sleep(0.2)
+            await server.stdin.aclose()
+            with anyio.fail_after(10):
+                await server.wait()
+
+    anyio.run(scenario)
+    points = Points.from_json(json.loads(report.read_text()))
+    assert errors(points, "server") == {"ValidationError": 2}
+    assert points.by(TRANSPORT, "mcp.connection.errors") == {"stdio": 2}
+
+
+def test_a_server_that_cannot_be_started_is_one_error_and_no_connection(collect: Collect) -> None:
+    async def scenario() -> None:
+        parameters = StdioServerParameters(command="/no/such/program", args=[])
+        with pytest.raises(OSError, match="No such file"):
+            async with stdio_client(parameters):
+                pass
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "client") == {"FileNotFoundError": 1}
+    assert points.sum("mcp.connections.total") == 0
+
+
+def test_a_server_that_talks_garbage_is_one_error_a_line(collect: Collect) -> None:
+    async def scenario() -> None:
+        program = "import sys; print('hello'); print('world'); sys.stdout.flush(); sys.stdin.read()"
+        parameters = StdioServerParameters(command=sys.executable, args=["-c", program])
+        async with stdio_client(parameters) as (read, write), ClientSession(read, write):
+            await anyio.sleep(0.5)
+
+    anyio.run(scenario)
+    assert errors(collect(), "client") == {"ValidationError": 2}
+
+
+def test_a_server_that_is_not_there_is_one_error(collect: Collect) -> None:
+    """What surfaces at the caller is a cancellation; the cause is counted, once."""
+
+    async def scenario() -> None:
+        with pytest.raises(BaseException):  # noqa: B017  # ConnectError, in a group.
+            async with setups.client_over(streamable_http_client("http://127.0.0.1:9/mcp")):
+                pass
+        with pytest.raises(BaseException):  # noqa: B017
+            async with setups.client_over(sse_client("http://127.0.0.1:9/sse")):
+                pass
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "client") == {"ConnectError": 2}
+    assert points.by(TRANSPORT, "mcp.connection.errors") == {"streamable_http": 1, "sse": 1}
+
+
+@pytest.mark.parametrize("status", [403, 500, 503])
+def test_an_http_error_is_one_error_of_the_client(status: int, collect: Collect) -> None:
+    async def scenario() -> None:
+        async with setups.serve(failing_app(status)) as base:
+            with pytest.raises(BaseException):  # noqa: B017
+                async with setups.client_over(streamable_http_client(f"{base}/mcp")) as session:
+                    await session.call_tool("ok", {})
+            with pytest.raises(BaseException):  # noqa: B017
+                async with setups.client_over(sse_client(f"{base}/sse")):
+                    pass
+
+    anyio.run(scenario)
+    points = collect()
+    assert points.sum("mcp.connection.errors", {TRANSPORT: "streamable_http", ERROR: str(status)}) == 1
+    assert points.sum("mcp.connection.errors", {TRANSPORT: "sse"}) == 1
+
+
+@pytest.mark.skipif(not V2, reason="mcp 1.x has no limit on events")
+def test_an_event_over_the_limit_is_one_error(collect: Collect) -> None:
+    async def scenario() -> None:
+        async with setups.serve(setups.http_app(example.build(), HTTP)) as base:
+            transport = streamable_http_client(f"{base}/mcp", max_sse_event_size=2_000)
+            async with setups.client_over(transport) as session:
+                with pytest.raises(Exception, match="SSE stream failed"):
+                    await session.call_tool("large", {"size": 5_000})
+
+    anyio.run(scenario)
+    points = collect()
+    [error] = points.select("mcp.connection.errors", {ROLE: "client"})
+    assert error.value == 1
+    assert "SSE" in error.attributes[ERROR]
+    lost = {ROLE: "client", "mcp.method.name": "tools/call"}
+    assert points.by("status", "mcp.requests.total", lost) == {"connection_lost": 1}

@@ -1,0 +1,106 @@
+"""``mcp.request.size`` and ``mcp.response.size``: the same message has the same size however it travels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+
+from ..points import DIRECTION, METHOD, ROLE, TOOL, Point, Points
+from . import setups
+from .generation import V2
+from .setups import SETUPS, Setup
+
+Collect = Callable[[], Points]
+ON_A_WIRE = [each for each in SETUPS if each.transport != "in_memory"]
+
+
+def one(points: Points, metric: str, role: str) -> Point:
+    direction = "inbound" if role == "server" else "outbound"
+    where = {ROLE: role, DIRECTION: direction, METHOD: "tools/call", TOOL: "large"}
+    [point] = points.select(metric, where)
+    assert point.value == 1
+    return point
+
+
+def measure(setup: Setup, text: str, collect: Collect, directory: Path) -> dict[str, float]:
+    """The bytes of one call with a 100,000-character result, as both sides measured them."""
+
+    async def call(session: Any) -> None:
+        await session.list_tools()
+        await session.call_tool("large", {"size": 100_000, "text": text})
+
+    async def scenario() -> setups.Child | None:
+        if setup.transport == "stdio":
+            async with setups.stdio(directory, modern=setup.modern) as child:
+                await call(child.session)
+            return child
+        async with setups.connect(setup) as link:
+            await call(link.session)
+        return None
+
+    child = anyio.run(scenario)
+    client = collect()
+    server = child.points() if child else client
+    sizes: dict[str, float] = {}
+    for metric in ("mcp.request.size", "mcp.response.size"):
+        sizes[metric] = one(client, metric, "client").total
+        assert one(server, metric, "server").total == sizes[metric]
+    return sizes
+
+
+@pytest.mark.parametrize("setup", ON_A_WIRE, ids=str)
+def test_a_large_result_is_measured_on_both_sides(setup: Setup, collect: Collect, tmp_path: Path) -> None:
+    sizes = measure(setup, "x", collect, tmp_path)
+    # Text and structured content: the result carries it twice.
+    assert 200_000 < sizes["mcp.response.size"] < 200_500
+    assert 80 < sizes["mcp.request.size"] < 600
+
+
+@pytest.mark.parametrize("setup", ON_A_WIRE, ids=str)
+def test_sizes_are_bytes_not_characters(setup: Setup, collect: Collect, tmp_path: Path) -> None:
+    sizes = measure(setup, "é", collect, tmp_path)
+    # Two bytes each in UTF-8. The 2026-07-28 entry over HTTP writes six ASCII ones instead, and that is its wire.
+    escaped = setup.modern and setup.transport == "streamable_http"
+    each = 6 if escaped else 2
+    assert 2 * each * 100_000 < sizes["mcp.response.size"] < 2 * each * 100_000 + 500
+
+
+def test_the_same_message_has_the_same_size_over_json_and_over_sse(collect: Collect) -> None:
+    pairs = [("http", "http-json")] + ([("http-2026", "http-json-2026")] if V2 else [])
+    before = {"mcp.request.size": 0.0, "mcp.response.size": 0.0}
+    for pair in pairs:
+        totals: list[dict[str, float]] = []
+        for name in pair:
+            setup = next(each for each in SETUPS if each.name == name)
+
+            async def scenario(setup: Setup = setup) -> None:
+                async with setups.connect(setup) as link:
+                    await link.session.list_tools()
+                    await link.session.call_tool("large", {"size": 1_000})
+
+            anyio.run(scenario)
+            points = collect()
+            now = {
+                metric: sum(point.total for point in points.select(metric, {ROLE: "server", TOOL: "large"}))
+                for metric in before
+            }
+            totals.append({metric: now[metric] - before[metric] for metric in now})
+            before = now
+        assert totals[0] == totals[1]
+
+
+def test_in_memory_there_are_no_bytes(collect: Collect) -> None:
+    async def scenario() -> None:
+        for setup in SETUPS:
+            if setup.transport == "in_memory":
+                async with setups.connect(setup) as link:
+                    await link.session.call_tool("large", {"size": 10})
+
+    anyio.run(scenario)
+    points = collect()
+    assert points.select("mcp.request.size") == []
+    assert points.select("mcp.response.size") == []

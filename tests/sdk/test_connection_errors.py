@@ -29,12 +29,12 @@ def errors(points: Points, role: str) -> dict[str, float]:
     return points.by(ERROR, "mcp.connection.errors", {ROLE: role})
 
 
-def refused(collect: Collect, status: int, send: Callable[[Any, str], Any], **settings: Any) -> Points:
-    """Serve the example over streamable HTTP, send something to it, expect the status; the points."""
+def refused(collect: Collect, status: int, post: dict[str, Any], **settings: Any) -> Points:
+    """Serve the example over streamable HTTP, post something to it, expect the status; the points."""
 
     async def scenario() -> None:
         async with manager(example.build(), **settings) as (_, url), httpx.AsyncClient() as http:
-            reply = await send(http, url)
+            reply = await http.post(url, **post)
             assert reply.status_code == status, reply.text
 
     anyio.run(scenario)
@@ -44,27 +44,25 @@ def refused(collect: Collect, status: int, send: Callable[[Any, str], Any], **se
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "send"),
+    ("status", "error", "post"),
     [
-        (400, "-32700", lambda http, url: http.post(url, content=b"{", headers=HEADERS)),
-        (404, "404", lambda http, url: http.post(url, json=INITIALIZE, headers=HEADERS | {"mcp-session-id": "gone"})),
-        (400, "400", lambda http, url: http.post(url, json=INITIALIZE | {"method": "ping"}, headers=HEADERS)),
-        (406, "406", lambda http, url: http.post(url, json=INITIALIZE, headers={"accept": "text/plain"})),
+        (400, "-32700", {"content": b"{", "headers": HEADERS}),
+        (404, "404", {"json": INITIALIZE, "headers": HEADERS | {"mcp-session-id": "gone"}}),
+        (400, "400", {"json": INITIALIZE | {"method": "ping"}, "headers": HEADERS}),
+        (406, "406", {"json": INITIALIZE, "headers": {"accept": "text/plain"}}),
     ],
     ids=["unparsable", "unknown session", "no session", "not acceptable"],
 )
 def test_what_a_server_refuses_before_it_is_a_request_is_one_error(
-    status: int, error: str, send: Callable[[Any, str], Any], collect: Collect
+    status: int, error: str, post: dict[str, Any], collect: Collect
 ) -> None:
-    points = refused(collect, status, send)
+    points = refused(collect, status, post)
     assert errors(points, "server") == {error: 1}
     assert points.by(TRANSPORT, "mcp.connection.errors") == {"streamable_http": 1}
 
 
 def test_a_body_over_the_limit_is_one_error(collect: Collect) -> None:
-    points = refused(
-        collect, 413, lambda http, url: http.post(url, json=INITIALIZE, headers=HEADERS), max_request_body_size=10
-    )
+    points = refused(collect, 413, {"json": INITIALIZE, "headers": HEADERS}, max_request_body_size=10)
     assert errors(points, "server") == {"413": 1}
 
 
@@ -80,7 +78,7 @@ def test_a_host_or_origin_that_is_not_allowed_is_one_error(
     points = refused(
         collect,
         status,
-        lambda http, url: http.post(url, json=INITIALIZE, headers=HEADERS | header),
+        {"json": INITIALIZE, "headers": HEADERS | header},
         security_settings=security,
     )
     assert errors(points, "server") == {str(status): 1}
@@ -139,7 +137,7 @@ def test_garbage_posted_to_an_sse_server_is_one_error(collect: Collect) -> None:
 
 
 def test_a_get_that_is_not_allowed_and_a_probe_that_is_refused_are_no_errors(collect: Collect) -> None:
-    probe = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {}}
+    probe: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "method": "server/discover", "params": {}}
     routed = {"mcp-protocol-version": "2026-07-28", "mcp-method": "server/discover"}
 
     async def scenario() -> None:

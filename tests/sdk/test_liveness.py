@@ -224,9 +224,12 @@ def test_keepalive_frames_of_an_open_stream_are_checks(collect: Collect, monkeyp
         return tapped
 
     async def scenario() -> None:
-        async with setups.serve(tap(setups.http_app(example.build(), sse))) as base, httpx.AsyncClient() as http:
-            async with http.stream("GET", f"{base}/sse"):
-                await until(lambda: len(seen) >= 3)
+        async with (
+            setups.serve(tap(setups.http_app(example.build(), sse))) as base,
+            httpx.AsyncClient() as http,
+            http.stream("GET", f"{base}/sse"),
+        ):
+            await until(lambda: len(seen) >= 3)
 
     anyio.run(scenario)
     points = collect()

@@ -18,7 +18,7 @@ Collect = Callable[[], Points]
 CALLS = 4
 
 # What each side starts for a handshake (one request, one notification) and CALLS requests. In 1.x the session answers
-# initialize by itself; 2.x starts a task for every message that comes in. Over HTTP a client posts each request in a task.
+# initialize by itself; 2.x starts a task for every message that comes in. A client posts each request in a task.
 EXPECTED = {
     "memory": (2 + CALLS, 0) if V2 else (1 + CALLS, 0),
     "http": (2 + CALLS, 1 + CALLS) if V2 else (1 + CALLS, 1 + CALLS),

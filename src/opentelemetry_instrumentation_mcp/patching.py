@@ -15,6 +15,8 @@ from typing import Any, cast
 _logger = logging.getLogger("opentelemetry_instrumentation_mcp")
 
 _ABSENT: Any = object()
+_GENERATOR = "_otel_mcp_generator"
+"""Marks a wrapper that takes the place of a generator function, so that another one can be put around it."""
 
 
 class Patches:
@@ -62,6 +64,7 @@ class Patches:
             return
         original = cell.cell_contents
         replacement = make(original)
+        setattr(replacement, _GENERATOR, True)
         cell.cell_contents = replacement
 
         def undo() -> None:
@@ -91,8 +94,8 @@ def _generator_cell(function: Any, depth: int = 3) -> CellType | None:
             continue
         if not isinstance(content, FunctionType):
             continue
-        # CO_ASYNC_GENERATOR: the function has both ``async`` and ``yield``. A wrapper of ours is one as well.
-        if content.__code__.co_flags & 0x200:
+        # CO_ASYNC_GENERATOR: the function has both ``async`` and ``yield``. A wrapper of ours stands for one.
+        if content.__code__.co_flags & 0x200 or hasattr(content, _GENERATOR):
             return cell
         if depth and (inner := _generator_cell(content, depth - 1)) is not None:
             return inner

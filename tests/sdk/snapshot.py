@@ -14,6 +14,7 @@ from typing import Any
 import opentelemetry_instrumentation_mcp
 
 OURS = str(Path(opentelemetry_instrumentation_mcp.__file__).parent)
+ROOTS = ("mcp", "mcp_types", "httpcore", "httpcore2")
 
 
 def import_everything() -> None:
@@ -38,7 +39,7 @@ def _import_below(package: ModuleType) -> None:
 
 
 def _modules() -> list[ModuleType]:
-    return [module for name, module in sorted(sys.modules.items()) if name.split(".")[0] in ("mcp", "mcp_types")]
+    return [module for name, module in sorted(sys.modules.items()) if name.split(".")[0] in ROOTS]
 
 
 def snapshot() -> dict[str, Any]:
@@ -55,7 +56,7 @@ def _walk() -> Iterator[tuple[str, Any]]:
             path = f"{module.__name__}.{name}"
             yield path, value
             yield from _closure(path, value)
-            if isinstance(value, type) and value.__module__.split(".")[0] in ("mcp", "mcp_types"):
+            if isinstance(value, type) and value.__module__.split(".")[0] in ROOTS:
                 for attribute, member in list(vars(value).items()):
                     # pydantic and abc keep caches of their own on the class.
                     if attribute.startswith(("__pydantic", "_abc")) or attribute in ("__weakref__", "__dict__"):

@@ -16,7 +16,7 @@ from typing import Final
 import wrapt
 
 from ..safety import report
-from . import http_client, http_edge, http_server, sizes, streams, v1, v2
+from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2
 from .adapter import Adapter
 
 _Patch = Callable[[Adapter, ModuleType], None]
@@ -27,6 +27,8 @@ _PATCHES: Final[tuple[tuple[str, _Patch], ...]] = (
     *http_server.PATCHES,
     *http_edge.PATCHES,
     *http_client.PATCHES,
+    *interceptors.PATCHES,
+    *http_pool.PATCHES,
     *v1.PATCHES,
     *v2.PATCHES,
 )

@@ -14,8 +14,6 @@ import inspect
 import json
 import sys
 from collections import deque
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, Final
 
@@ -25,8 +23,8 @@ from ..safety import contained
 from ..wire import fields
 from .adapter import Adapter
 from .ending import leaf_name
-from .outbound import POST
-from .streams import Link, address_of, opening_failed
+from .outbound import POST, leave
+from .streams import Link, Opening, address_of, opening_failed
 
 _LINK: Final = "_otel_mcp_link"
 """Attribute left on a transport object (not on its class)."""
@@ -44,6 +42,7 @@ class Post:
         self._link = link
         self._message = message
         self._response: Any = None
+        self._is_measured = False
         root = getattr(message, "root", message)
         self._method: str | None = getattr(root, "method", None)
         # Replies and notifications are posted too; only a request has somebody waiting.
@@ -54,16 +53,36 @@ class Post:
         """Whether a reply is expected."""
         return self._id is not None
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether HTTP requests made in this context are this POST's.
+
+        Its context is inherited by whoever handles what comes in the answer, and that can make requests of its own.
+        """
+        return self._response is None or self._response.status_code >= 300
+
     def sent(self, size: int) -> None:
-        """The body has ``size`` bytes."""
-        self._adapter.sizes.serialised(self._message, size)
+        """The body has ``size`` bytes; sent again (a redirect, a token) it has been measured."""
+        if not self._is_measured:
+            self._is_measured = True
+            self._adapter.sizes.serialised(self._message, size)
 
     def answered(self, response: Any) -> None:
         """An HTTP response began."""
         self._response = response
         request = self._request()
-        if request is not None:
-            request.hint = response if response.status_code >= 400 else None
+        if request is None:
+            return
+        kind = response.headers.get("content-type", "").lower()
+        if response.status_code >= 400:
+            request.hint = response
+        elif response.status_code >= 300:
+            request.hint = http_error(response.status_code)
+        elif response.status_code == 202 or not kind.startswith(("application/json", "text/event-stream")):
+            # The SDK makes up an error reply, or none at all; the peer has sent nothing that could be one.
+            request.hint = CONNECTION_LOST
+        else:
+            request.hint = None
 
     @contained
     def over(self) -> None:
@@ -101,21 +120,25 @@ class Post:
             request.end(outcome)
 
     @contained
-    def abandoned(self, code_is_made_up: bool) -> None:
+    def abandoned(self, blames_the_answer: bool) -> None:
         """2.x makes up an error reply, since none can come."""
-        if not code_is_made_up:
-            # Its code blames an HTTP answer (a redirect, a 202).
+        if blames_the_answer:
+            # A redirect, or a 202: see answered().
             return
-        request = self._request()
-        if request is not None:
-            request.hint = CONNECTION_LOST
+        self._hint(CONNECTION_LOST)
         broken = sys.exc_info()[1]
         self._error(leaf_name(broken) if broken is not None else "ConnectionError")
 
     @contained
     def unparsable(self, error: Exception) -> None:
         """The answer was no message."""
+        self._hint(CONNECTION_LOST)
         self._error(type(error).__name__)
+
+    def _hint(self, outcome: Outcome) -> None:
+        request = self._request()
+        if request is not None:
+            request.hint = outcome
 
     def _error(self, name: str) -> None:
         if self._adapter.recorder is not None:
@@ -137,7 +160,7 @@ class Post:
 
 
 def outcome_of_response(response: Any) -> tuple[Outcome, int | None]:
-    """What an HTTP error response means: its JSON-RPC error (with its bytes) if the SDK has read one, else its status."""
+    """What an HTTP error response means: its JSON-RPC error, with its bytes, if the SDK has read one; or its status."""
     try:
         content = response.content
         error = json.loads(content)["error"]
@@ -151,6 +174,7 @@ def _patch_streamable(adapter: Adapter, module: ModuleType) -> None:
     transport = module.StreamableHTTPTransport
     adapter.patches.replace(transport, "post_writer", lambda original: _post_writer(adapter, original))
     adapter.patches.replace(transport, "_handle_post_request", lambda original: _handle_post(adapter, original))
+    adapter.patches.replace(transport, "_handle_resumption_request", lambda original: _handle_post(adapter, original))
     if hasattr(transport, "_resolve_abandoned_request"):  # 2.x
         adapter.patches.replace(transport, "_resolve_abandoned_request", lambda o: _resolve_abandoned(adapter, o))
 
@@ -188,14 +212,14 @@ async def _on_response(response: Any) -> None:
 @contained
 def _body_sent(request: Any) -> None:
     post = POST.get()
-    if post is not None and request.method == "POST":
+    if post is not None and request.method == "POST" and post.is_under_way:
         post.sent(_body_size(request))
 
 
 @contained
 def _answered(response: Any) -> None:
     post = POST.get()
-    if post is not None and response.request.method == "POST":
+    if post is not None and response.request.method == "POST" and post.is_under_way:
         post.answered(response)
 
 
@@ -218,7 +242,7 @@ def _handle_post(adapter: Adapter, original: Any) -> Any:
             post.failed(error)
             raise
         finally:
-            POST.reset(token)
+            leave(POST, token)
         post.over()
 
     return handle_post_request
@@ -243,7 +267,7 @@ def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:
     ) -> None:
         post = POST.get()
         if adapter.recorder is not None and post is not None:
-            post.abandoned("code" not in kwargs)
+            post.abandoned("code" in kwargs)
         await original(self, read_stream_writer, request_id, message, **kwargs)
 
     return resolve_abandoned_request
@@ -254,33 +278,23 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _sse_client(adapter: Adapter, original: Any) -> Any:
-    opened = asynccontextmanager(original)
     signature = inspect.signature(original)
 
     @functools.wraps(original)
-    async def sse_client(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+    def sse_client(*args: Any, **kwargs: Any) -> Any:
         bound = _bind(signature, args, kwargs) if adapter.recorder is not None else None
         if bound is None:
-            async with opened(*args, **kwargs) as streams:
-                yield streams
-            return
+            return original(*args, **kwargs)
         link = Link(Transport.SSE, address=address_of(bound.arguments.get("url")))
         # SSE posts one message after another, in the order they were written.
         link.posts = deque()
         bound.arguments["httpx_client_factory"] = _factory(adapter, link, bound.arguments["httpx_client_factory"])
-        is_open = False
-        try:
-            async with opened(*bound.args, **bound.kwargs) as streams:
-                is_open = True
-                adapter.streams.tag(link, *streams[:2])
-                try:
-                    yield streams
-                finally:
-                    adapter.streams.untag(*streams[:2])
-        except BaseException as error:
-            if not is_open:
-                opening_failed(adapter, Role.CLIENT, Transport.SSE, error)
-            raise
+        return Opening(
+            original(*bound.args, **bound.kwargs),
+            opened=lambda streams: adapter.streams.tag(link, *streams[:2]),
+            closing=lambda streams: adapter.streams.untag(*streams[:2]),
+            failed=lambda error: opening_failed(adapter, Role.CLIENT, Transport.SSE, error),
+        )
 
     return sse_client
 

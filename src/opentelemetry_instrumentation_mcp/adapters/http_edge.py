@@ -17,6 +17,7 @@ from ..metrics.recorder import Role, Transport
 from ..safety import contained
 from ..wire import fields
 from .adapter import Adapter
+from .outbound import leave
 
 _PARSE_ERROR: Final = -32700
 _PROBE: Final = b"server/discover"
@@ -67,7 +68,7 @@ class Answer:
     def _is_parse_error(self) -> bool:
         try:
             return fields(fields(json.loads(self._body)).get("error")).get("code") == _PARSE_ERROR
-        except ValueError:
+        except (ValueError, RecursionError):
             return False
 
 
@@ -104,7 +105,7 @@ async def watch(adapter: Adapter, transport: Transport, scope: Any, receive: Any
     try:
         await serve(scope, receive, watched_send(answer, send))
     finally:
-        _answer.reset(token)
+        leave(_answer, token)
         answer.over()
 
 

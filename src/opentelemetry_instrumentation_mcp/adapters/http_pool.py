@@ -19,8 +19,8 @@ drift. A connection that the server has closed is idle until the pool notices, w
 What is not seen: transports that do not use httpcore (``ASGITransport``, mocks, the application's own), and requests
 that gave up waiting (``PoolTimeout``).
 
-An HTTP request pays for one copy of its extensions and two callbacks, four to six where a connection is opened; httpcore
-would make ten to twelve, but a callback that has heard enough takes itself out.
+An HTTP request pays for a context variable, one copy of its extensions and two callbacks, four to six where a
+connection is opened; httpcore would make ten to twelve, but a callback that has heard enough takes itself out.
 """
 
 from __future__ import annotations
@@ -67,9 +67,10 @@ def _endpoint(url: str) -> _Endpoint | None:
 
 @contained
 def _enter(url: object, client: Any = None) -> Token[_Endpoint | None] | None:
-    # A client may have a base URL, and then the endpoint may be a path.
-    base = getattr(client, "base_url", None)
-    endpoint = _endpoint(str(url if base is None else base.join(str(url))))
+    endpoint = _endpoint(str(url))
+    if endpoint is None and client is not None:
+        # A path: the application's client has a base URL.
+        endpoint = _endpoint(str(client.base_url.join(str(url))))
     return None if endpoint is None else _ENDPOINT.set(endpoint)
 
 
@@ -88,16 +89,21 @@ def _method(adapter: Adapter, original: Any) -> Any:
     """Wrap a method of ``StreamableHTTPTransport`` whose first argument is the client, or has it."""
 
     @functools.wraps(original)
-    async def method(self: Any, first: Any, *args: Any, **kwargs: Any) -> Any:
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
-            return await original(self, first, *args, **kwargs)
-        token = _enter(getattr(self, "url", None), getattr(first, "client", first))
+            return await original(self, *args, **kwargs)
+        token = _enter_method(self, *args, *kwargs.values())
         try:
-            return await original(self, first, *args, **kwargs)
+            return await original(self, *args, **kwargs)
         finally:
             _leave(token)
 
     return method
+
+
+@contained
+def _enter_method(transport: Any, first: Any, *_: Any) -> Token[_Endpoint | None] | None:
+    return _enter(transport.url, getattr(first, "client", first))
 
 
 def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
@@ -272,13 +278,12 @@ def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
     pools = recorder.idle_connections
     if not isinstance(pools, _Pools):
         pools = recorder.idle_connections = _Pools()
+    known = pools
     pool = module.AsyncConnectionPool
     # ``httpx2.alias_httpx()`` makes httpcore another name of httpcore2.
-    if pool not in pools.classes:
-        pools.classes.append(pool)
-        adapter.patches.replace(
-            pool, "handle_async_request", lambda original: _handle_request(adapter, pools, original)
-        )
+    if pool not in known.classes:
+        known.classes.append(pool)
+        adapter.patches.replace(pool, "handle_async_request", lambda o: _handle_request(adapter, known, o))
 
 
 PATCHES: Final = (

@@ -33,19 +33,16 @@ def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
-    # connect_sse is a method made by asynccontextmanager; its generator function takes self as well.
     def make(original: Any) -> Any:
-        opened = asynccontextmanager(original.__wrapped__)
-
         @asynccontextmanager
         async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
             answer = _watch(adapter, scope)
             if answer is None:
-                async with opened(self, scope, receive, send) as streams:
+                async with original(self, scope, receive, send) as streams:
                     yield streams
                 return
             try:
-                async with opened(self, scope, receive, watched_send(answer, send)) as streams:
+                async with original(self, scope, receive, watched_send(answer, send)) as streams:
                     link = _sse_link(adapter, streams)
                     try:
                         yield streams

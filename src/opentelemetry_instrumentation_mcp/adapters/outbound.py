@@ -7,16 +7,25 @@ in both generations.
 
 from __future__ import annotations
 
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Final
+from contextlib import suppress
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics.recorder import Request
+from ..safety import contained
 
 if TYPE_CHECKING:
     from .http_client import Post
 
 CURRENT: Final[ContextVar[Request | None]] = ContextVar("opentelemetry_instrumentation_mcp_request", default=None)
 POST: Final[ContextVar[Post | None]] = ContextVar("opentelemetry_instrumentation_mcp_post", default=None)
+
+
+@contained
+def leave(variable: ContextVar[Any], token: Token[Any]) -> None:
+    """Reset a variable; a coroutine that was closed from another context cannot, and need not."""
+    with suppress(ValueError):
+        variable.reset(token)
 
 
 def current_request() -> Request | None:

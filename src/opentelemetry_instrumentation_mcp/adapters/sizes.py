@@ -2,50 +2,45 @@
 
 The SDK serialises the very object that was handed to the transport, and hands on the very object it has parsed. So the
 join is by identity: an outgoing message waits here from its write until a transport serialises it, an incoming one from
-its parsing until the session takes it. Nothing is serialised for a measure; text that is not ASCII is encoded once,
-since its length in bytes stands nowhere. A message that is never serialised (in memory, or dropped) is forgotten with
-its connection, or when too many wait.
+its parsing until the session takes it. Messages are held weakly, so that one that is never serialised (in memory, or
+dropped) or never taken (parsed by the application) leaves nothing behind. Nothing is serialised for a measure; text
+that is not ASCII is encoded once, since its length in bytes stands nowhere.
 """
 
 from __future__ import annotations
 
 import functools
+import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from ..metrics.recorder import Connection, Request
+from ..metrics.recorder import Request
 from ..safety import contained
 from .outbound import current_post
 
 if TYPE_CHECKING:
     from .adapter import Adapter
 
-_MOST_OUTGOING: Final = 4096
-_MOST_INCOMING: Final = 256
-
 
 class Sizes:
-    """Messages between two sights of them."""
+    """Messages between two sights of them, by identity."""
 
     def __init__(self) -> None:
-        # The message is kept with its entry: as long as it is alive, nothing else has its identity.
-        self._outgoing: dict[int, tuple[Any, Connection, Request, bool]] = {}
-        self._incoming: dict[int, tuple[Any, int]] = {}
+        # The weak reference is kept with the entry, for its callback is what removes it.
+        self._outgoing: dict[int, tuple[weakref.ref[Any], Request, bool]] = {}
+        self._incoming: dict[int, tuple[weakref.ref[Any], int]] = {}
 
-    def expect(self, message: Any, connection: Connection, request: Request, *, response: bool) -> None:
+    def expect(self, message: Any, request: Request, *, response: bool) -> None:
         """A message goes to a transport that will serialise it."""
-        outgoing = self._outgoing
-        outgoing[id(message)] = (message, connection, request, response)
-        if len(outgoing) > _MOST_OUTGOING:
-            outgoing.pop(next(iter(outgoing)), None)
+        key, outgoing = id(message), self._outgoing
+        outgoing[key] = (weakref.ref(message, lambda _: outgoing.pop(key, None)), request, response)
 
     @contained
     def serialised(self, message: Any, size: int) -> None:
         """A transport has made ``size`` bytes of a message; another time is a replay."""
         waiting = self._outgoing.pop(id(message), None)
         if waiting is not None:
-            _, _, request, response = waiting
-            request.measured(size, response=response)
+            waiting[1].measured(size, response=waiting[2])
 
     def waits_for(self, message: Any) -> bool:
         """Whether the bytes of this message are still to be told."""
@@ -54,10 +49,8 @@ class Sizes:
     @contained
     def parsed(self, message: Any, size: int) -> None:
         """A transport has parsed a message from ``size`` bytes."""
-        incoming = self._incoming
-        incoming[id(message)] = (message, size)
-        if len(incoming) > _MOST_INCOMING:
-            incoming.pop(next(iter(incoming)), None)
+        key, incoming = id(message), self._incoming
+        incoming[key] = (weakref.ref(message, lambda _: incoming.pop(key, None)), size)
 
     def take(self, message: Any, metadata: Any) -> int | None:
         """The bytes of a message that has arrived; None if there are none or they are not known."""
@@ -67,12 +60,6 @@ class Sizes:
         # Streamable HTTP parses in two steps; the body is still with the request it came in.
         body = getattr(getattr(metadata, "request_context", None), "_body", None)
         return len(body) if body is not None else None
-
-    def forget(self, connection: Connection) -> None:
-        """A connection is over: what was not serialised will not be."""
-        for key, waiting in tuple(self._outgoing.items()):
-            if waiting[1] is connection:
-                self._outgoing.pop(key, None)
 
 
 def wire_size(text: str | bytes | bytearray) -> int:

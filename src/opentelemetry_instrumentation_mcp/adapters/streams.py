@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -86,6 +85,7 @@ class Streams:
         for stream in streams:
             self._links[id(stream)] = link
 
+    @contained
     def untag(self, *streams: Any) -> None:
         """Forget the streams."""
         for stream in streams:
@@ -112,10 +112,8 @@ def address_of(url: object) -> Address | None:
 
 
 @contained
-def _link(adapter: Adapter, transport: Transport, url: object, streams: Iterable[Any]) -> Link:
-    link = Link(transport, address=address_of(url))
-    adapter.streams.tag(link, *streams)
-    return link
+def _link(adapter: Adapter, transport: Transport, url: object, streams: Iterable[Any]) -> None:
+    adapter.streams.tag(Link(transport, address=address_of(url)), *streams)
 
 
 @contained
@@ -127,31 +125,74 @@ def opening_failed(adapter: Adapter, role: Role, transport: Transport, error: Ba
     adapter.recorder.connection_error(role, transport, str(status) if status else ending.leaf_name(error))
 
 
+class Opening:
+    """The generator behind a transport function, with somebody looking on; ``asynccontextmanager`` drives it.
+
+    It delegates to the one real generator. A second one around it would be closed twice when a loop ends with the
+    transport still open.
+    """
+
+    def __init__(
+        self,
+        generator: Any,
+        *,
+        opened: Callable[[Any], None],
+        closing: Callable[[Any], None],
+        failed: Callable[[BaseException], None],
+    ) -> None:
+        self._generator = generator
+        self._opened = opened
+        self._closing = closing
+        self._failed = failed
+        self._streams: Any = None
+
+    def __aiter__(self) -> Opening:
+        return self
+
+    async def __anext__(self) -> Any:
+        if self._streams is not None:
+            self._close()
+            return await self._generator.__anext__()
+        try:
+            streams = await self._generator.__anext__()
+        except BaseException as error:
+            self._failed(error)
+            raise
+        self._streams = streams
+        self._opened(streams)
+        return streams
+
+    async def athrow(self, *args: Any) -> Any:
+        """An exception leaves the body of the ``async with``."""
+        self._close()
+        return await self._generator.athrow(*args)
+
+    async def aclose(self) -> None:
+        """The generator is given up."""
+        self._close()
+        await self._generator.aclose()
+
+    def _close(self) -> None:
+        streams, self._streams = self._streams, ()
+        if streams:
+            self._closing(streams)
+
+
 def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any], Any]:
     """Make a wrapper for the generator function of a transport that yields ``(read, write, ...)``."""
 
     def make(original: Any) -> Any:
-        opened = asynccontextmanager(original)
-
         @functools.wraps(original)
-        async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-            is_open = False
-            try:
-                async with opened(*args, **kwargs) as streams:
-                    is_open = True
-                    if adapter.recorder is None:
-                        yield streams
-                        return
-                    pair = tuple(streams)[:2]
-                    _link(adapter, transport, args[0] if args else kwargs.get("url"), pair)
-                    try:
-                        yield streams
-                    finally:
-                        adapter.streams.untag(*pair)
-            except BaseException as error:
-                if not is_open:
-                    opening_failed(adapter, role, transport, error)
-                raise
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            if adapter.recorder is None:
+                return original(*args, **kwargs)
+            url = args[0] if args else kwargs.get("url")
+            return Opening(
+                original(*args, **kwargs),
+                opened=lambda streams: _link(adapter, transport, url, streams[:2]),
+                closing=lambda streams: adapter.streams.untag(*streams[:2]),
+                failed=lambda error: opening_failed(adapter, role, transport, error),
+            )
 
         return generator
 
@@ -162,25 +203,26 @@ def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
     """Likewise for ``create_client_server_memory_streams``, which yields two pairs."""
 
     def make(original: Any) -> Any:
-        opened = asynccontextmanager(original)
-
         @functools.wraps(original)
-        async def generator(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
-            async with opened(*args, **kwargs) as pairs:
-                if adapter.recorder is None:
-                    yield pairs
-                    return
-                for pair in pairs:
-                    _link(adapter, Transport.IN_MEMORY, None, pair)
-                try:
-                    yield pairs
-                finally:
-                    for pair in pairs:
-                        adapter.streams.untag(*pair)
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            if adapter.recorder is None:
+                return original(*args, **kwargs)
+            return Opening(
+                original(*args, **kwargs),
+                opened=lambda pairs: _link_pairs(adapter, pairs),
+                closing=lambda pairs: adapter.streams.untag(*(stream for pair in pairs for stream in pair)),
+                failed=lambda error: None,
+            )
 
         return generator
 
     return make
+
+
+@contained
+def _link_pairs(adapter: Adapter, pairs: Any) -> None:
+    for pair in pairs:
+        _link(adapter, Transport.IN_MEMORY, None, pair)
 
 
 def _patch(function: str, transport: Transport, role: Role) -> Callable[[Adapter, ModuleType], None]:

@@ -82,8 +82,9 @@ class Cell:
         self._cap = cap
         self.values: list[float] = []
         # Held through the hand-over. Two drains would delete what only one of them copied, and a collection that met
-        # a drain half done would miss values that had already left the cell.
-        self._lock = threading.Lock()
+        # a drain half done would miss values that had already left the cell. Re-entrant, since a garbage collection
+        # in there may end a request of its own.
+        self._lock = threading.RLock()
         self._started = False
         self._touched = False
 

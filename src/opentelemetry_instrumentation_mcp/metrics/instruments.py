@@ -37,7 +37,7 @@ class Bound:
         self._limit = max(limit, 1)
         self._plain_limit = self._limit - max(self._limit // 10, 1)
         self._admitted: set[_Key] = set()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def admit(self, values: Mapping[str, str | int | None]) -> Attributes:
         """The attribute set to use for ``values``: keys of this metric that have a value, folded if need be."""

@@ -67,7 +67,7 @@ class Table:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._values: set[str] = set()
 
     def admit(self, value: object) -> str:
@@ -131,7 +131,7 @@ class Names:
     def __init__(self, limit: int, unregistered_limit: int = 20) -> None:
         self._limit = limit
         self._unregistered_limit = min(unregistered_limit, limit)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._registered: set[tuple[Target, str]] = set()
         self._proven: set[tuple[Target, str]] = set()
 

@@ -498,13 +498,13 @@ class Connection:
         if names.has(target, name):
             return name
         registry = self.registry if direction is Direction.INBOUND else None
-        if registry is not None and registry.knows(target, name):
+        if registry is not None and _knows(registry, target, name):
             if not names.register(target, name):
                 return OTHER
             self.series.zero(direction, target, name)
             return name
         listed = self._recorder.is_listed(self.series.identity, target)
-        if listed or (registry is not None and registry.lists(target)):
+        if listed or (registry is not None and _lists(registry, target)):
             return OTHER
         return name if outcome is OK and names.prove(target, name) else OTHER
 
@@ -546,6 +546,16 @@ class Connection:
         if end is End.PEER_LOST:
             error = CONNECTION_LOST.error_type
         series.session(convention, {catalogue.ERROR_TYPE: error}).add(now - since)
+
+
+@contained
+def _knows(registry: Registry, target: Target, name: str) -> bool:
+    return registry.knows(target, name)
+
+
+@contained
+def _lists(registry: Registry, target: Target) -> bool:
+    return registry.lists(target)
 
 
 class Recorder:
@@ -627,17 +637,21 @@ class Recorder:
             for version in session_versions:
                 values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: _version(version)}
                 series.session(catalogue.SESSIONS_CREATED, values).touch()
-        if role is Role.SERVER:
-            if mode is Mode.STATEFUL and transport is Transport.STREAMABLE_HTTP:
-                self.evictions(transport).touch()
-            if registry is not None:
-                for target in Target:
-                    names = frozenset(registry.names(target))
-                    # Stateless exchanges open by the thousand: what did not change was registered by an earlier one.
-                    if series.registered.get(target) != names:
-                        series.registered[target] = names
-                        connection.register(Direction.INBOUND, target, names)
+        if role is Role.SERVER and mode is Mode.STATEFUL and transport is Transport.STREAMABLE_HTTP:
+            self.evictions(transport).touch()
+        if role is Role.SERVER and registry is not None:
+            self._register(connection, series, registry)
         return connection
+
+    @contained
+    def _register(self, connection: Connection, series: _Series, registry: Registry) -> None:
+        # Apart from open(): whatever a server object does, its connection is open and has to be closed.
+        for target in Target:
+            names = frozenset(map(str, registry.names(target)))
+            # Stateless exchanges open by the thousand: what did not change was registered by an earlier one.
+            if series.registered.get(target) != names:
+                series.registered[target] = names
+                connection.register(Direction.INBOUND, target, names)
 
     @contained
     def connection_error(self, role: Role, transport: Transport, error: str) -> None:

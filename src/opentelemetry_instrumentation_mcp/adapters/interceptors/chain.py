@@ -20,12 +20,11 @@ def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
 
 def _apply_middleware(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def apply_middleware(middleware: Any, call_next: Any, ctx: Any) -> Any:
-        # Plain, as the original: what is awaited without us is the middleware's own awaitable.
+    async def apply_middleware(middleware: Any, call_next: Any, ctx: Any) -> Any:
         interception = begin(adapter, middleware, ctx)
         if interception is None:
-            return original(middleware, call_next, ctx)
-        return through(interception, call_next, lambda seen: original(middleware, seen, ctx))
+            return await original(middleware, call_next, ctx)
+        return await through(interception, call_next, lambda seen: original(middleware, seen, ctx))
 
     return apply_middleware
 
@@ -38,24 +37,27 @@ def bind_interceptor(adapter: Adapter, original: Any) -> Any:
     """Wrap a function that binds an extension (first) to the rest of the chain (last)."""
 
     @functools.wraps(original)
-    def bind(extension: Any, *args: Any) -> Any:
-        *settings, call_next = args
-        # The method every extension inherits stands in the same module as the function that binds them.
-        own = getattr(type(extension).intercept_tool_call, "__module__", None)
-        if adapter.recorder is None or own == original.__module__:
-            return original(extension, *args)
+    def bind(extension: Any, *settings: Any) -> Any:
+        if adapter.recorder is None or not settings or not _intercepts(extension, original):
+            return original(extension, *settings)
+        *others, call_next = settings
 
         async def call(context: Any) -> Any:
             interception = begin(adapter, extension, context)
             if interception is None:
-                return await original(extension, *args)(context)
-            return await through(
-                interception, call_next, lambda seen: original(extension, *settings, seen)(context)
-            )
+                return await original(extension, *settings)(context)
+            return await through(interception, call_next, lambda seen: original(extension, *others, seen)(context))
 
         return call
 
     return bind
+
+
+def _intercepts(extension: Any, bind: Any) -> bool:
+    """Whether an extension has an ``intercept_tool_call`` of its own."""
+    # The one every extension inherits stands in the same module as the function that binds them.
+    method = getattr(extension, "intercept_tool_call", None)
+    return getattr(method, "__module__", None) != bind.__module__
 
 
 PATCHES: Final = (

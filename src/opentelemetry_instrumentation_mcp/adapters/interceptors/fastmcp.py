@@ -49,9 +49,7 @@ def _seen(adapter: Adapter, middleware: Any) -> Any:
         if interception is None:
             return await middleware(context, *args, **kwargs)
         if "call_next" in kwargs:  # fastmcp 2
-            return await through(
-                interception, kwargs["call_next"], lambda seen: middleware(context, call_next=seen)
-            )
+            return await through(interception, kwargs["call_next"], lambda seen: middleware(context, call_next=seen))
         return await through(interception, args[0], lambda seen: middleware(context, seen))
 
     return intercept

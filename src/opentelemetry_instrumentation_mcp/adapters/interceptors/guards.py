@@ -18,7 +18,7 @@ from ...metrics.recorder import Action, Recorder
 from ...safety import contained
 from .. import ending
 from ..adapter import Adapter
-from .interception import Instead, Interception, begin, name_of, through
+from .interception import Instead, Interception, ObjectProxy, begin, name_of, through
 
 
 def _none_is_fine(_: Interception, result: Any) -> Action:
@@ -39,9 +39,7 @@ def _patch_transport_security(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _patch_bearer_auth(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(
-        module.BearerAuthBackend, "authenticate", lambda original: _authenticate(adapter, original)
-    )
+    adapter.patches.replace(module.BearerAuthBackend, "authenticate", lambda original: _authenticate(adapter, original))
     adapter.patches.replace(module.RequireAuthMiddleware, "__call__", lambda original: _gate(adapter, original))
 
 
@@ -94,13 +92,7 @@ class _Gate:
         self._recorder = recorder
         self._name = name_of(guard)
         self._decided = False
-        app = guard.app
-
-        async def app_seen(*args: Any, **kwargs: Any) -> Any:
-            self.decide(Action.CONTINUE)
-            return await app(*args, **kwargs)
-
-        self.guard: Any = Instead(guard, "app", app_seen)
+        self.guard: Any = Instead(guard, "app", _App(guard.app, self))
 
     @contained
     def decide(self, action: Action, error: str | None = None) -> None:
@@ -116,6 +108,18 @@ class _Gate:
             self.decide(Action.CONTINUE)
         else:
             self.decide(Action.ERROR, ending.leaf_name(error))
+
+
+class _App(ObjectProxy):
+    """The application behind a gate, as it is; the gate hears when it is called."""
+
+    def __init__(self, app: Any, gate: _Gate) -> None:
+        ObjectProxy.__init__(self, app)
+        self._self_gate = gate
+
+    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._self_gate.decide(Action.CONTINUE)
+        return await self.__wrapped__(*args, **kwargs)
 
 
 @contained

@@ -214,17 +214,18 @@ def name_of(interceptor: Any) -> str:
     return type(interceptor).__name__
 
 
-_ObjectProxy: Any = wrapt.ObjectProxy
+ObjectProxy: Any = wrapt.ObjectProxy
+"""Typed as Any: not every release of wrapt has types."""
 
 
-class Instead(_ObjectProxy):
+class Instead(ObjectProxy):
     """An object as it is but for one attribute. Nothing is changed on the object, which is the application's.
 
     Given as ``self`` to a method of the SDK, it lets the method meet a watched collaborator.
     """
 
     def __init__(self, wrapped: Any, name: str, value: Any) -> None:
-        super().__init__(wrapped)
+        ObjectProxy.__init__(self, wrapped)
         self._self_name = name
         self._self_value = value
 

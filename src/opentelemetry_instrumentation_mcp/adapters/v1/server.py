@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any, Final
 
 from ...metrics.labels import Target
 from ...metrics.recorder import Role, Transport
 from ...safety import contained
+from ...wire import fields
 from ..adapter import Adapter
 from ..streams import Link
 
@@ -32,7 +33,7 @@ class ServerNames:
         return name in self._tables(target)
 
     def names(self, target: Target) -> Collection[str]:
-        return self._tables(target)
+        return tuple(self._tables(target))
 
     def serves(self, method: str) -> bool:
         for request_type in self._server.request_handlers:
@@ -41,15 +42,15 @@ class ServerNames:
                 return True
         return False
 
-    def _tables(self, target: Target) -> Collection[str]:
+    def _tables(self, target: Target) -> Mapping[str, Any]:
         front = self._front
         if front is None:
             front = self._front = self._find_front()
         manager, table = _MANAGER[target]
-        registered: Collection[str] = getattr(getattr(front, manager, None), table, ())
+        registered = fields(getattr(getattr(front, manager, None), table, None))
         if not registered and target is Target.TOOL:
             # Filled before the first call of a tool the cache does not know (Server._get_cached_tool_definition).
-            return getattr(self._server, "_tool_cache", ())
+            return fields(getattr(self._server, "_tool_cache", None))
         return registered
 
     def _find_front(self) -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from contextlib import suppress
 from time import perf_counter
 from types import ModuleType
 from typing import Any, Final
@@ -26,6 +27,10 @@ from .server import ServerNames
 
 _TAP: Final = "_otel_mcp_tap"
 """Attribute left on a session object (not on its class)."""
+
+# A notification of 1.x may have an id (its model allows extra fields), and a reply a method: only the class decides.
+_REQUEST: Final = "JSONRPCRequest"
+_NOTIFICATION: Final = "JSONRPCNotification"
 
 _TIMEOUT_CODE: Final = 408
 """``httpx.codes.REQUEST_TIMEOUT``, which 1.x puts into the error of its own timer."""
@@ -83,7 +88,6 @@ class _Tap:
         if error is not None and self._role is Role.SERVER and self.exit is not None:
             error = self.exit
         ending.close(connection, self.link, self._role, error)
-        self.adapter.sizes.forget(connection)
         self.link.connection = None
 
     def outbound(self, request_id: Any) -> Request | None:
@@ -102,21 +106,23 @@ class _Tap:
         message = item.message
         root = message.root
         size = self.adapter.sizes.take(message, item.metadata)
-        method: str | None = getattr(root, "method", None)
-        if method is None:
-            self._replied(self._outbound, Direction.OUTBOUND, root, size)
-        elif hasattr(root, "id"):
+        kind = type(root).__name__
+        if kind == _REQUEST:
             if self.adapter.recorder is not None:
+                method: str = root.method
                 request = connection.begin(Direction.INBOUND, method, root.params)
                 if request is not None and size is not None:
                     request.measured(size, response=False)
                 _push(self._inbound, root.id, request)
-        else:
-            self._notification = (method, perf_counter())
-            if method == "notifications/cancelled":
-                request = self._inbound.get(fields(root.params).get("requestId"))
+        elif kind == _NOTIFICATION:
+            self._notification = (root.method, perf_counter())
+            if root.method == "notifications/cancelled":
+                cancelled = fields(root.params).get("requestId")
+                request = self._inbound.get(cancelled) if isinstance(cancelled, int | str) else None
                 if request is not None:
                     request.hint = CANCELLED
+        else:
+            self._replied(self._outbound, Direction.OUTBOUND, root, size)
 
     @contained
     def settle(self) -> None:
@@ -137,25 +143,22 @@ class _Tap:
         root = message.root
         if self.link.posts is not None:
             self.link.posts.append(message)
-        method: str | None = getattr(root, "method", None)
-        if method is None:
+        kind = type(root).__name__
+        if kind not in (_REQUEST, _NOTIFICATION):
             # Before the write, so that whoever has seen the reply finds it counted.
             answered = self._replied(self._inbound, Direction.INBOUND, root, None)
             if answered is not None and self.link.has_bytes:
-                self.adapter.sizes.expect(message, connection, answered, response=True)
+                self.adapter.sizes.expect(message, answered, response=True)
             return None
         if self.adapter.recorder is None:
             return None
-        if not hasattr(root, "id"):
-            return method, None
-        request = connection.begin(Direction.OUTBOUND, method, root.params)
+        if kind == _NOTIFICATION:
+            return root.method, None
+        request = connection.begin(Direction.OUTBOUND, root.method, root.params)
         if request is not None:
-            if connection.closed:
-                # Nothing will end it but its own write or caller, and neither needs the table.
-                return None, request
             _push(self._outbound, root.id, request)
             if self.link.has_bytes:
-                self.adapter.sizes.expect(message, connection, request, response=False)
+                self.adapter.sizes.expect(message, request, response=False)
         return None, request
 
     @contained
@@ -170,6 +173,9 @@ class _Tap:
         if self.connection is not None and not ending.is_cancellation(error) and self.link.end is None:
             self.connection.dead(Death.WRITE_FAILED)
         if request is not None:
+            for request_id, each in tuple(self._outbound.items()):
+                if each is request:
+                    del self._outbound[request_id]
             request.end(self._without_reply(error))
 
     @contained
@@ -195,9 +201,10 @@ class _Tap:
 
     def _replied(self, table: dict[Any, Request], direction: Direction, root: Any, size: int | None) -> Request | None:
         request_id = root.id
-        if request_id not in table and isinstance(request_id, str) and request_id.isdigit():
+        if request_id not in table and isinstance(request_id, str):
             # 1.x accepts an id that came back as a string (BaseSession._normalize_request_id).
-            request_id = int(request_id)
+            with suppress(ValueError):
+                request_id = int(request_id)
         request = _pop(table, request_id)
         if request is None or self.connection is None:
             return None
@@ -259,6 +266,9 @@ class _Stream:
         self._tap = tap
 
     def __getattr__(self, name: str) -> Any:
+        if name == "_stream":
+            # Not there yet: copy.copy() makes an empty object first.
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
     # Python looks these up on the type, past __getattr__.
@@ -272,7 +282,8 @@ class _Stream:
 
 class _ReadStream(_Stream):
     def __aiter__(self) -> _ReadStream:
-        return self
+        # A stream of the application's own may only be iterable.
+        return _ReadStream(self._stream.__aiter__(), self._tap)
 
     async def __anext__(self) -> Any:
         tap = self._tap

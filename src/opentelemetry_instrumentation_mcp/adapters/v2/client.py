@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from ...safety import contained
 from ..adapter import Adapter
-from .seam import CLIENT, LINE, Line
+from .seam import CLIENT, line_of
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:
@@ -40,14 +40,14 @@ def _adopt(adapter: Adapter, original: Any) -> Any:
     def adopt(self: Any, result: Any) -> None:
         original(self, result)
         if adapter.recorder is not None:
-            _established(self)
+            _established(adapter, self)
 
     return adopt
 
 
 @contained
-def _established(session: Any) -> None:
-    line: Line | None = getattr(session._dispatcher, LINE, None)
+def _established(adapter: Adapter, session: Any) -> None:
+    line = line_of(adapter, session._dispatcher)
     if line is not None:
         line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
 

@@ -16,7 +16,7 @@ from .. import ending
 from ..adapter import Adapter
 from ..streams import Link
 from . import seam
-from .seam import CLIENT, LINE, Line
+from .seam import LINE, Line, line_of
 from .server import ServerNames, server_behind
 
 _CRASH_CODE: Final = "-32603"
@@ -55,7 +55,8 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     recorder = adapter.recorder
     if recorder is None:
         return None
-    role = Role.SERVER if getattr(dispatcher, CLIENT, None) is None else Role.CLIENT
+    session = seam.client_session(dispatcher)
+    role = Role.SERVER if session is None else Role.CLIENT
     link = Link(Transport.IN_MEMORY)
     server = server_behind(on_request) if role is Role.SERVER else None
     connection = recorder.open(
@@ -67,15 +68,16 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     )
     if connection is None:
         return None
-    line = Line(connection, link, role, lambda: dispatcher._closed, in_process=True)
+    line = Line(adapter, connection, link, role, lambda: dispatcher._closed, peer=lambda: dispatcher._peer)
     setattr(dispatcher, LINE, line)
+    seam.establish_adopted(line, session)
     return line
 
 
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def send_raw_request(self: Any, method: str, params: Any, opts: Any = None) -> Any:
-        line: Line | None = getattr(self, LINE, None)
+        line = line_of(adapter, self)
         if line is None or not line.closed():
             return await original(self, method, params, opts)
         return await seam.call(adapter, line, method, params, lambda: original(self, method, params, opts))
@@ -86,7 +88,7 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
 def _dispatch_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
-        caller: Line | None = getattr(self._peer, LINE, None)
+        caller = line_of(adapter, self._peer)
         return await seam.call(adapter, caller, method, params, lambda: original(self, method, params, opts))
 
     return _dispatch_request
@@ -95,7 +97,7 @@ def _dispatch_request(adapter: Adapter, original: Any) -> Any:
 def _dispatch_notify(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def _dispatch_notify(self: Any, method: str, params: Any) -> None:
-        sender: Line | None = getattr(self._peer, LINE, None)
+        sender = line_of(adapter, self._peer)
         await seam.notify(adapter, sender, method, lambda: original(self, method, params))
 
     return _dispatch_notify

@@ -8,6 +8,7 @@ connection is opened there (:mod:`.server`) and found here.
 from __future__ import annotations
 
 import functools
+from contextlib import suppress
 from types import ModuleType
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from ..adapter import Adapter
 from ..outbound import current_request
 from ..streams import Link
 from . import seam
-from .seam import CLIENT, LINE, Line
+from .seam import LINE, Line, line_of
 from .server import open_server, server_behind
 
 
@@ -46,18 +47,13 @@ def _run(adapter: Adapter, original: Any) -> Any:
         try:
             await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
         except BaseException as error:
-            _over(adapter, line, owned, error)
+            if owned:
+                ending.close(line.connection, line.link, line.role, error)
             raise
-        _over(adapter, line, owned, None)
+        if owned:
+            ending.close(line.connection, line.link, line.role, None)
 
     return run
-
-
-@contained
-def _over(adapter: Adapter, line: Line, owned: bool, error: BaseException | None) -> None:
-    if owned:
-        ending.close(line.connection, line.link, line.role, error)
-    adapter.sizes.forget(line.connection)
 
 
 @contained
@@ -67,7 +63,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
     if recorder is None:
         return None
     link = adapter.streams.find(dispatcher._write_stream, dispatcher._read_stream) or Link(Transport.OTHER)
-    session = _client_session(dispatcher)
+    session = seam.client_session(dispatcher)
     role = Role.SERVER if session is None else Role.CLIENT
     connection = link.connection if role is Role.SERVER else None
     owned = connection is None
@@ -79,23 +75,16 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
         if connection is None:
             return None
         link.connection = connection
-    line = Line(connection, link, role, lambda: dispatcher._closed)
+    line = Line(adapter, connection, link, role, lambda: dispatcher._closed)
     setattr(dispatcher, LINE, line)
-    if session is not None and getattr(session, "protocol_version", None) is not None:
-        # Adopted before it was entered: there was no connection to establish it on.
-        connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
+    seam.establish_adopted(line, session)
     return line, owned
-
-
-def _client_session(dispatcher: Any) -> Any:
-    reference = getattr(dispatcher, CLIENT, None)
-    return None if reference is None else reference()
 
 
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def send_raw_request(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> Any:
-        line: Line | None = getattr(self, LINE, None)
+        line = line_of(adapter, self)
         return await seam.call(adapter, line, method, params, lambda: original(self, method, params, opts, **kwargs))
 
     return send_raw_request
@@ -104,7 +93,7 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
 def _dispatch(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def _dispatch(self: Any, item: Any, *args: Any, **kwargs: Any) -> None:
-        line: Line | None = getattr(self, LINE, None)
+        line = line_of(adapter, self)
         if line is not None and adapter.recorder is not None:
             _arrived(adapter, line, item)
         await original(self, item, *args, **kwargs)
@@ -131,9 +120,10 @@ def _arrived(adapter: Adapter, line: Line, item: Any) -> None:
             line.arrived[request_id] = size
         return
     request = line.outbound.get(request_id)
-    if request is None and isinstance(request_id, str) and request_id.isdigit():
+    if request is None and isinstance(request_id, str):
         # As the dispatcher does (dispatcher.coerce_request_id).
-        request = line.outbound.get(int(request_id))
+        with suppress(ValueError):
+            request = line.outbound.get(int(request_id))
     if request is not None:
         request.answered = True
         if size is not None:
@@ -143,7 +133,7 @@ def _arrived(adapter: Adapter, line: Line, item: Any) -> None:
 def _write(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def _write(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
-        line: Line | None = getattr(self, LINE, None)
+        line = line_of(adapter, self)
         if line is None or adapter.recorder is None:
             await original(self, message, *args, **kwargs)
             return
@@ -176,7 +166,7 @@ def _writing(adapter: Adapter, line: Line, message: Any) -> None:
         if request is None:
             return
     if line.link.has_bytes:
-        adapter.sizes.expect(message, line.connection, request, response=not hasattr(message, "method"))
+        adapter.sizes.expect(message, request, response=not hasattr(message, "method"))
 
 
 @contained
@@ -188,7 +178,7 @@ def _unwritten(line: Line) -> None:
 def _spawn(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def _spawn(self: Any, *args: Any, **kwargs: Any) -> None:
-        line: Line | None = getattr(self, LINE, None)
+        line = line_of(adapter, self)
         if line is not None and adapter.recorder is not None:
             adapter.recorder.task_spawned(line.role)
         original(self, *args, **kwargs)
@@ -199,7 +189,7 @@ def _spawn(adapter: Adapter, original: Any) -> Any:
 def _notify(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def notify(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> None:
-        line: Line | None = getattr(self, LINE, None)
+        line = line_of(adapter, self)
         await seam.notify(adapter, line, method, lambda: original(self, method, params, opts, **kwargs))
 
     return notify

@@ -23,6 +23,7 @@ from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
 from ..http_edge import current_answer
+from ..outbound import leave
 from ..streams import Link
 from . import messages
 from .server import ServerNames
@@ -103,7 +104,7 @@ class _Exchange:
             return
         try:
             decoded: Any = json.loads(b"".join(self._body))
-        except ValueError:
+        except (ValueError, RecursionError):
             return
         message = fields(decoded)
         method: Any = message.get("method")
@@ -171,10 +172,12 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
             await original(app, *settings, scope, receive_seen, send_seen)
         except BaseException as error:
             exchange.over()
-            ending.close(exchange.connection, link, Role.SERVER, error)
+            # A client that leaves while its request is read is no crash, though the framework raises for it.
+            gone = exchange.disconnected and not ending.is_cancellation(error)
+            ending.close(exchange.connection, link, Role.SERVER, None if gone else error)
             raise
         finally:
-            _exchange.reset(token)
+            leave(_exchange, token)
         exchange.over()
         ending.close(exchange.connection, link, Role.SERVER, None)
 

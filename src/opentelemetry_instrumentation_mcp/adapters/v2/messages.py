@@ -85,26 +85,34 @@ def _reply_to(error: BaseException, crash_code: int) -> Outcome:
 def call_raised(line: Line, request: Request, error: BaseException) -> None:
     """A request of ours ended without a result; ``error`` is what its caller gets to see."""
     hint = request.hint
-    if hint is CONNECTION_LOST or line.link.failure is not None:
+    if line.link.failure is not None:
         request.end(CONNECTION_LOST)
         return
+    # The id is seen when the request is written.
+    is_written = request.id is not None or line.in_process
     if ending.is_cancellation(error):
-        request.end(CANCELLED)
+        if is_written:
+            request.end(CANCELLED)
+        else:
+            request.abandon()
         return
-    code = getattr(getattr(error, "error", None), "code", None)
+    reply: Any = getattr(error, "error", None)
+    code = getattr(reply, "code", None)
     if code is None:
-        # ValueError: an id that is in flight already; it was never sent. Anything else broke on the way.
-        if isinstance(error, ValueError):
+        # An id that is in flight already is refused with a ValueError. Anything else broke on the way.
+        if isinstance(error, ValueError) and (request.id is None or line.in_process):
             request.abandon()
         else:
             request.end(CONNECTION_LOST)
+    elif isinstance(hint, Outcome):
+        request.end(hint)
     elif hint is not None:
         outcome, size = outcome_of_response(hint)
         if size is not None:
             request.measured(size, response=True)
         request.end(outcome)
     elif request.answered or (line.in_process and not _is_the_sdks_own(line, error, code)):
-        request.end(error_reply(code))
+        request.end(error_reply(code, getattr(reply, "message", None)))
     else:
         request.end(TIMEOUT if code == _REQUEST_TIMEOUT else CONNECTION_LOST)
 
@@ -113,7 +121,7 @@ def _is_the_sdks_own(line: Line, error: BaseException, code: int) -> bool:
     """In process no reply crosses anything: the SDK's own errors are told by how they are raised."""
     if code == _REQUEST_TIMEOUT:
         return error.__suppress_context__ and isinstance(error.__context__, TimeoutError)
-    return code == _CONNECTION_CLOSED and line.closed()
+    return code == _CONNECTION_CLOSED and line.is_cut
 
 
 class NotificationTimer:

@@ -13,7 +13,7 @@ from ...metrics.outcome import CANCELLED, CONNECTION_LOST
 from ...metrics.recorder import Connection, Direction, Request, Role, Transport
 from ...safety import contained
 from ..adapter import Adapter
-from ..outbound import CURRENT
+from ..outbound import CURRENT, leave
 from ..streams import Link
 from . import messages
 
@@ -32,19 +32,27 @@ class Line:
         link: What the transport knows.
         role: What this process is in it.
         closed: Whether no reply can come or go any more.
-        in_process: Whether the handler runs in the caller's task, so that a cancellation can only be the caller's.
+        peer: In process, the dispatcher on the other side: the handler runs in the caller's task, so that a
+            cancellation can only be the caller's, and a call fails when either side is closed.
     """
 
-    __slots__ = ("arrived", "closed", "connection", "in_process", "inbound", "link", "outbound", "role")
+    __slots__ = ("adapter", "arrived", "closed", "connection", "inbound", "link", "outbound", "peer", "role")
 
     def __init__(
-        self, connection: Connection, link: Link, role: Role, closed: Callable[[], bool], in_process: bool = False
+        self,
+        adapter: Adapter,
+        connection: Connection,
+        link: Link,
+        role: Role,
+        closed: Callable[[], bool],
+        peer: Callable[[], Any] | None = None,
     ) -> None:
+        self.adapter = adapter
         self.connection = connection
         self.link = link
         self.role = role
         self.closed = closed
-        self.in_process = in_process
+        self.peer = peer
         self.inbound: dict[Any, Request] = {}
         """Requests by id from their arrival until their reply is written."""
         self.outbound: dict[Any, Request] = {}
@@ -52,6 +60,34 @@ class Line:
         self.arrived: dict[Any, int] = {}
         """Bytes of requests that the dispatcher has taken and not handed on yet."""
         link.outbound = self.outbound.get
+
+    @property
+    def in_process(self) -> bool:
+        """Whether there is no stream in between."""
+        return self.peer is not None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether either side is closed, as far as it can be told."""
+        return self.closed() or (self.peer is not None and getattr(self.peer(), "_closed", False))
+
+
+def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
+    """The line of a dispatcher; one from before an ``uninstrument()`` is not ours."""
+    line: Line | None = getattr(dispatcher, LINE, None)
+    return line if line is not None and line.adapter is adapter else None
+
+
+def client_session(dispatcher: Any) -> Any:
+    """The ``ClientSession`` a dispatcher belongs to; None on a server."""
+    reference = getattr(dispatcher, CLIENT, None)
+    return None if reference is None else reference()
+
+
+def establish_adopted(line: Line, session: Any) -> None:
+    """A session that was adopted before it was entered had no connection to be established on."""
+    if session is not None and getattr(session, "protocol_version", None) is not None:
+        line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
 
 
 async def call(adapter: Adapter, line: Line | None, method: str, params: Any, send: Callable[[], Any]) -> Any:
@@ -68,7 +104,7 @@ async def call(adapter: Adapter, line: Line | None, method: str, params: Any, se
         messages.call_raised(line, request, error)
         raise
     finally:
-        CURRENT.reset(token)
+        leave(CURRENT, token)
         line.outbound.pop(request.id, None)
     messages.answered(line.connection, request, Direction.OUTBOUND, params, result)
     return result

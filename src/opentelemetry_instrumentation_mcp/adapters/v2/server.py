@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any, Final
 
 from ...metrics.labels import METHODS, Target
 from ...metrics.recorder import Connection, Role, Transport
 from ...safety import contained
+from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
 from ..streams import Link
@@ -33,18 +34,26 @@ class ServerNames:
         return self._server.get_request_handler(_LIST[target]) is not None
 
     def knows(self, target: Target, name: str) -> bool:
-        if name in self.names(target):
+        if name in self._table(target):
             return True
         lookup = getattr(self._server, "get_tool_input_schema", None) if target is Target.TOOL else None
-        return lookup is not None and lookup(name) is not None
+        if lookup is None:
+            return False
+        try:
+            return lookup(name) is not None
+        except Exception:
+            # The application's own function; the SDK takes it for "nothing to validate".
+            return False
 
     def names(self, target: Target) -> Collection[str]:
+        return tuple(self._table(target))
+
+    def _table(self, target: Target) -> Mapping[str, Any]:
         entry = self._server.get_request_handler(_LIST[target])
         # MCPServer registers bound methods of its own.
         front = getattr(getattr(entry, "handler", None), "__self__", None)
         manager, table = _MANAGER[target]
-        registered: Collection[str] = getattr(getattr(front, manager, None), table, ())
-        return registered
+        return fields(getattr(getattr(front, manager, None), table, None))
 
     def serves(self, method: str) -> bool:
         server = self._server

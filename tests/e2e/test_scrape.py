@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -21,15 +22,19 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ..sdk import example, setups
 from ..sdk.generation import SDKError, StdioServerParameters, stdio_client, streamable_http_client
+from ..sdk.http import HEADERS, httpx
 from ..sdk.wire import Wire
 from .processes import PATIENCE_SECONDS, Start, read
 
 ROOT = Path(__file__).parents[2]
+# With JSON responses a client's connections are reused, so that its page has every metric of the pool.
 HTTP_SERVER = """
 import sys, uvicorn
-from tests.sdk import example
-uvicorn.run(example.build().streamable_http_app(), host="127.0.0.1", port=int(sys.argv[1]), log_level="critical",
-            timeout_graceful_shutdown=1)
+from tests.sdk import example, setups
+from tests.sdk.generation import V2
+setup = next(each for each in setups.SETUPS if each.name == "http-json")
+app = setups.http_app(example.build(**({} if V2 else setup.settings)), setup)
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="critical", timeout_graceful_shutdown=1)
 """
 CLIENT = """
 import sys, anyio
@@ -69,6 +74,8 @@ OPERATION = [
     "network_transport",
     "rpc_response_status_code",
 ]
+MESSAGE_SIZE = REQUEST[:-1]
+MESSAGE_KIND = ["mcp_direction", "mcp_role", "mcp_transport"]
 PEER = ["server_address", "server_port"]
 
 
@@ -85,11 +92,19 @@ ON_EVERY_PAGE = {
     **histogram("mcp_request_duration_seconds", REQUEST),
     "mcp_requests_active": MESSAGE,
     "mcp_notifications_total": MESSAGE,
+    **histogram("mcp_request_size_bytes", MESSAGE_SIZE),
+    **histogram("mcp_response_size_bytes", MESSAGE_SIZE),
+    "mcp_session_heartbeat_checks_total": ["kind", *MESSAGE_KIND],
+    "mcp_session_dead_detected_total": ["mcp_role", "mcp_transport", "reason"],
+    "mcp_task_spawns_total": ["mcp_role"],
     "mcp_memory_usage_bytes": [],
 }
 SERVER_PAGE = {
     **ON_EVERY_PAGE,
     "mcp_sessions_evicted_total": ["mcp_transport", "reason"],
+    "mcp_connection_errors_total": ["error_type", "mcp_role", "mcp_transport"],
+    "mcp_interceptor_actions_total": ["action", "interceptor"],
+    **histogram("mcp_interceptor_duration_seconds", ["interceptor", "phase"]),
     **histogram("mcp_server_operation_duration_seconds", OPERATION),
     # What a server whose first session has ended shows as well.
     **histogram("mcp_connection_duration_seconds", [*CONNECTION, "status"]),
@@ -102,6 +117,10 @@ SERVER_PAGE = {
 CLIENT_PAGE = {
     **ON_EVERY_PAGE,
     **histogram("mcp_client_operation_duration_seconds", sorted(OPERATION + PEER)),
+    "mcp_pool_connections_created_total": ["pool"],
+    "mcp_pool_connections_reused_total": ["pool"],
+    "mcp_pool_connections_idle": ["pool"],
+    **histogram("mcp_pool_wait_duration_seconds", ["pool"]),
 }
 
 
@@ -130,14 +149,10 @@ def names_and_labels(page: str) -> dict[str, list[str]]:
 def wait_for_http(port: int) -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline:
-        try:
-            read(f"http://127.0.0.1:{port}/mcp")
-        except OSError as error:
-            # Refused as long as nobody listens; an HTTP error is an answer.
-            if not hasattr(error, "code"):
-                time.sleep(0.05)
-                continue
-        return
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
     pytest.fail("the HTTP server did not start")
 
 
@@ -152,6 +167,8 @@ def test_the_names_and_labels_of_a_server_and_of_a_client(start: Start, free_por
     async def come_and_go() -> None:
         async with setups.client_over(streamable_http_client(url)) as session:
             await use(session)
+        async with httpx.AsyncClient() as http:
+            await http.post(url, content=b"{", headers=HEADERS)
 
     anyio.run(come_and_go)
     client = start(CLIENT.replace("sys.argv[1]", repr(url)), OTEL_EXPORTER_PROMETHEUS_PORT=str(client_metrics), **path)

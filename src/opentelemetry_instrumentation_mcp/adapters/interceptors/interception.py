@@ -50,7 +50,6 @@ class Interception:
         "_context",
         "_judge",
         "_name",
-        "_over",
         "_raised",
         "_recorder",
         "_request",
@@ -70,7 +69,6 @@ class Interception:
         self._context = context
         self._rewritten = False
         self._answered = False
-        self._over = False
         self._running = 0
         self._request: float | None = None
         self._response = 0.0
@@ -81,8 +79,6 @@ class Interception:
     @contained
     def hand_over(self, context: Any) -> None:
         """It calls what it wraps."""
-        if self._over:
-            return
         if not self._running:
             self._count()
         self._running += 1
@@ -142,8 +138,6 @@ class Interception:
             self._response += own
 
     def _take_back(self) -> None:
-        if self._over:
-            return
         self._answered = True
         self._running -= 1
         self._since = perf_counter()
@@ -151,8 +145,6 @@ class Interception:
     def _finish(self, action: Action, error: str | None = None) -> None:
         if not self._running:
             self._count()
-        # A call it left behind may still come back.
-        self._over = True
         # An exception refers to the frames it went through, and these to this object.
         self._raised.clear()
         self._results.clear()

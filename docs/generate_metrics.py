@@ -15,11 +15,12 @@ from typing import Final
 
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric, Source
 from opentelemetry_instrumentation_mcp.metrics.labels import METHODS, PROTOCOL_VERSIONS
+from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 
 PAGE: Final = Path(__file__).with_name("metrics.md")
 
 _SOURCES: Final = {
-    Source.SPECIFICATION: "Connections, sessions, requests, process",
+    Source.SPECIFICATION: "Connections, sessions, requests, interceptors, pools, process",
     Source.SEMANTIC_CONVENTIONS: "OpenTelemetry's semantic conventions for MCP",
     Source.OWN: "Further ones",
 }
@@ -37,6 +38,14 @@ def prometheus_name(metric: Metric) -> str:
     return name
 
 
+def most_sets(metric: Metric) -> int:
+    """How many attribute sets a metric can have by default: the limit, unless it says less than that."""
+    if metric.instrument is not Instrument.OBSERVABLE_UP_DOWN_COUNTER:
+        return Limits.attribute_sets
+    # What is observed has no series to fold: one per pool and _OTHER, or one.
+    return Limits.pools + 1 if metric.attributes else 1
+
+
 def _code(values: Iterable[str]) -> str:
     return ", ".join(f"`{value}`" for value in values)
 
@@ -45,23 +54,26 @@ def _metrics() -> str:
     lines: list[str] = []
     for source, title in _SOURCES.items():
         lines += [f"### {title}", ""]
-        lines += ["| name | on a Prometheus page | instrument, unit | attributes |", "| --- | --- | --- | --- |"]
+        lines += ["| name | on a Prometheus page | instrument, unit | attributes | [sets](#bounds) at most |"]
+        lines += ["| --- | --- | --- | --- | --- |"]
         for metric in CATALOGUE:
             if metric.source is source:
                 kind = f"{metric.instrument.value}, `{metric.unit}`"
                 attributes = _code(metric.attributes) or "none"
-                lines.append(f"| `{metric.name}` | `{prometheus_name(metric)}` | {kind} | {attributes} |")
+                row = (f"`{metric.name}`", f"`{prometheus_name(metric)}`", kind, attributes, str(most_sets(metric)))
+                lines.append(f"| {' | '.join(row)} |")
         lines.append("")
     return "\n".join(lines[:-1])
 
 
 def _buckets() -> str:
-    users: dict[tuple[float, ...], list[str]] = {}
+    users: dict[tuple[str, tuple[float, ...]], list[str]] = {}
     for metric in CATALOGUE:
         if metric.buckets:
-            users.setdefault(metric.buckets, []).append(metric.name)
-    lines = ["| histograms | upper bounds, seconds |", "| --- | --- |"]
-    lines += [f"| {_code(names)} | {', '.join(map(str, bounds))} |" for bounds, names in users.items()]
+            users.setdefault((_UNITS[metric.unit], metric.buckets), []).append(metric.name)
+    lines = ["| histograms | upper bounds |", "| --- | --- |"]
+    for (unit, bounds), names in users.items():
+        lines.append(f"| {_code(names)} | {', '.join(map(str, bounds))} {unit} |")
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -254,3 +255,76 @@ def test_an_event_over_the_limit_is_one_error(collect: Collect) -> None:
     assert "SSE" in error.attributes[ERROR]
     lost = {ROLE: "client", "mcp.method.name": "tools/call"}
     assert points.by("status", "mcp.requests.total", lost) == {"connection_lost": 1}
+
+
+class Auth(httpx.Auth):
+    """Gives its token when it is asked for one."""
+
+    def auth_flow(self, request: Any) -> Any:
+        response = yield request
+        if response.status_code == 401:
+            request.headers["authorization"] = "Bearer good"
+            yield request
+
+
+def guarded(app: Any) -> Any:
+    """Asks every POST for a token."""
+
+    async def guard(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or b"authorization" in dict(scope["headers"]):
+            await app(scope, receive, send)
+            return
+        await receive()
+        await send({"type": "http.response.start", "status": 401, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    return guard
+
+
+@pytest.mark.parametrize("setup", [HTTP, SSE], ids=str)
+def test_a_token_that_is_asked_for_and_given_is_no_error_and_measured_once(
+    setup: setups.Setup, collect: Collect
+) -> None:
+    async def scenario() -> None:
+        async with (
+            setups.serve(guarded(setups.http_app(example.build(), setup))) as base,
+            httpx.AsyncClient(auth=Auth(), timeout=10) as http,
+        ):
+            if setup is SSE:
+                transport = sse_client(f"{base}/sse", auth=Auth())
+            else:
+                transport = streamable_http_client(f"{base}/mcp", http_client=http)
+            async with setups.client_over(transport) as session:
+                await session.call_tool("ok", {})
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "client") == {}
+    for role in ("client", "server"):
+        sizes = points.select("mcp.request.size", {ROLE: role, "mcp.method.name": "tools/call"})
+        assert [point.value for point in sizes] == [1]
+    totals = {
+        role: sum(point.total for point in points.select("mcp.request.size", {ROLE: role}))
+        for role in ("client", "server")
+    }
+    assert totals["client"] == totals["server"]
+
+
+@pytest.mark.parametrize(("status", "cause"), [(500, "500"), (200, "ValidationError")])
+def test_an_answer_that_is_json_but_no_message_is_one_error(status: int, cause: str, collect: Collect) -> None:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            await receive()
+            code = status if scope["method"] == "POST" else 405
+            headers = [(b"content-type", b"application/json")]
+            await send({"type": "http.response.start", "status": code, "headers": headers})
+            await send({"type": "http.response.body", "body": b'{"detail": "no"}'})
+
+    async def scenario() -> None:
+        async with setups.serve(app) as base:
+            with anyio.move_on_after(2), suppress(BaseException):
+                async with setups.client_over(streamable_http_client(f"{base}/mcp")):
+                    pass
+
+    anyio.run(scenario)
+    assert errors(collect(), "client") == {cause: 1}

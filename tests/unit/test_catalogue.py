@@ -20,6 +20,11 @@ _ATTRIBUTES = frozenset(
         "mcp.protocol.version",
         "status",
         "reason",
+        "kind",
+        "interceptor",
+        "phase",
+        "action",
+        "pool",
         "error.type",
         "rpc.response.status_code",
         "gen_ai.operation.name",
@@ -31,7 +36,20 @@ _ATTRIBUTES = frozenset(
 )
 """Everything an attribute may be called; a key that is not here needs a thought about who chooses its values."""
 
-_COUNTED = frozenset({"{connection}", "{session}", "{request}", "{notification}"})
+_COUNTED = frozenset(
+    {
+        "{action}",
+        "{check}",
+        "{connection}",
+        "{error}",
+        "{notification}",
+        "{request}",
+        "{session}",
+        "{task}",
+    }
+)
+
+_SIZES = ("mcp.request.size", "mcp.response.size")
 
 
 def test_names_are_unique() -> None:
@@ -39,10 +57,9 @@ def test_names_are_unique() -> None:
     assert len(set(names)) == len(names)
 
 
-def test_numbers_of_the_specification_are_unique_and_in_order() -> None:
+def test_every_metric_of_the_specification_is_there_once_and_in_order() -> None:
     numbers = [metric.number for metric in CATALOGUE if metric.source is Source.SPECIFICATION]
-    assert numbers == sorted(set(numbers))
-    assert set(numbers) <= set(range(1, 24))
+    assert numbers == list(range(1, 24))
 
 
 def test_only_the_specification_has_numbers() -> None:
@@ -76,10 +93,12 @@ def test_histograms_have_ascending_float_buckets_and_nothing_else_has_any(metric
 
 @_EACH
 def test_units_are_seconds_bytes_or_what_is_counted(metric: Metric) -> None:
-    if metric.instrument is Instrument.HISTOGRAM:
+    if metric.name in _SIZES:
+        assert metric.unit == "By"
+    elif metric.instrument is Instrument.HISTOGRAM:
         assert metric.unit == "s"
         assert metric.name.endswith(".duration")
-    elif metric.instrument is Instrument.OBSERVABLE_UP_DOWN_COUNTER:
+    elif metric is catalogue.MEMORY_USAGE:
         assert metric.unit == "By"
     else:
         assert metric.unit in _COUNTED
@@ -90,8 +109,9 @@ def test_units_are_seconds_bytes_or_what_is_counted(metric: Metric) -> None:
     [
         (catalogue.CONNECTIONS_TOTAL, catalogue.CONNECTIONS_ACTIVE),
         (catalogue.SESSIONS_CREATED, catalogue.SESSIONS_ACTIVE),
+        (catalogue.POOL_CREATED, catalogue.POOL_IDLE),
     ],
-    ids=["connections", "sessions"],
+    ids=["connections", "sessions", "pools"],
 )
 def test_what_is_open_can_be_compared_with_what_was_opened(up: Metric, down: Metric) -> None:
     assert up.attributes == down.attributes
@@ -105,3 +125,24 @@ def test_the_conventions_histograms_have_the_conventions_buckets() -> None:
 
 def test_request_durations_do_not_tell_error_types() -> None:
     assert set(catalogue.REQUESTS_TOTAL.attributes) - set(catalogue.REQUEST_DURATION.attributes) == {"error.type"}
+
+
+def test_sizes_are_told_apart_as_requests_are_but_not_by_how_they_ended() -> None:
+    for size in (catalogue.REQUEST_SIZE, catalogue.RESPONSE_SIZE):
+        assert (*size.attributes, "status") == catalogue.REQUEST_DURATION.attributes
+
+
+def test_sizes_have_the_same_buckets_from_64_bytes_to_16_mib_in_powers_of_four() -> None:
+    for size in (catalogue.REQUEST_SIZE, catalogue.RESPONSE_SIZE):
+        assert size.buckets == tuple(float(4**power) for power in range(3, 13))
+
+
+@pytest.mark.parametrize("metric", [catalogue.INTERCEPTOR_DURATION, catalogue.POOL_WAIT_DURATION], ids=["own", "wait"])
+def test_a_part_of_a_request_can_be_compared_with_the_whole(metric: Metric) -> None:
+    assert metric.buckets == catalogue.REQUEST_DURATION.buckets
+
+
+def test_what_is_said_about_interceptors_and_pools_does_not_multiply_by_who_asked() -> None:
+    rows = [metric for metric in CATALOGUE if metric.name.startswith(("mcp.interceptor.", "mcp.pool."))]
+    assert len(rows) == 7
+    assert {key for row in rows for key in row.attributes} == {"interceptor", "phase", "action", "error.type", "pool"}

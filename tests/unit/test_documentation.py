@@ -16,7 +16,7 @@ from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instr
 from opentelemetry_instrumentation_mcp.metrics.instruments import Instruments
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import End
-from opentelemetry_instrumentation_mcp.metrics.recorder import Transport
+from opentelemetry_instrumentation_mcp.metrics.recorder import Action, Death, Heartbeat, Phase, Transport
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _PAGE = (_DOCS / "metrics.md").read_text(encoding="utf-8")
@@ -27,13 +27,26 @@ _PROMETHEUS_NAMES = {
     "mcp.connections.total": "mcp_connections_total",
     "mcp.connections.active": "mcp_connections_active",
     "mcp.connection.duration": "mcp_connection_duration_seconds",
+    "mcp.connection.errors": "mcp_connection_errors_total",
     "mcp.sessions.created": "mcp_sessions_created_total",
     "mcp.sessions.active": "mcp_sessions_active",
     "mcp.sessions.evicted": "mcp_sessions_evicted_total",
     "mcp.session.duration": "mcp_session_duration_seconds",
+    "mcp.session.heartbeat_checks": "mcp_session_heartbeat_checks_total",
+    "mcp.session.dead_detected": "mcp_session_dead_detected_total",
     "mcp.requests.total": "mcp_requests_total",
     "mcp.request.duration": "mcp_request_duration_seconds",
+    "mcp.request.size": "mcp_request_size_bytes",
+    "mcp.response.size": "mcp_response_size_bytes",
+    "mcp.interceptor.duration": "mcp_interceptor_duration_seconds",
+    "mcp.interceptor.errors": "mcp_interceptor_errors_total",
+    "mcp.interceptor.actions": "mcp_interceptor_actions_total",
+    "mcp.pool.connections.created": "mcp_pool_connections_created_total",
+    "mcp.pool.connections.reused": "mcp_pool_connections_reused_total",
+    "mcp.pool.connections.idle": "mcp_pool_connections_idle",
+    "mcp.pool.wait.duration": "mcp_pool_wait_duration_seconds",
     "mcp.memory.usage": "mcp_memory_usage_bytes",
+    "mcp.task.spawns": "mcp_task_spawns_total",
     "mcp.server.operation.duration": "mcp_server_operation_duration_seconds",
     "mcp.client.operation.duration": "mcp_client_operation_duration_seconds",
     "mcp.server.session.duration": "mcp_server_session_duration_seconds",
@@ -47,6 +60,19 @@ def _section(title: str) -> str:
     found = re.search(rf"^## {re.escape(title)}\n(.*?)(?=^## |\Z)", _PAGE, re.DOTALL | re.MULTILINE)
     assert found is not None, f"docs/metrics.md has no section {title!r}"
     return found[1]
+
+
+def _part(name: str) -> str:
+    """What stands between ``<!-- name -->`` and ``<!-- end name -->``."""
+    found = re.search(rf"<!-- {name} -->(.*?)<!-- end {name} -->", _PAGE, re.DOTALL)
+    assert found is not None, f"docs/metrics.md has no place marked {name!r}"
+    return found[1]
+
+
+def _table(title: str) -> list[list[str]]:
+    """The rows of the only table of a section, the header and the line under it included."""
+    lines = re.findall(r"^\| (.*) \|$", _section(title), re.MULTILINE)
+    return [[cell.strip() for cell in line.split(" | ")] for line in lines]
 
 
 def _documented(metric: Metric) -> str:
@@ -122,6 +148,51 @@ def test_the_page_names_each_transport(transport: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("attribute", "value"),
+    [
+        *(("reason", death.value) for death in Death),
+        *(("kind", kind.value) for kind in Heartbeat),
+        *(("phase", phase.value) for phase in Phase),
+        *(("action", action.value) for action in Action),
+    ],
+)
+def test_the_page_names_each_value_of_a_closed_set(attribute: str, value: str) -> None:
+    (row,) = re.findall(rf"^\| `{attribute}` \|.*$", _section("Attributes"), re.MULTILINE)
+    assert f"`{value}`" in row
+
+
+@pytest.mark.parametrize("death", [death.value for death in Death])
+def test_the_page_explains_each_way_to_be_found_dead(death: str) -> None:
+    assert f"\n| `{death}` | " in _section("How a peer is found dead")
+
+
+@pytest.mark.parametrize("action", [action.value for action in Action])
+def test_the_page_explains_each_action_of_an_interceptor(action: str) -> None:
+    assert f"`{action}`: " in _part("interceptors")
+
+
+@pytest.mark.parametrize("part", ["interceptors", "pool"])
+def test_what_an_adapter_of_its_own_measures_has_a_marked_place_on_the_page(part: str) -> None:
+    metrics = [metric.name for metric in CATALOGUE if metric.name.startswith(f"mcp.{part.rstrip('s')}.")]
+    assert metrics
+    assert all(f"\n- `{name}`: " in _part(part) for name in metrics)
+
+
+def test_the_page_says_of_every_metric_once_where_it_exists() -> None:
+    header, _, *rows = _table("Where each metric exists")
+    assert header == ["metric", "1.x server", "1.x client", "2.x server", "2.x client"]
+    assert all(len(row) == len(header) and all(row) for row in rows)
+    named = [name for row in rows for name in re.findall(r"`(mcp\.[a-z_.]+)`", row[0])]
+    assert sorted(named) == sorted(metric.name for metric in CATALOGUE)
+
+
+def test_what_exists_nowhere_would_not_be_in_the_catalogue() -> None:
+    _, _, *rows = _table("Where each metric exists")
+    for name, *places in rows:
+        assert set(places) != {"no"}, name
+
+
+@pytest.mark.parametrize(
     ("what", "limit"),
     [
         ("attribute sets of one metric", Limits.attribute_sets),
@@ -130,6 +201,8 @@ def test_the_page_names_each_transport(transport: str) -> None:
         ("methods that are not the protocol's", Limits.methods),
         ("class names of exceptions", Limits.exceptions),
         ("servers in `server.address` with `server.port`", Limits.addresses),
+        ("values of `interceptor`", Limits.interceptors),
+        ("values of `pool`", Limits.pools),
     ],
 )
 def test_the_page_states_each_limit(what: str, limit: int) -> None:

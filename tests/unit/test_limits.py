@@ -17,7 +17,14 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_variables_the_limits_are_the_documented_ones(caplog: pytest.LogCaptureFixture) -> None:
     assert Limits.from_environment() == Limits(
-        attribute_sets=1000, names=100, servers=50, methods=50, exceptions=50, addresses=100
+        attribute_sets=1000,
+        names=100,
+        servers=50,
+        methods=50,
+        exceptions=50,
+        addresses=100,
+        interceptors=50,
+        pools=100,
     )
     assert not caplog.records
 

@@ -1,8 +1,9 @@
 """Where events are seen: the seams of the SDK, one module each.
 
 An adapter wraps a few functions of ``mcp`` and translates what passes into the vocabulary of the recorder. ``v1`` and
-``v2`` are twins: the same events at the seams of two SDK generations. ``streams``, ``http_server`` and ``http_client``
-are the same in both. Adapters hold no metric names.
+``v2`` are twins: the same events at the seams of two SDK generations. What both have alike is beside them: transports
+(``streams``, ``http_server``, ``http_edge``, ``http_client``, ``http_pool``), bytes (``sizes``) and ``interceptors``.
+Adapters hold no metric names.
 
 Nothing is imported from ``mcp``: a patch is applied when the application itself imports the module it is for.
 """

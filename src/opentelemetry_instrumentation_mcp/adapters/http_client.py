@@ -131,7 +131,9 @@ class Post:
 
     @contained
     def unparsable(self, error: Exception) -> None:
-        """The answer was no message."""
+        """The answer was no message; where its status is an error, that says more."""
+        if self._response is not None and self._response.status_code >= 400:
+            return
         self._hint(CONNECTION_LOST)
         self._error(type(error).__name__)
 
@@ -275,6 +277,8 @@ def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:
 
 def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace_generator(module, "sse_client", lambda original: _sse_client(adapter, original))
+    if hasattr(module, "request_within_origin"):  # 1.30, and 2.2 and later
+        adapter.patches.replace(module, "request_within_origin", lambda original: _sse_request(adapter, original))
 
 
 def _sse_client(adapter: Adapter, original: Any) -> Any:
@@ -311,7 +315,7 @@ def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
         _sse_body_sent(adapter, link, request)
 
     async def on_response(response: Any) -> None:
-        _sse_answered(adapter, response)
+        _sse_answered(link, response)
 
     @functools.wraps(original)
     def factory(*args: Any, **kwargs: Any) -> Any:
@@ -325,15 +329,34 @@ def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
 
 @contained
 def _sse_body_sent(adapter: Adapter, link: Link, request: Any) -> None:
-    if request.method == "POST" and link.posts:
-        adapter.sizes.serialised(link.posts.popleft(), _body_size(request))
+    if request.method != "POST" or not link.posts:
+        return
+    if link.is_sent_again:
+        # The answer before was a redirect, or asked for a token.
+        link.is_sent_again = False
+        return
+    adapter.sizes.serialised(link.posts.popleft(), _body_size(request))
 
 
 @contained
-def _sse_answered(adapter: Adapter, response: Any) -> None:
-    refused = response.request.method == "POST" and response.status_code >= 400
-    if refused and adapter.recorder is not None:
-        adapter.recorder.connection_error(Role.CLIENT, Transport.SSE, str(response.status_code))
+def _sse_answered(link: Link, response: Any) -> None:
+    if response.request.method == "POST":
+        link.is_sent_again = response.status_code >= 300
+
+
+def _sse_request(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def request_within_origin(client: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+        try:
+            response = await original(client, method, *args, **kwargs)
+        except Exception as error:
+            opening_failed(adapter, Role.CLIENT, Transport.SSE, error)
+            raise
+        if response.status_code >= 400 and adapter.recorder is not None:
+            adapter.recorder.connection_error(Role.CLIENT, Transport.SSE, str(response.status_code))
+        return response
+
+    return request_within_origin
 
 
 PATCHES: Final = (

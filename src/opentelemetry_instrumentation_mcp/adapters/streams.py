@@ -37,6 +37,7 @@ class Link:
         failure: How it broke: the end it means and the error's name.
         outbound: Finds a request sent on the pair by its JSON-RPC id.
         posts: Messages a client has written and not yet posted, where a transport posts them in that order.
+        is_sent_again: Whether the next POST repeats the one before.
     """
 
     __slots__ = (
@@ -46,6 +47,7 @@ class Link:
         "end",
         "failure",
         "http_transport",
+        "is_sent_again",
         "mode",
         "outbound",
         "posts",
@@ -67,6 +69,7 @@ class Link:
         self.failure: tuple[End, str | None] | None = None
         self.outbound: Callable[[Any], Any] = lambda _: None
         self.posts: deque[Any] | None = None
+        self.is_sent_again = False
 
     @property
     def has_bytes(self) -> bool:

@@ -26,7 +26,7 @@ from ..wire import fields, items
 from . import catalogue
 from .catalogue import Metric
 from .handover import Cell, Ledger
-from .instruments import Instruments
+from .instruments import Bound, Instruments
 from .labels import LISTINGS, METHODS, OPEN_ENDED, OTHER, PROTOCOL_VERSIONS, TARGETS, Names, Registry, Table, Target
 from .limits import Limits
 from .outcome import CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, End, Outcome, error_reply
@@ -156,7 +156,7 @@ class _Series:
         self._notifications: dict[tuple[Direction, str], Cell] = {}
         self._sizes: dict[tuple[Metric, Direction, str, str | None], Cell] = {}
         self._zeroed: set[tuple[Target, str]] = set()
-        self.registered: dict[Target, frozenset[str]] = {}
+        self.registered: dict[Target, tuple[str, ...]] = {}
         """The names a server had registered when a connection last looked."""
 
     def active(self, direction: Direction, method: str) -> Cell:
@@ -332,6 +332,12 @@ class Request:
             connection.series.sizes(catalogue.RESPONSE_SIZE, direction, method, target).add(self._response_bytes)
 
     @contained
+    def sent(self) -> None:
+        """The request goes out: a ping is a check of life from now on, answered or not."""
+        if self._method == "ping" and not self._connection.closed:
+            self._connection.heartbeat(self._direction, Heartbeat.PING)
+
+    @contained
     def measured(self, size: int, *, response: bool) -> None:
         """The request, or its response, took ``size`` bytes on the wire. A second measure of the same is a replay.
 
@@ -366,7 +372,9 @@ class Connection:
         "_opened",
         "_recorder",
         "_session",
+        "_silence",
         "closed",
+        "is_closing",
         "lost_requests",
         "registry",
         "series",
@@ -379,6 +387,9 @@ class Connection:
         self.series = series
         self.closed = False
         self._dead = False
+        self._silence = Death.PEER_CLOSED
+        self.is_closing = False
+        """Whether its message loop is over, so that what is lost from now on is lost with it."""
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, _Series] | None = None
@@ -428,8 +439,6 @@ class Connection:
             started: When it was first seen (``perf_counter`` seconds), if that was earlier.
         """
         name = fields(params).get("name") if method in TARGETS else None
-        if method == "ping" and direction is Direction.OUTBOUND:
-            self.heartbeat(direction, Heartbeat.PING)
         return Request(self, direction, self._recorder.method(method, self.registry), name, started)
 
     @contained
@@ -447,6 +456,10 @@ class Connection:
         if direction is Direction.INBOUND:
             if outcome is OK:
                 self.heartbeat(direction, Heartbeat.PING)
+            return
+        if outcome is CONNECTION_LOST and self.is_closing:
+            # Whose doing that is, the end will tell.
+            self._silence = Death.PING_FAILED
         elif outcome is TIMEOUT or outcome is CONNECTION_LOST:
             self.dead(Death.PING_FAILED)
 
@@ -519,7 +532,7 @@ class Connection:
         if self.closed:
             return
         if end is End.PEER_LOST:
-            self.dead(Death.PEER_CLOSED)
+            self.dead(self._silence)
         elif end is End.CLOSED and self._dead:
             end = End.PEER_LOST
         self.closed = True
@@ -590,6 +603,7 @@ class Recorder:
             memory.name, [partial(_collect, meter_provider)], memory.unit, memory.description
         )
         idle = catalogue.POOL_IDLE
+        self._idle_bound = Bound(idle, limits.attribute_sets)
         meter.create_observable_up_down_counter(
             idle.name, [partial(_idle_connections, meter_provider)], idle.unit, idle.description
         )
@@ -647,7 +661,7 @@ class Recorder:
     def _register(self, connection: Connection, series: _Series, registry: Registry) -> None:
         # Apart from open(): whatever a server object does, its connection is open and has to be closed.
         for target in Target:
-            names = frozenset(map(str, registry.names(target)))
+            names = tuple(map(str, registry.names(target)))
             # Stateless exchanges open by the thousand: what did not change was registered by an earlier one.
             if series.registered.get(target) != names:
                 series.registered[target] = names
@@ -757,7 +771,7 @@ class Recorder:
         """Idle connections by bounded pool name."""
         idle: dict[str, int] = {}
         for pool, count in self.idle_connections().items():
-            name = self._pools.admit(pool)
+            name = str(self._idle_bound.admit({catalogue.POOL: self._pools.admit(pool)})[catalogue.POOL])
             idle[name] = idle.get(name, 0) + count
         return idle
 
@@ -865,7 +879,7 @@ def _idle_connections(provider: MeterProvider | None, _: CallbackOptions) -> Ite
     observations: list[Observation] = []
     for recorder in tuple(_live):
         if _resolved(recorder.provider) is _resolved(provider):
-            observations = _observe_idle(recorder) or []
+            observations += _observe_idle(recorder) or []
     return observations
 
 

@@ -81,6 +81,7 @@ class _Tap:
         if connection is None:
             return
         self.settle()
+        connection.is_closing = True
         for request in (*self._inbound.values(), *self._outbound.values()):
             _end_all(request)
         self._inbound.clear()
@@ -157,6 +158,7 @@ class _Tap:
         request = connection.begin(Direction.OUTBOUND, root.method, root.params)
         if request is not None:
             _push(self._outbound, root.id, request)
+            request.sent()
             if self.link.has_bytes:
                 self.adapter.sizes.expect(message, request, response=False)
         return None, request

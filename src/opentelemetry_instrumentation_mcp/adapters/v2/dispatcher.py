@@ -161,6 +161,7 @@ def _writing(adapter: Adapter, line: Line, message: Any) -> None:
             return
         request.id = request_id
         line.outbound[request_id] = request
+        request.sent()
     else:
         request = line.inbound.pop(request_id, None)
         if request is None:

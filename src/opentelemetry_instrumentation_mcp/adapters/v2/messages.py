@@ -85,6 +85,8 @@ def _reply_to(error: BaseException, crash_code: int) -> Outcome:
 def call_raised(line: Line, request: Request, error: BaseException) -> None:
     """A request of ours ended without a result; ``error`` is what its caller gets to see."""
     hint = request.hint
+    if line.closed():
+        line.connection.is_closing = True
     if line.link.failure is not None:
         request.end(CONNECTION_LOST)
         return

@@ -97,6 +97,8 @@ async def call(adapter: Adapter, line: Line | None, method: str, params: Any, se
         request = line.connection.begin(Direction.OUTBOUND, method, params)
     if request is None or line is None:
         return await send()
+    if line.in_process and not line.closed():
+        request.sent()
     token = CURRENT.set(request)
     try:
         result = await send()

@@ -1,0 +1,103 @@
+"""The twin of 1.x against a session that is entered, read and left as ``BaseSession`` is, without the SDK."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from opentelemetry_instrumentation_mcp.adapters.adapter import Adapter
+from opentelemetry_instrumentation_mcp.adapters.v1 import session as v1_session
+from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+
+from ..points import METHOD, STATUS
+from .recording import Collect
+
+pytestmark = pytest.mark.usefixtures("nothing_is_swallowed")
+
+
+class _Stream:
+    """A stream on which nothing ever arrives, and everything can be sent."""
+
+    def __aiter__(self) -> _Stream:
+        return self
+
+    async def __anext__(self) -> Any:
+        await asyncio.sleep(3600)
+
+    async def send(self, item: Any) -> None:
+        await asyncio.sleep(0)
+
+
+@dataclass
+class JSONRPCRequest:
+    """As in ``mcp.types``, whose classes are told by their names."""
+
+    id: int
+    method: str
+    params: dict[str, Any] | None = None
+
+
+class _Session:
+    """What ``BaseSession`` does with its streams, and nothing else."""
+
+    def __init__(self, read_stream: Any, write_stream: Any) -> None:
+        self._read_stream = read_stream
+        self._write_stream = write_stream
+
+    async def __aenter__(self) -> _Session:
+        self._loop = asyncio.create_task(self._receive_loop())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        self._loop.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._loop
+
+    async def _receive_loop(self) -> None:
+        async for _ in self._read_stream:
+            raise AssertionError("nothing was sent")
+
+    async def send_request(self, method: str) -> Any:
+        message = SimpleNamespace(root=JSONRPCRequest(0, method))
+        await self._write_stream.send(SimpleNamespace(message=message, metadata=None))
+        await asyncio.sleep(3600)
+
+
+@pytest.fixture
+def session(recorder: Recorder) -> Iterator[type[_Session]]:
+    """The class of sessions, instrumented."""
+    adapter = Adapter(recorder)
+    ((_, patch),) = v1_session.PATCHES
+    patch(adapter, cast("Any", SimpleNamespace(BaseSession=_Session)))
+    yield _Session
+    adapter.retire()
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        "tools/list",
+        "ping",
+    ],
+)
+def test_a_client_that_leaves_while_somebody_still_waits_has_closed_and_found_nobody_dead(
+    session: type[_Session], collect: Collect, method: str
+) -> None:
+    async def scenario() -> None:
+        async with session(_Stream(), _Stream()) as client:
+            waiting = asyncio.create_task(client.send_request(method))
+            await asyncio.sleep(0.01)
+        waiting.cancel()
+
+    asyncio.run(scenario())
+    points = collect()
+    assert points.sum("mcp.requests.total", {METHOD: method}) == 1
+    assert points.sum("mcp.session.dead_detected") == 0
+    assert points.by(STATUS, "mcp.connection.duration") == {"closed": 1}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -260,7 +260,7 @@ def test_an_event_over_the_limit_is_one_error(collect: Collect) -> None:
 class Auth(httpx.Auth):
     """Gives its token when it is asked for one."""
 
-    def auth_flow(self, request: Any) -> Any:
+    def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
         response = yield request
         if response.status_code == 401:
             request.headers["authorization"] = "Bearer good"

@@ -16,7 +16,7 @@ from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instr
 from opentelemetry_instrumentation_mcp.metrics.instruments import Instruments
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import End
-from opentelemetry_instrumentation_mcp.metrics.recorder import Action, Death, Heartbeat, Phase, Transport
+from opentelemetry_instrumentation_mcp.metrics.vocabulary import Action, Death, Heartbeat, Phase, Transport
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _PAGE = (_DOCS / "metrics.md").read_text(encoding="utf-8")

@@ -27,14 +27,14 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import (
     error_reply,
     http_error,
 )
-from opentelemetry_instrumentation_mcp.metrics.recorder import (
+from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.vocabulary import (
     Action,
     Address,
     Death,
     Direction,
     Mode,
     Phase,
-    Recorder,
     Role,
     Transport,
 )

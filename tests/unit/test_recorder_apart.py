@@ -14,7 +14,8 @@ from opentelemetry_instrumentation_mcp.metrics import catalogue
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import End
-from opentelemetry_instrumentation_mcp.metrics.recorder import Action, Phase, Recorder, Role, Transport
+from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.vocabulary import Action, Phase, Role, Transport
 
 from ..points import ERROR, ROLE, TRANSPORT, Points
 from .recording import Collect, connect, one

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from opentelemetry_instrumentation_mcp.metrics.connection import Connection, Request
 from opentelemetry_instrumentation_mcp.metrics.outcome import (
     CANCELLED,
     CONNECTION_LOST,
@@ -16,17 +17,8 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import (
     error_reply,
     http_error,
 )
-from opentelemetry_instrumentation_mcp.metrics.recorder import (
-    Connection,
-    Death,
-    Direction,
-    Heartbeat,
-    Mode,
-    Recorder,
-    Request,
-    Role,
-    Transport,
-)
+from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.vocabulary import Death, Direction, Heartbeat, Mode, Role, Transport
 
 from ..points import DIRECTION, ROLE, STATUS, TRANSPORT, Points
 from .recording import INBOUND, OUTBOUND, Collect, begin, call, connect, one

@@ -6,6 +6,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue
+from opentelemetry_instrumentation_mcp.metrics.connection import Connection, Request
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import (
@@ -17,14 +18,8 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import (
     Outcome,
     error_reply,
 )
-from opentelemetry_instrumentation_mcp.metrics.recorder import (
-    Connection,
-    Direction,
-    Recorder,
-    Request,
-    Role,
-    Transport,
-)
+from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.vocabulary import Direction, Role, Transport
 
 from ..points import DIRECTION, METHOD, PROMPT, ROLE, TOOL, TRANSPORT
 from .recording import INBOUND, OUTBOUND, SERVER_NAME, Collect, Registry, begin, connect, one

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..metrics.connection import Connection
 from ..metrics.outcome import End
-from ..metrics.recorder import Connection, Mode, Role
+from ..metrics.vocabulary import Mode, Role
 from ..safety import contained
 
 if TYPE_CHECKING:

@@ -17,8 +17,9 @@ from collections import deque
 from types import ModuleType
 from typing import Any, Final
 
+from ..metrics.connection import Request
 from ..metrics.outcome import CONNECTION_LOST, End, Outcome, error_reply, http_error
-from ..metrics.recorder import Death, Request, Role, Transport
+from ..metrics.vocabulary import Death, Role, Transport
 from ..safety import contained
 from ..wire import fields
 from .adapter import Adapter

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Final
 
-from ..metrics.recorder import Role, Transport
+from ..metrics.vocabulary import Role, Transport
 from ..safety import contained
 from ..wire import fields
 from .adapter import Adapter

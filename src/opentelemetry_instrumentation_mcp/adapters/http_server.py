@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from ..metrics.outcome import End
-from ..metrics.recorder import Mode, Transport
+from ..metrics.vocabulary import Mode, Transport
 from ..safety import contained
 from .adapter import Adapter
 from .ending import idle_expired

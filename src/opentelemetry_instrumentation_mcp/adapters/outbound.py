@@ -11,7 +11,7 @@ from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
-from ..metrics.recorder import Request
+from ..metrics.connection import Request
 from ..safety import contained
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import weakref
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from ..metrics.recorder import Request
+from ..metrics.connection import Request
 from ..safety import contained
 from .outbound import current_post
 

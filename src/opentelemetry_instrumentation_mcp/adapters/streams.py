@@ -14,8 +14,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from ..metrics.connection import Connection
 from ..metrics.outcome import End
-from ..metrics.recorder import Address, Connection, Mode, Role, Transport
+from ..metrics.vocabulary import Address, Mode, Role, Transport
 from ..safety import contained
 from . import ending
 

@@ -60,6 +60,13 @@ OPEN_ENDED: Final = frozenset({"subscriptions/listen"})
 """Requests that last as long as somebody listens; their age says nothing about latency."""
 
 
+def bounded_version(version: object) -> str | None:
+    """A protocol revision; one that was never published is ``_OTHER``, and what is none is None."""
+    if not isinstance(version, str):
+        return None
+    return version if version in PROTOCOL_VERSIONS else OTHER
+
+
 class Table:
     """Admits at most ``limit`` different values; the rest reads ``_OTHER``."""
 

@@ -14,7 +14,7 @@ import functools
 from types import ModuleType
 from typing import Any, Final
 
-from ...metrics.recorder import Action
+from ...metrics.vocabulary import Action
 from ...safety import contained
 from ..adapter import Adapter
 from .chain import bind_interceptor

@@ -14,7 +14,8 @@ import functools
 from types import ModuleType
 from typing import Any, Final
 
-from ...metrics.recorder import Action, Recorder
+from ...metrics.recorder import Recorder
+from ...metrics.vocabulary import Action
 from ...safety import contained
 from .. import ending
 from ..adapter import Adapter

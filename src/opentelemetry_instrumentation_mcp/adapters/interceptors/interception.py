@@ -16,7 +16,8 @@ from typing import Any, Final
 
 import wrapt
 
-from ...metrics.recorder import Action, Phase, Recorder
+from ...metrics.recorder import Recorder
+from ...metrics.vocabulary import Action, Phase
 from ...safety import contained
 from .. import ending
 from ..adapter import Adapter

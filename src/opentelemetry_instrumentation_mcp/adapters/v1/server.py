@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from ...metrics.labels import Target
-from ...metrics.recorder import Role, Transport
+from ...metrics.vocabulary import Role, Transport
 from ...safety import contained
 from ...wire import fields
 from ..adapter import Adapter

@@ -15,9 +15,10 @@ from time import perf_counter
 from types import ModuleType
 from typing import Any, Final
 
+from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, error_reply
-from ...metrics.recorder import Connection, Death, Direction, Request, Role, Transport
+from ...metrics.vocabulary import Death, Direction, Role, Transport
 from ...safety import contained
 from ...wire import fields
 from .. import ending

@@ -7,12 +7,12 @@ passing the peer's ``send_raw_request``). One that finds its own side closed is 
 from __future__ import annotations
 
 import functools
+from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
-from ...metrics.recorder import Role, Transport
+from ...metrics.vocabulary import Role, Transport
 from ...safety import contained
-from .. import ending
 from ..adapter import Adapter
 from ..streams import Link
 from . import seam
@@ -37,15 +37,9 @@ def _run(adapter: Adapter, original: Any) -> Any:
         if line is None:
             await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
             return
-        on_request = seam.handle_requests(adapter, line, on_request)
-        on_notify = seam.handle_notifications(adapter, line, on_notify)
-        on_notify_intercept = seam.intercept_notifications(adapter, line, on_notify_intercept)
-        try:
-            await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
-        except BaseException as error:
-            ending.close(line.connection, line.link, line.role, error)
-            raise
-        ending.close(line.connection, line.link, line.role, None)
+        await seam.drive(
+            adapter, line, True, partial(original, self, **kwargs), on_request, on_notify, on_notify_intercept
+        )
 
     return run
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import functools
 from contextlib import suppress
+from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
-from ...metrics.recorder import Death, Role, Transport
+from ...metrics.vocabulary import Death, Role, Transport
 from ...safety import contained
-from .. import ending
 from ..adapter import Adapter
 from ..outbound import current_request
 from ..streams import Link
@@ -41,17 +41,9 @@ def _run(adapter: Adapter, original: Any) -> Any:
             await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
             return
         line, owned = opened
-        on_request = seam.handle_requests(adapter, line, on_request)
-        on_notify = seam.handle_notifications(adapter, line, on_notify)
-        on_notify_intercept = seam.intercept_notifications(adapter, line, on_notify_intercept)
-        try:
-            await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
-        except BaseException as error:
-            if owned:
-                ending.close(line.connection, line.link, line.role, error)
-            raise
-        if owned:
-            ending.close(line.connection, line.link, line.role, None)
+        await seam.drive(
+            adapter, line, owned, partial(original, self, **kwargs), on_request, on_notify, on_notify_intercept
+        )
 
     return run
 

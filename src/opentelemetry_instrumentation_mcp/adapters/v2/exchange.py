@@ -15,9 +15,10 @@ from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, cast
 
+from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import error_reply, http_error
-from ...metrics.recorder import Connection, Direction, Mode, Request, Role, Transport
+from ...metrics.vocabulary import Direction, Mode, Role, Transport
 from ...safety import contained
 from ...wire import fields
 from .. import ending

@@ -5,9 +5,10 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
+from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
-from ...metrics.recorder import Connection, Direction, Request
+from ...metrics.vocabulary import Direction
 from ...safety import contained
 from ...wire import fields
 from .. import ending

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from ...metrics.connection import Connection, Request
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST
-from ...metrics.recorder import Connection, Direction, Request, Role, Transport
+from ...metrics.vocabulary import Direction, Role, Transport
 from ...safety import contained
+from .. import ending
 from ..adapter import Adapter
 from ..outbound import CURRENT, leave
 from ..streams import Link
@@ -88,6 +90,33 @@ def establish_adopted(line: Line, session: Any) -> None:
     """A session that was adopted before it was entered had no connection to be established on."""
     if session is not None and getattr(session, "protocol_version", None) is not None:
         line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
+
+
+async def drive(
+    adapter: Adapter, line: Line, owned: bool, run: Any, on_request: Any, on_notify: Any, intercept: Any
+) -> None:
+    """Await a dispatcher's ``run`` with its callbacks watched.
+
+    Args:
+        adapter: The adapter.
+        line: The dispatcher's line.
+        owned: Whether the connection ends with the run.
+        run: The dispatcher's own ``run``, to be called with the three callbacks.
+        on_request: The callback for requests.
+        on_notify: The callback for notifications.
+        intercept: The callback that may consume a notification on the spot, if there is one.
+    """
+    on_request = handle_requests(adapter, line, on_request)
+    on_notify = handle_notifications(adapter, line, on_notify)
+    intercept = intercept_notifications(adapter, line, intercept)
+    try:
+        await run(on_request, on_notify, intercept)
+    except BaseException as error:
+        if owned:
+            ending.close(line.connection, line.link, line.role, error)
+        raise
+    if owned:
+        ending.close(line.connection, line.link, line.role, None)
 
 
 async def call(adapter: Adapter, line: Line | None, method: str, params: Any, send: Callable[[], Any]) -> Any:

@@ -9,8 +9,9 @@ from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any, Final
 
+from ...metrics.connection import Connection
 from ...metrics.labels import METHODS, Target
-from ...metrics.recorder import Connection, Role, Transport
+from ...metrics.vocabulary import Role, Transport
 from ...safety import contained
 from ...wire import fields
 from .. import ending

@@ -1,0 +1,81 @@
+"""The words in which adapters tell what happened. Values are those of the attributes they end up in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from .labels import OTHER
+
+
+class Role(Enum):
+    """What this process is in a connection."""
+
+    SERVER = "server"
+    CLIENT = "client"
+
+
+class Heartbeat(Enum):
+    """How life is checked."""
+
+    PING = "ping"
+    SSE_KEEPALIVE = "sse_keepalive"
+
+
+class Death(Enum):
+    """How a peer was found dead."""
+
+    PING_FAILED = "ping_failed"
+    PEER_CLOSED = "peer_closed"
+    SESSION_NOT_FOUND = "session_not_found"
+    WRITE_FAILED = "write_failed"
+
+
+class Action(Enum):
+    """What an interceptor did with a message."""
+
+    CONTINUE = "continue"
+    MODIFY = "modify"
+    SHORT_CIRCUIT = "short_circuit"
+    REJECT = "reject"
+    ERROR = "error"
+
+
+class Phase(Enum):
+    """Before what an interceptor wraps, or after it."""
+
+    REQUEST = "request"
+    RESPONSE = "response"
+
+
+class Direction(Enum):
+    """Which way a message goes, seen from this process."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class Transport(Enum):
+    """How the peer is reached; ``OTHER`` is a stream pair of the application's own."""
+
+    STDIO = "stdio"
+    SSE = "sse"
+    STREAMABLE_HTTP = "streamable_http"
+    WEBSOCKET = "websocket"
+    IN_MEMORY = "in_memory"
+    OTHER = OTHER
+
+
+class Mode(Enum):
+    """``STATELESS`` is one server-side HTTP exchange; every stream pair and every client is ``STATEFUL``."""
+
+    STATEFUL = "stateful"
+    STATELESS = "stateless"
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a client's peer is: ``server.address`` and ``server.port``."""
+
+    host: str
+    port: int | None

@@ -31,8 +31,12 @@ stdio_client: Final = _find("mcp.client.stdio:stdio_client", "mcp.client.stdio:s
 memory_streams: Final = _find(
     "mcp.shared.memory:create_client_server_memory_streams", "mcp.shared.memory:create_client_server_memory_streams"
 )
-streamable_http_client: Final = _find(
-    "mcp.client.streamable_http:streamable_http_client", "mcp.client.streamable_http:streamable_http_client"
+_streamable: Final = import_module("mcp.client.streamable_http")
+streamable_http_client: Final[Any] = getattr(
+    # The name of the releases before 1.24.
+    _streamable,
+    "streamable_http_client",
+    getattr(_streamable, "streamablehttp_client", None),
 )
 
 CRASH_CODE: Final = "0"

@@ -158,8 +158,8 @@ class Connection:
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, Series] | None = None
         self._opened = perf_counter()
-        recorder.shared_cell(catalogue.CONNECTIONS_TOTAL, self._attributes()).add(1)
-        self._active = recorder.shared_cell(catalogue.CONNECTIONS_ACTIVE, self._attributes())
+        recorder.shared_cell(catalogue.CONNECTIONS_TOTAL, *self._attributes()).add(1)
+        self._active = recorder.shared_cell(catalogue.CONNECTIONS_ACTIVE, *self._attributes())
         self._active.add(1)
 
     @property
@@ -182,13 +182,10 @@ class Connection:
         """Whether a session was established on the connection."""
         return self._session is not None
 
-    def _attributes(self) -> dict[str, str | int | None]:
+    def _attributes(self) -> tuple[str, str, str]:
+        """Role, transport and mode, as the connection metrics have them."""
         identity = self.series.identity
-        return {
-            catalogue.ROLE: identity.role.value,
-            catalogue.TRANSPORT: identity.transport.value,
-            catalogue.SESSION_MODE: self._mode.value,
-        }
+        return identity.role.value, identity.transport.value, self._mode.value
 
     @contained
     def begin(
@@ -302,11 +299,9 @@ class Connection:
         self.closed = True
         now = perf_counter()
         self._active.add(-1)
-        values = self._attributes()
-        values[catalogue.STATUS] = end.value
         error = self._recorder.exception_name(error_type) if end is End.ERROR else None
-        values[catalogue.ERROR_TYPE] = error
-        self._recorder.shared_cell(catalogue.CONNECTION_DURATION, values).add(now - self._opened)
+        duration = self._recorder.shared_cell(catalogue.CONNECTION_DURATION, *self._attributes(), end.value, error)
+        duration.add(now - self._opened)
         if self._session is not None:
             self._close_session(end, error, now)
 

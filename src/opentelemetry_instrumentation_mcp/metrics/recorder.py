@@ -54,7 +54,7 @@ class Recorder:
         self._ledger = Ledger()
         self._instruments = Instruments(meter, limits.attribute_sets)
         self._series: dict[Identity, Series] = {}
-        self._shared: dict[tuple[str, tuple[tuple[str, str | int | None], ...]], Cell] = {}
+        self._shared: dict[tuple[str, tuple[str | int | None, ...]], Cell] = {}
         self._listed: set[tuple[Role, str | None, Target]] = set()
         self._request_cells = 0
         self.provider = meter_provider
@@ -130,8 +130,7 @@ class Recorder:
         """
         # Codes and statuses are bounded where they come from.
         name = error if error.lstrip("-").isdigit() else self._exceptions.admit(error)
-        values = {catalogue.ROLE: role.value, catalogue.TRANSPORT: transport.value, catalogue.ERROR_TYPE: name}
-        self.shared_cell(catalogue.CONNECTION_ERRORS, {**values}).add(1)
+        self.shared_cell(catalogue.CONNECTION_ERRORS, role.value, transport.value, name).add(1)
 
     @contained
     def keepalive(self, transport: Transport) -> None:
@@ -142,7 +141,7 @@ class Recorder:
     @contained
     def task_spawned(self, role: Role) -> None:
         """The SDK started a task for a message."""
-        self.shared_cell(catalogue.TASK_SPAWNS, {catalogue.ROLE: role.value}).add(1)
+        self.shared_cell(catalogue.TASK_SPAWNS, role.value).add(1)
 
     @contained
     def intercepted(self, interceptor: str, action: Action, error: str | None = None) -> None:
@@ -154,19 +153,15 @@ class Recorder:
             error: With :attr:`Action.ERROR`, the class name of the exception it raised.
         """
         name = self._interceptors.admit(interceptor)
-        self.shared_cell(
-            catalogue.INTERCEPTOR_ACTIONS, {catalogue.INTERCEPTOR: name, catalogue.ACTION: action.value}
-        ).add(1)
+        self.shared_cell(catalogue.INTERCEPTOR_ACTIONS, name, action.value).add(1)
         if action is Action.ERROR:
-            values = {catalogue.INTERCEPTOR: name, catalogue.ERROR_TYPE: self._exceptions.admit(error)}
-            self.shared_cell(catalogue.INTERCEPTOR_ERRORS, {**values}).add(1)
+            self.shared_cell(catalogue.INTERCEPTOR_ERRORS, name, self._exceptions.admit(error)).add(1)
 
     @contained
     def intercepting(self, interceptor: str, phase: Phase, seconds: float) -> None:
         """An interceptor took that long, by itself, before (request) or after (response) what it wraps."""
         name = self._interceptors.admit(interceptor)
-        values = {catalogue.INTERCEPTOR: name, catalogue.PHASE: phase.value}
-        self.shared_cell(catalogue.INTERCEPTOR_DURATION, {**values}).add(seconds)
+        self.shared_cell(catalogue.INTERCEPTOR_DURATION, name, phase.value).add(seconds)
 
     @contained
     def pooled(self, pool: str, *, created: bool, waited: float) -> None:
@@ -177,9 +172,9 @@ class Recorder:
             created: Whether it had to be opened.
             waited: Seconds from asking the pool to the assignment.
         """
-        values: dict[str, str | int | None] = {catalogue.POOL: self._pools.admit(pool)}
-        self.shared_cell(catalogue.POOL_CREATED if created else catalogue.POOL_REUSED, values).add(1)
-        self.shared_cell(catalogue.POOL_WAIT_DURATION, values).add(waited)
+        name = self._pools.admit(pool)
+        self.shared_cell(catalogue.POOL_CREATED if created else catalogue.POOL_REUSED, name).add(1)
+        self.shared_cell(catalogue.POOL_WAIT_DURATION, name).add(waited)
 
     def retire(self) -> None:
         """Hand over what is left and stop observing; called by ``uninstrument()``."""
@@ -192,32 +187,27 @@ class Recorder:
         """A new cell that feeds these metrics with these attributes."""
         return self._ledger.cell(*(self._instruments.sink(metric, values) for metric, values in sinks))
 
-    def shared_cell(self, metric: Metric, values: dict[str, str | int | None]) -> Cell:
-        """The one cell of a metric and an attribute set."""
-        key = (metric.name, tuple((key, values.get(key)) for key in metric.attributes))
+    def shared_cell(self, metric: Metric, *values: str | int | None) -> Cell:
+        """The one cell of a metric and an attribute set.
+
+        Args:
+            metric: The metric.
+            values: One for each of its attributes, in the catalogue's order; None where it has none.
+        """
+        key = (metric.name, values)
         cell = self._shared.get(key)
         if cell is None:
-            cell = self._shared.setdefault(key, self.cell((metric, values)))
+            cell = self._shared.setdefault(key, self.cell((metric, dict(zip(metric.attributes, values, strict=True)))))
         return cell
 
     def heartbeats(self, identity: Identity, direction: Direction, kind: Heartbeat) -> Cell:
         """The liveness checks of a role and transport."""
-        values: dict[str, str | int | None] = {
-            catalogue.ROLE: identity.role.value,
-            catalogue.TRANSPORT: identity.transport.value,
-            catalogue.DIRECTION: direction.value,
-            catalogue.KIND: kind.value,
-        }
-        return self.shared_cell(catalogue.HEARTBEAT_CHECKS, values)
+        role, transport = identity.role.value, identity.transport.value
+        return self.shared_cell(catalogue.HEARTBEAT_CHECKS, role, transport, direction.value, kind.value)
 
     def deaths(self, identity: Identity, reason: Death) -> Cell:
         """The peers of a role and transport found dead in one way."""
-        values: dict[str, str | int | None] = {
-            catalogue.ROLE: identity.role.value,
-            catalogue.TRANSPORT: identity.transport.value,
-            catalogue.REASON: reason.value,
-        }
-        return self.shared_cell(catalogue.DEAD_DETECTED, values)
+        return self.shared_cell(catalogue.DEAD_DETECTED, identity.role.value, identity.transport.value, reason.value)
 
     def idle_by_pool(self) -> dict[str, int]:
         """Idle connections by bounded pool name."""
@@ -244,11 +234,7 @@ class Recorder:
 
     def evictions(self, transport: Transport) -> Cell:
         """The evicted sessions of a transport; the SDK knows one reason."""
-        values: dict[str, str | int | None] = {
-            catalogue.TRANSPORT: transport.value,
-            catalogue.REASON: "idle_timeout",
-        }
-        return self.shared_cell(catalogue.SESSIONS_EVICTED, values)
+        return self.shared_cell(catalogue.SESSIONS_EVICTED, transport.value, "idle_timeout")
 
     def room_for_a_request_cell(self) -> bool:
         """Whether one more request cell may be kept apart; asking takes the place."""

@@ -153,7 +153,8 @@ class Series:
 
     def session(self, metric: Metric, values: dict[str, str | int | None] | None = None) -> Cell:
         """The cell of a session metric, with ``values`` beside what the identity says."""
-        return self._recorder.shared_cell(metric, {**self._common, **(values or {})})
+        known = {**self._common, **(values or {})}
+        return self._recorder.shared_cell(metric, *(known.get(key) for key in metric.attributes))
 
 
 def operation_of(direction: Direction) -> Metric:

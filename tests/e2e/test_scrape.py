@@ -173,8 +173,11 @@ def test_the_names_and_labels_of_a_server_and_of_a_client(start: Start, free_por
     anyio.run(come_and_go)
     client = start(CLIENT.replace("sys.argv[1]", repr(url)), OTEL_EXPORTER_PROMETHEUS_PORT=str(client_metrics), **path)
 
-    client_page = client.scrape(f"http://localhost:{client_metrics}/metrics", 'mcp_method_name="_OTHER"')
-    server_page = server.scrape(f"http://localhost:{server_metrics}/metrics", "mcp_session_duration_seconds_count")
+    # What is recorded last: the error reply to the client's last request, the end of the session the server had.
+    client_page = client.scrape(f"http://localhost:{client_metrics}/metrics", 'rpc_response_status_code="-32')
+    server_page = server.scrape(
+        f"http://localhost:{server_metrics}/metrics", "mcp_server_session_duration_seconds_count"
+    )
 
     assert names_and_labels(server_page) == SERVER_PAGE
     assert names_and_labels(client_page) == CLIENT_PAGE

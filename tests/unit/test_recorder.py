@@ -916,7 +916,7 @@ class TestReaders:
     ) -> None:
         connection = connect(recorder)
         request = begin(connection, INBOUND, "ping")
-        waiting = connection.series.active(INBOUND, "ping")
+        waiting = connection.series.route(INBOUND, "ping").active
         request.end(OK)
         assert waiting.values == [-1]
         other_reader = InMemoryMetricReader()

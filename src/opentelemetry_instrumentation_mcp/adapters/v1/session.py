@@ -23,7 +23,7 @@ from ...safety import contained
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..streams import Link
+from ..streams import Link, broken
 from .server import ServerNames
 
 _TAP: Final = "_otel_mcp_tap"
@@ -103,7 +103,7 @@ class _Tap:
         if connection is None:
             return
         if isinstance(item, Exception):
-            self._stream_error(item)
+            broken(self.adapter, self._role, self.link, item)
             return
         message = item.message
         root = message.root
@@ -195,12 +195,6 @@ class _Tap:
             return CANCELLED
         code = getattr(getattr(error, "error", None), "code", None)
         return TIMEOUT if code == _TIMEOUT_CODE else CONNECTION_LOST
-
-    def _stream_error(self, error: Exception) -> None:
-        # What an HTTP server could not read it has answered with a status, which is seen at its edge.
-        http = self.link.transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
-        if self.adapter.recorder is not None and not (http and self._role is Role.SERVER):
-            self.adapter.recorder.connection_error(self._role, self.link.transport, type(error).__name__)
 
     def _replied(self, table: dict[Any, Request], direction: Direction, root: Any, size: int | None) -> Request | None:
         request_id = root.id

@@ -17,7 +17,7 @@ from typing import Any, Final, cast
 
 from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
-from ...metrics.outcome import error_reply, http_error
+from ...metrics.outcome import CANCELLED, error_reply, http_error
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
 from ...safety import contained
 from ...wire import fields
@@ -95,6 +95,11 @@ class _Exchange:
         if self._adapter.recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
             self._adapter.recorder.task_spawned(Role.SERVER)
         return request
+
+    @contained
+    def raised(self, request: Request, error: BaseException) -> None:
+        """The handler chain raised."""
+        request.end(CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE))
 
     @contained
     def over(self) -> None:
@@ -229,9 +234,7 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
             result = await original(app, dctx, method, params, **kwargs)
         except BaseException as error:
             # Closing the response stream is how a 2026-07-28 client cancels.
-            messages.handler_raised(
-                exchange.connection, request, error, cancelled=exchange.disconnected, crash_code=_CRASH_CODE
-            )
+            exchange.raised(request, error)
             raise
         messages.answered(exchange.connection, request, Direction.INBOUND, params, result)
         return result

@@ -20,10 +20,11 @@ from .catalogue import Metric
 from .connection import Connection
 from .handover import Cell, Ledger
 from .instruments import Bound, Instruments
+from .interceptor import Interceptor
 from .labels import METHODS, OTHER, Names, Registry, Table, Target, bounded_version
 from .limits import Limits
 from .series import Identity, Series
-from .vocabulary import Action, Address, Death, Direction, Heartbeat, Mode, Phase, Role, Transport
+from .vocabulary import Address, Death, Direction, Heartbeat, Mode, Role, Transport
 
 SCOPE_NAME: Final = "opentelemetry_instrumentation_mcp"
 
@@ -63,6 +64,7 @@ class Recorder:
         self._series: dict[Identity, Series] = {}
         self._openings: dict[_Known, Series] = {}
         self._tasks: dict[Role, Cell] = {}
+        self._known_interceptors: dict[str, Interceptor] = {}
         self._shared: dict[tuple[str, tuple[str | int | None, ...]], Cell] = {}
         self._listed: set[tuple[Role, str | None, Target]] = set()
         self._request_cells = 0
@@ -175,25 +177,13 @@ class Recorder:
     def _task_cell(self, role: Role) -> Cell:
         return self._tasks.setdefault(role, self.shared_cell(catalogue.TASK_SPAWNS, role.value))
 
-    @contained
-    def intercepted(self, interceptor: str, action: Action, error: str | None = None) -> None:
-        """An interceptor dealt with a message.
-
-        Args:
-            interceptor: Its class or function name.
-            action: What it did.
-            error: With :attr:`Action.ERROR`, the class name of the exception it raised.
-        """
-        name = self._interceptors.admit(interceptor)
-        self.shared_cell(catalogue.INTERCEPTOR_ACTIONS, name, action.value).add(1)
-        if action is Action.ERROR:
-            self.shared_cell(catalogue.INTERCEPTOR_ERRORS, name, self._exceptions.admit(error)).add(1)
-
-    @contained
-    def intercepting(self, interceptor: str, phase: Phase, seconds: float) -> None:
-        """An interceptor took that long, by itself, before (request) or after (response) what it wraps."""
-        name = self._interceptors.admit(interceptor)
-        self.shared_cell(catalogue.INTERCEPTOR_DURATION, name, phase.value).add(seconds)
+    def interceptor(self, name: str) -> Interceptor:
+        """The interceptor of a class or function name."""
+        known = self._known_interceptors.get(name)
+        if known is None:
+            name = self._interceptors.admit(name)
+            known = self._known_interceptors.setdefault(name, Interceptor(self, name))
+        return known
 
     @contained
     def pooled(self, pool: str, *, created: bool, waited: float) -> None:

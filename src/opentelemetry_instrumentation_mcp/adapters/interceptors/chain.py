@@ -20,11 +20,11 @@ def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
 
 def _apply_middleware(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def apply_middleware(middleware: Any, call_next: Any, ctx: Any) -> Any:
+    def apply_middleware(middleware: Any, call_next: Any, ctx: Any) -> Any:
         interception = begin(adapter, middleware, ctx)
         if interception is None:
-            return await original(middleware, call_next, ctx)
-        return await through(interception, call_next, lambda seen: original(middleware, seen, ctx))
+            return original(middleware, call_next, ctx)
+        return through(interception, call_next, lambda seen: original(middleware, seen, ctx))
 
     return apply_middleware
 

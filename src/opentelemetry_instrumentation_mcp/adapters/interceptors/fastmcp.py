@@ -80,7 +80,7 @@ def _send_missing_auth(adapter: Adapter, original: Any) -> Any:
 @contained
 def _rejected(adapter: Adapter, guard: Any) -> None:
     if adapter.recorder is not None:
-        adapter.recorder.intercepted(name_of(guard), Action.REJECT)
+        adapter.recorder.interceptor(name_of(guard)).acted(Action.REJECT)
 
 
 PATCHES: Final = (

@@ -14,12 +14,12 @@ import functools
 from types import ModuleType
 from typing import Any, Final
 
-from ...metrics.recorder import Recorder
+from ...metrics.interceptor import Interceptor
 from ...metrics.vocabulary import Action
-from ...safety import contained
+from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
-from .interception import Instead, Interception, ObjectProxy, begin, name_of, through
+from .interception import Instead, Interception, begin, name_of, through
 
 
 def _none_is_fine(_: Interception, result: Any) -> Action:
@@ -87,20 +87,32 @@ def _verify_token(adapter: Adapter, verifier: Any) -> Any:
 
 
 class _Gate:
-    """A guard that calls its application, or answers itself."""
+    """A guard that calls its application, or answers itself.
 
-    def __init__(self, recorder: Recorder, guard: Any) -> None:
-        self._recorder = recorder
-        self._name = name_of(guard)
+    Given to the guard's own method as its ``self``: the guard as it is, but for an ``app`` that is watched.
+    """
+
+    def __init__(self, interceptor: Interceptor, guard: Any) -> None:
+        self._interceptor = interceptor
+        self._guard = guard
         self._decided = False
-        self.guard: Any = Instead(guard, "app", _App(guard.app, self))
 
-    @contained
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guard, name)
+
+    async def app(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the guarded application."""
+        self.decide(Action.CONTINUE)
+        return await self._guard.app(*args, **kwargs)
+
     def decide(self, action: Action, error: str | None = None) -> None:
         """It acts on the request; only the first time counts."""
         if not self._decided:
             self._decided = True
-            self._recorder.intercepted(self._name, action, error)
+            try:
+                self._interceptor.acted(action, error)
+            except Exception as failure:
+                report("guards.decide", failure)
 
     @contained
     def raised(self, error: BaseException) -> None:
@@ -111,21 +123,15 @@ class _Gate:
             self.decide(Action.ERROR, ending.leaf_name(error))
 
 
-class _App(ObjectProxy):
-    """The application behind a gate, as it is; the gate hears when it is called."""
-
-    def __init__(self, app: Any, gate: _Gate) -> None:
-        ObjectProxy.__init__(self, app)
-        self._self_gate = gate
-
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._self_gate.decide(Action.CONTINUE)
-        return await self.__wrapped__(*args, **kwargs)
-
-
-@contained
 def _watch(adapter: Adapter, guard: Any) -> _Gate | None:
-    return _Gate(adapter.recorder, guard) if adapter.recorder is not None else None
+    recorder = adapter.recorder
+    if recorder is None:
+        return None
+    try:
+        return _Gate(recorder.interceptor(name_of(guard)), guard)
+    except Exception as error:
+        report("guards.watch", error)
+        return None
 
 
 def _gate(adapter: Adapter, original: Any) -> Any:
@@ -135,7 +141,7 @@ def _gate(adapter: Adapter, original: Any) -> Any:
         if gate is None:
             return await original(self, scope, receive, send)
         try:
-            result = await original(gate.guard, scope, receive, send)
+            result = await original(gate, scope, receive, send)
         except BaseException as error:
             gate.raised(error)
             raise

@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import wrapt
 
-from ...metrics.recorder import Recorder
+from ...metrics.interceptor import Interceptor
 from ...metrics.vocabulary import Action, Phase
-from ...safety import contained
+from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
 
@@ -36,48 +36,36 @@ _REFUSALS: Final = frozenset(
 """Exceptions an interceptor raises to say no, by name: importing their modules is not ours to do."""
 
 
+_NOTHING: Final[Any] = object()
+
+
 class Interception:
-    """One message and one interceptor.
+    """One message and one interceptor. Its methods run for every message, so they contain themselves.
 
     Args:
-        recorder: Where it is recorded.
-        name: The interceptor.
+        interceptor: Where it is recorded.
         judge: What it means that the interceptor returned; gets this and the result.
         context: What the interceptor was given to pass on.
     """
 
-    __slots__ = (
-        "_answered",
-        "_context",
-        "_judge",
-        "_name",
-        "_raised",
-        "_recorder",
-        "_request",
-        "_response",
-        "_results",
-        "_rewritten",
-        "_running",
-        "_since",
-    )
+    # Defaults of the class: most interceptors call what they wrap once, and it returns.
+    _rewritten = False
+    _answered = False
+    _running = 0
+    _request = -1.0
+    _response = 0.0
+    _result: Any = _NOTHING
+    _results: tuple[Any, ...] = ()
+    _raised: tuple[BaseException, ...] = ()
 
     def __init__(
-        self, recorder: Recorder, name: str, judge: Callable[[Interception, Any], Action], context: Any = None
+        self, interceptor: Interceptor, judge: Callable[[Interception, Any], Action], context: Any = None
     ) -> None:
-        self._recorder = recorder
-        self._name = name
+        self._interceptor = interceptor
         self._judge = judge
         self._context = context
-        self._rewritten = False
-        self._answered = False
-        self._running = 0
-        self._request: float | None = None
-        self._response = 0.0
-        self._results: list[Any] = []
-        self._raised: list[BaseException] = []
         self._since = perf_counter()
 
-    @contained
     def hand_over(self, context: Any) -> None:
         """It calls what it wraps."""
         if not self._running:
@@ -86,22 +74,24 @@ class Interception:
         if context is not self._context:
             self._rewritten = True
 
-    @contained
     def given(self, result: Any) -> None:
         """What it wraps returned."""
-        self._results.append(result)
+        if self._result is not _NOTHING:
+            self._results += (self._result,)
+        self._result = result
         self._take_back()
 
-    @contained
     def thrown(self, error: BaseException) -> None:
         """What it wraps raised."""
-        self._raised.append(error)
+        self._raised += (error,)
         self._take_back()
 
-    @contained
     def returned(self, result: Any) -> None:
         """It returned."""
-        self._finish(self._judge(self, result))
+        try:
+            self._finish(self._judge(self, result))
+        except Exception as error:
+            report("Interception.returned", error)
 
     @contained
     def raised(self, error: BaseException) -> None:
@@ -115,13 +105,12 @@ class Interception:
 
     def action(self, result: Any) -> Action:
         """What an interceptor of a chain did that returned ``result``."""
-        own = not any(result is each for each in self._results)
-        if own and type(result).__name__ == "ErrorData":
-            # Not documented, but the 2.x runner makes an error reply of it.
-            return Action.REJECT
-        if self._request is None:
-            return Action.SHORT_CIRCUIT
-        return Action.MODIFY if own or self._rewritten else Action.CONTINUE
+        if result is not self._result and not any(result is each for each in self._results):
+            if type(result).__name__ == "ErrorData":
+                # Not documented, but the 2.x runner makes an error reply of it.
+                return Action.REJECT
+            return Action.SHORT_CIRCUIT if self._request < 0 else Action.MODIFY
+        return Action.MODIFY if self._rewritten else Action.CONTINUE
 
     def _passes(self, error: BaseException) -> bool:
         """Whether an exception only passed through, be it in a group."""
@@ -133,7 +122,7 @@ class Interception:
 
     def _count(self) -> None:
         own = perf_counter() - self._since
-        if self._request is None:
+        if self._request < 0:
             self._request = own
         else:
             self._response += own
@@ -147,15 +136,15 @@ class Interception:
         if not self._running:
             self._count()
         # An exception refers to the frames it went through, and these to this object.
-        self._raised.clear()
-        self._results.clear()
-        self._recorder.intercepting(self._name, Phase.REQUEST, self._request or 0.0)
+        self._raised = self._results = ()
+        self._result = None
+        interceptor = self._interceptor
+        interceptor.took(Phase.REQUEST, max(self._request, 0.0))
         if self._answered:
-            self._recorder.intercepting(self._name, Phase.RESPONSE, self._response)
-        self._recorder.intercepted(self._name, action, error)
+            interceptor.took(Phase.RESPONSE, self._response)
+        interceptor.acted(action, error)
 
 
-@contained
 def begin(
     adapter: Adapter,
     interceptor: Any,
@@ -163,9 +152,14 @@ def begin(
     judge: Callable[[Interception, Any], Action] = Interception.action,
 ) -> Interception | None:
     """An interceptor gets a message."""
-    if adapter.recorder is None:
+    recorder = adapter.recorder
+    if recorder is None:
         return None
-    return Interception(adapter.recorder, name_of(interceptor), judge, context)
+    try:
+        return Interception(recorder.interceptor(name_of(interceptor)), judge, context)
+    except Exception as error:
+        report("interception.begin", error)
+        return None
 
 
 async def through(interception: Interception, call_next: Any, run: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -1,0 +1,53 @@
+"""The cells of interceptors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import catalogue
+from .handover import Cell
+from .vocabulary import Action, Phase
+
+if TYPE_CHECKING:
+    from .recorder import Recorder
+
+
+class Interceptor:
+    """The cells of one interceptor.
+
+    Args:
+        recorder: Where it is recorded.
+        name: Its class or function name, bounded.
+    """
+
+    __slots__ = ("_actions", "_durations", "_name", "_recorder")
+
+    def __init__(self, recorder: Recorder, name: str) -> None:
+        self._recorder = recorder
+        self._name = name
+        self._actions: dict[Action, Cell] = {}
+        self._durations: dict[Phase, Cell] = {}
+
+    def acted(self, action: Action, error: str | None = None) -> None:
+        """It dealt with a message.
+
+        Args:
+            action: What it did.
+            error: With :attr:`Action.ERROR`, the class name of the exception it raised.
+        """
+        cell = self._actions.get(action)
+        if cell is None:
+            cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self._name, action.value)
+            self._actions[action] = cell
+        cell.add(1)
+        if action is Action.ERROR:
+            error = self._recorder.exception_name(error)
+            self._recorder.shared_cell(catalogue.INTERCEPTOR_ERRORS, self._name, error).add(1)
+
+    def took(self, phase: Phase, seconds: float) -> None:
+        """It took that long, by itself, before (request) or after (response) what it wraps."""
+        cell = self._durations.get(phase)
+        if cell is None:
+            cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, self._name, phase.value)
+            self._durations[phase] = cell
+        cell.add(seconds)

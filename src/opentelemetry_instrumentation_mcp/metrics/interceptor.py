@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..safety import report
 from . import catalogue
 from .handover import Cell
 from .vocabulary import Action, Phase
@@ -51,3 +52,13 @@ class Interceptor:
             cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, self._name, phase.value)
             self._durations[phase] = cell
         cell.add(seconds)
+
+    def dealt(self, request: float, response: float | None, action: Action, error: str | None = None) -> None:
+        """It is done with a message: what it took before and after what it wraps, if that answered, and what it did."""
+        try:
+            self.took(Phase.REQUEST, request)
+            if response is not None:
+                self.took(Phase.RESPONSE, response)
+            self.acted(action, error)
+        except Exception as failure:
+            report("Interceptor.dealt", failure)

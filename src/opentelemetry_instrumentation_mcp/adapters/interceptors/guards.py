@@ -19,14 +19,14 @@ from ...metrics.vocabulary import Action
 from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
-from .interception import Instead, Interception, begin, name_of, through
+from .interception import Instead, interceptor_of, through
 
 
-def _none_is_fine(_: Interception, result: Any) -> Action:
+def _none_is_fine(result: Any) -> Action:
     return Action.CONTINUE if result is None else Action.REJECT
 
 
-def _all_is_fine(_: Interception, __: Any) -> Action:
+def _all_is_fine(_: Any) -> Action:
     return Action.CONTINUE
 
 
@@ -47,10 +47,10 @@ def _patch_bearer_auth(adapter: Adapter, module: ModuleType) -> None:
 def _validate_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def validate_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        interception = begin(adapter, self, judge=_none_is_fine)
-        if interception is None:
+        interceptor = interceptor_of(adapter, self)
+        if interceptor is None:
             return await original(self, *args, **kwargs)
-        return await through(interception, None, lambda _: original(self, *args, **kwargs))
+        return await through(interceptor, None, lambda _: original(self, *args, **kwargs), judge=_none_is_fine)
 
     return validate_request
 
@@ -59,13 +59,14 @@ def _authenticate(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def authenticate(self: Any, *args: Any, **kwargs: Any) -> Any:
         verifier = getattr(self, "token_verifier", None)
-        interception = begin(adapter, self, judge=_all_is_fine) if verifier is not None else None
-        if interception is None:
+        interceptor = interceptor_of(adapter, self) if verifier is not None else None
+        if interceptor is None:
             return await original(self, *args, **kwargs)
         return await through(
-            interception,
+            interceptor,
             _verify_token(adapter, verifier),
             lambda seen: original(_with_verifier(self, verifier, seen) or self, *args, **kwargs),
+            judge=_all_is_fine,
         )
 
     return authenticate
@@ -78,10 +79,10 @@ def _with_verifier(backend: Any, verifier: Any, verify_token: Any) -> Any:
 
 def _verify_token(adapter: Adapter, verifier: Any) -> Any:
     async def verify_token(*args: Any, **kwargs: Any) -> Any:
-        interception = begin(adapter, verifier, judge=_all_is_fine)
-        if interception is None:
+        interceptor = interceptor_of(adapter, verifier)
+        if interceptor is None:
             return await verifier.verify_token(*args, **kwargs)
-        return await through(interception, None, lambda _: verifier.verify_token(*args, **kwargs))
+        return await through(interceptor, None, lambda _: verifier.verify_token(*args, **kwargs), judge=_all_is_fine)
 
     return verify_token
 
@@ -123,23 +124,13 @@ class _Gate:
             self.decide(Action.ERROR, ending.leaf_name(error))
 
 
-def _watch(adapter: Adapter, guard: Any) -> _Gate | None:
-    recorder = adapter.recorder
-    if recorder is None:
-        return None
-    try:
-        return _Gate(recorder.interceptor(name_of(guard)), guard)
-    except Exception as error:
-        report("guards.watch", error)
-        return None
-
-
 def _gate(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        gate = _watch(adapter, self)
-        if gate is None:
+        interceptor = interceptor_of(adapter, self)
+        if interceptor is None:
             return await original(self, scope, receive, send)
+        gate = _Gate(interceptor, self)
         try:
             result = await original(gate, scope, receive, send)
         except BaseException as error:

@@ -17,7 +17,7 @@ from typing import Any, Final
 import wrapt
 
 from ...metrics.interceptor import Interceptor
-from ...metrics.vocabulary import Action, Phase
+from ...metrics.vocabulary import Action
 from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
@@ -38,150 +38,126 @@ _REFUSALS: Final = frozenset(
 
 _NOTHING: Final[Any] = object()
 
-
-class Interception:
-    """One message and one interceptor. Its methods run for every message, so they contain themselves.
-
-    Args:
-        interceptor: Where it is recorded.
-        judge: What it means that the interceptor returned; gets this and the result.
-        context: What the interceptor was given to pass on.
-    """
-
-    # Defaults of the class: most interceptors call what they wrap once, and it returns.
-    _rewritten = False
-    _answered = False
-    _running = 0
-    _request = -1.0
-    _response = 0.0
-    _result: Any = _NOTHING
-    _results: tuple[Any, ...] = ()
-    _raised: tuple[BaseException, ...] = ()
-
-    def __init__(
-        self, interceptor: Interceptor, judge: Callable[[Interception, Any], Action], context: Any = None
-    ) -> None:
-        self._interceptor = interceptor
-        self._judge = judge
-        self._context = context
-        self._since = perf_counter()
-
-    def hand_over(self, context: Any) -> None:
-        """It calls what it wraps."""
-        if not self._running:
-            self._count()
-        self._running += 1
-        if context is not self._context:
-            self._rewritten = True
-
-    def given(self, result: Any) -> None:
-        """What it wraps returned."""
-        if self._result is not _NOTHING:
-            self._results += (self._result,)
-        self._result = result
-        self._take_back()
-
-    def thrown(self, error: BaseException) -> None:
-        """What it wraps raised."""
-        self._raised += (error,)
-        self._take_back()
-
-    def returned(self, result: Any) -> None:
-        """It returned."""
-        try:
-            self._finish(self._judge(self, result))
-        except Exception as error:
-            report("Interception.returned", error)
-
-    @contained
-    def raised(self, error: BaseException) -> None:
-        """An exception came out of it."""
-        if self._passes(error):
-            self._finish(Action.CONTINUE)
-        elif is_refusal(error):
-            self._finish(Action.REJECT)
-        else:
-            self._finish(Action.ERROR, ending.leaf_name(error))
-
-    def action(self, result: Any) -> Action:
-        """What an interceptor of a chain did that returned ``result``."""
-        if result is not self._result and not any(result is each for each in self._results):
-            if type(result).__name__ == "ErrorData":
-                # Not documented, but the 2.x runner makes an error reply of it.
-                return Action.REJECT
-            return Action.SHORT_CIRCUIT if self._request < 0 else Action.MODIFY
-        return Action.MODIFY if self._rewritten else Action.CONTINUE
-
-    def _passes(self, error: BaseException) -> bool:
-        """Whether an exception only passed through, be it in a group."""
-        if any(error is each for each in self._raised):
-            return True
-        if inner := getattr(error, "exceptions", None):
-            return all(self._passes(each) for each in inner)
-        return ending.is_cancellation(error)
-
-    def _count(self) -> None:
-        own = perf_counter() - self._since
-        if self._request < 0:
-            self._request = own
-        else:
-            self._response += own
-
-    def _take_back(self) -> None:
-        self._answered = True
-        self._running -= 1
-        self._since = perf_counter()
-
-    def _finish(self, action: Action, error: str | None = None) -> None:
-        if not self._running:
-            self._count()
-        # An exception refers to the frames it went through, and these to this object.
-        self._raised = self._results = ()
-        self._result = None
-        interceptor = self._interceptor
-        interceptor.took(Phase.REQUEST, max(self._request, 0.0))
-        if self._answered:
-            interceptor.took(Phase.RESPONSE, self._response)
-        interceptor.acted(action, error)
+Judge = Callable[[Any], Action]
+"""What it means that an interceptor returned what it did."""
 
 
-def begin(
-    adapter: Adapter,
-    interceptor: Any,
-    context: Any = None,
-    judge: Callable[[Interception, Any], Action] = Interception.action,
-) -> Interception | None:
-    """An interceptor gets a message."""
+def interceptor_of(adapter: Adapter, interceptor: Any) -> Interceptor | None:
+    """Where an interceptor is recorded."""
     recorder = adapter.recorder
     if recorder is None:
         return None
     try:
-        return Interception(recorder.interceptor(name_of(interceptor)), judge, context)
+        return recorder.interceptor(name_of(interceptor))
     except Exception as error:
-        report("interception.begin", error)
+        report("interception.interceptor_of", error)
         return None
 
 
-async def through(interception: Interception, call_next: Any, run: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Await ``run(call_next)``, the interceptor, with a ``call_next`` that is watched. All in the caller's task."""
+async def through(
+    interceptor: Interceptor,
+    call_next: Any,
+    run: Callable[[Any], Awaitable[Any]],
+    context: Any = None,
+    judge: Judge | None = None,
+) -> Any:
+    """Await ``run(call_next)``, an interceptor, with a ``call_next`` that is watched. All in the caller's task.
+
+    Every message comes this way, through every interceptor: what is counted is counted in place.
+
+    Args:
+        interceptor: Where it is recorded.
+        call_next: The rest of the chain.
+        run: Calls the interceptor with the ``call_next`` it is given.
+        context: What the interceptor was given to pass on.
+        judge: By default one of a chain is judged by what it passed on and returned.
+    """
+    request, response, running = -1.0, 0.0, 0
+    is_rewritten = False
+    answer: Any = _NOTHING
+    others: tuple[Any, ...] = ()
+    thrown: tuple[BaseException, ...] = ()
+    since = perf_counter()
 
     async def call_next_seen(*args: Any, **kwargs: Any) -> Any:
-        interception.hand_over(args[0] if args else next(iter(kwargs.values()), None))
+        nonlocal request, response, running, is_rewritten, answer, others, thrown, since
+        if not running:
+            own = perf_counter() - since
+            if request < 0:
+                request = own
+            else:
+                response += own
+        running += 1
+        if (args[0] if args else next(iter(kwargs.values()), None)) is not context:
+            is_rewritten = True
         try:
             result = await call_next(*args, **kwargs)
         except BaseException as error:
-            interception.thrown(error)
+            thrown += (error,)
+            running -= 1
+            since = perf_counter()
             raise
-        interception.given(result)
+        if answer is _NOTHING:
+            answer = result
+        else:
+            others += (result,)
+        running -= 1
+        since = perf_counter()
         return result
 
+    result: Any = None
+    failure: BaseException | None = None
     try:
         result = await run(call_next_seen)
+        return result
     except BaseException as error:
-        interception.raised(error)
+        failure = error
         raise
-    interception.returned(result)
-    return result
+    finally:
+        own = 0.0 if running else perf_counter() - since
+        name = None
+        if failure is not None:
+            action, name = _what_it_raised(failure, thrown) or (Action.ERROR, None)
+        elif judge is not None:
+            action = judge(result)
+        elif result is answer or any(result is each for each in others):
+            action = Action.MODIFY if is_rewritten else Action.CONTINUE
+        else:
+            action = _what_it_made_up(result, request < 0)
+        if request < 0:
+            interceptor.dealt(own, None, action, name)
+        else:
+            interceptor.dealt(request, response + own if answer is not _NOTHING or thrown else None, action, name)
+        # An exception refers to the frames it went through, and these to what it is kept in.
+        failure = None
+        answer = others = thrown = ()
+
+
+def _what_it_made_up(result: Any, is_alone: bool) -> Action:
+    """What an interceptor did whose result is its own; ``is_alone`` if it called nothing."""
+    if type(result).__name__ == "ErrorData":
+        # Not documented, but the 2.x runner makes an error reply of it.
+        return Action.REJECT
+    return Action.SHORT_CIRCUIT if is_alone else Action.MODIFY
+
+
+@contained
+def _what_it_raised(error: BaseException, thrown: tuple[BaseException, ...]) -> tuple[Action, str | None]:
+    """What an interceptor did that raised ``error`` after what it called had ``thrown`` these."""
+    if _passed(error, thrown):
+        return Action.CONTINUE, None
+    if is_refusal(error):
+        return Action.REJECT, None
+    return Action.ERROR, ending.leaf_name(error)
+
+
+def _passed(error: BaseException, thrown: tuple[BaseException, ...]) -> bool:
+    """Whether an exception only passed through, be it in a group."""
+    if any(error is each for each in thrown):
+        return True
+    if inner := getattr(error, "exceptions", None):
+        return all(_passed(each, thrown) for each in inner)
+    return ending.is_cancellation(error)
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -191,6 +167,8 @@ def is_refusal(error: BaseException) -> bool:
 
 def name_of(interceptor: Any) -> str:
     """What an interceptor is called: the class of an object, or the function's name, with its class if it has one."""
+    if not isinstance(interceptor, (FunctionType, MethodType, functools.partial, type)):
+        return type(interceptor).__name__
     while isinstance(interceptor, functools.partial):
         interceptor = interceptor.func
     if isinstance(interceptor, MethodType):

@@ -276,7 +276,6 @@ class Connection:
             return OTHER
         return name if outcome is OK and names.prove(target, name) else OTHER
 
-    @contained
     def close(self, end: End, error_type: str | None = None) -> None:
         """The connection ended, and its session with it. Only the first call counts.
 
@@ -286,17 +285,20 @@ class Connection:
         """
         if self.closed:
             return
-        if end is End.PEER_LOST:
-            self.dead(self._silence)
-        elif end is End.CLOSED and self._dead:
-            end = End.PEER_LOST
-        self.closed = True
-        now = perf_counter()
-        self._lines.active.add(-1)
-        error = self._recorder.exception_name(error_type) if end is End.ERROR else None
-        self._lines.ended(end, error).add(now - self.opened)
-        if self._session is not None:
-            self._close_session(end, error, now)
+        try:
+            if end is End.PEER_LOST:
+                self.dead(self._silence)
+            elif end is End.CLOSED and self._dead:
+                end = End.PEER_LOST
+            self.closed = True
+            now = perf_counter()
+            self._lines.active.add(-1)
+            exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
+            self._lines.ended(end, exception).add(now - self.opened)
+            if self._session is not None:
+                self._close_session(end, exception, now)
+        except Exception as error:
+            report("Connection.close", error)
 
     def _close_session(self, end: End, error: str | None, now: float) -> None:
         if self._session is None:

@@ -21,13 +21,14 @@ class Interceptor:
         name: Its class or function name, bounded.
     """
 
-    __slots__ = ("_actions", "_durations", "_name", "_recorder")
+    __slots__ = ("_actions", "_name", "_recorder", "_request", "_response")
 
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
         self._name = name
+        self._request = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.REQUEST.value)
+        self._response = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.RESPONSE.value)
         self._actions: dict[Action, Cell] = {}
-        self._durations: dict[Phase, Cell] = {}
 
     def acted(self, action: Action, error: str | None = None) -> None:
         """It dealt with a message.
@@ -47,18 +48,18 @@ class Interceptor:
 
     def took(self, phase: Phase, seconds: float) -> None:
         """It took that long, by itself, before (request) or after (response) what it wraps."""
-        cell = self._durations.get(phase)
-        if cell is None:
-            cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, self._name, phase.value)
-            self._durations[phase] = cell
-        cell.add(seconds)
+        (self._request if phase is Phase.REQUEST else self._response).add(seconds)
 
     def dealt(self, request: float, response: float | None, action: Action, error: str | None = None) -> None:
         """It is done with a message: what it took before and after what it wraps, if that answered, and what it did."""
         try:
-            self.took(Phase.REQUEST, request)
+            self._request.add(request)
             if response is not None:
-                self.took(Phase.RESPONSE, response)
-            self.acted(action, error)
+                self._response.add(response)
+            cell = self._actions.get(action)
+            if cell is None or error is not None:
+                self.acted(action, error)
+            else:
+                cell.add(1)
         except Exception as failure:
             report("Interceptor.dealt", failure)

@@ -72,7 +72,6 @@ class Recorder:
         self._idle_bound = Bound(catalogue.POOL_IDLE, limits.attribute_sets)
         collection.begin(self, meter)
 
-    @contained
     def open(
         self,
         role: Role,
@@ -85,7 +84,7 @@ class Recorder:
         registry: Registry | None = None,
         session_versions: Iterable[str] = (),
         crash_code: str = "0",
-    ) -> Connection:
+    ) -> Connection | None:
         """A connection opened.
 
         Args:
@@ -99,25 +98,29 @@ class Recorder:
             session_versions: The revisions a session on this connection may have; their counters begin at 0.
             crash_code: The JSON-RPC code the SDK answers with when a handler raises.
         """
-        name = server_name if isinstance(server_name, str) else None
-        version = protocol_version if isinstance(protocol_version, str) else None
-        known = (role, transport, name, version, address, crash_code)
-        series = self._openings.get(known)
-        if series is None:
-            series = self._series_for(known)
-        connection = Connection(self, series, mode, registry)
-        if mode not in series.opened:
-            series.opened.add(mode)
-            self._zero(series.identity, mode)
-        if mode is Mode.STATEFUL:
-            for version in session_versions:
-                values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: bounded_version(version)}
-                series.session(catalogue.SESSIONS_CREATED, values).touch()
-        # Stateless exchanges open by the thousand, and what a server has registered seldom changes.
-        if registry is not None and (mode is Mode.STATEFUL or connection.opened - series.looked > _LOOK_SECONDS):
-            series.looked = connection.opened
-            self._register(connection, series, registry)
-        return connection
+        try:
+            name = server_name if isinstance(server_name, str) else None
+            version = protocol_version if isinstance(protocol_version, str) else None
+            known = (role, transport, name, version, address, crash_code)
+            series = self._openings.get(known)
+            if series is None:
+                series = self._series_for(known)
+            connection = Connection(self, series, mode, registry)
+            if mode not in series.opened:
+                series.opened.add(mode)
+                self._zero(series.identity, mode)
+            if mode is Mode.STATEFUL:
+                for version in session_versions:
+                    values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: bounded_version(version)}
+                    series.session(catalogue.SESSIONS_CREATED, values).touch()
+            # Stateless exchanges open by the thousand, and what a server has registered seldom changes.
+            if registry is not None and (mode is Mode.STATEFUL or connection.opened - series.looked > _LOOK_SECONDS):
+                series.looked = connection.opened
+                self._register(connection, series, registry)
+            return connection
+        except Exception as error:
+            report("Recorder.open", error)
+            return None
 
     def _series_for(self, known: _Known) -> Series:
         role, transport, server_name, protocol_version, address, crash_code = known

@@ -182,11 +182,11 @@ def _unwritten(line: Line) -> None:
 
 def _spawn(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def _spawn(self: Any, *args: Any, **kwargs: Any) -> None:
+    def _spawn(self: Any, *args: Any, **kwargs: Any) -> Any:
         line = line_of(adapter, self)
         if line is not None and adapter.recorder is not None:
             adapter.recorder.task_spawned(line.role)
-        original(self, *args, **kwargs)
+        return original(self, *args, **kwargs)
 
     return _spawn
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 from ..metrics.connection import Request
 from ..metrics.outcome import CONNECTION_LOST, End, Outcome, error_reply, http_error
 from ..metrics.vocabulary import Death, Role, Transport
-from ..safety import contained
+from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
 from .ending import leaf_name
@@ -205,25 +205,25 @@ def _watch(adapter: Adapter, transport: Any, client: Any, write_stream: Any) -> 
 
 
 async def _on_request(request: Any) -> None:
-    _body_sent(request)
+    post = POST.get()
+    if post is None:
+        return
+    try:
+        if request.method == "POST" and post.is_under_way:
+            post.sent(_body_size(request))
+    except Exception as error:
+        report("http_client.on_request", error)
 
 
 async def _on_response(response: Any) -> None:
-    _answered(response)
-
-
-@contained
-def _body_sent(request: Any) -> None:
     post = POST.get()
-    if post is not None and request.method == "POST" and post.is_under_way:
-        post.sent(_body_size(request))
-
-
-@contained
-def _answered(response: Any) -> None:
-    post = POST.get()
-    if post is not None and response.request.method == "POST" and post.is_under_way:
-        post.answered(response)
+    if post is None:
+        return
+    try:
+        if response.request.method == "POST" and post.is_under_way:
+            post.answered(response)
+    except Exception as error:
+        report("http_client.on_response", error)
 
 
 def _body_size(request: Any) -> int:

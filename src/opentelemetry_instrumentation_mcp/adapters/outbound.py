@@ -19,12 +19,15 @@ CURRENT: Final[ContextVar[Request | None]] = ContextVar("opentelemetry_instrumen
 POST: Final[ContextVar[Post | None]] = ContextVar("opentelemetry_instrumentation_mcp_post", default=None)
 
 
-def leave(variable: ContextVar[Any], token: Token[Any]) -> None:
-    """Reset a variable; a coroutine that was closed from another context cannot, and need not."""
-    try:  # noqa: SIM105 (a context manager costs more than the rest)
+def leave(variable: ContextVar[Any], token: Token[Any] | None) -> None:
+    """Reset a variable, if it was set."""
+    if token is None:
+        return
+    try:
         variable.reset(token)
     except ValueError:
-        pass
+        # A coroutine that was left alone is closed by the garbage collector, in a context where this was never set.
+        return
 
 
 def current_request() -> Request | None:

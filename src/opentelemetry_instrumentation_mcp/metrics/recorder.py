@@ -65,6 +65,7 @@ class Recorder:
         self._openings: dict[_Known, Series] = {}
         self._tasks: dict[Role, Cell] = {}
         self._known_interceptors: dict[str, Interceptor] = {}
+        self._pool_cells: dict[tuple[str, bool], tuple[Cell, Cell]] = {}
         self._shared: dict[tuple[str, tuple[str | int | None, ...]], Cell] = {}
         self._listed: set[tuple[Role, str | None, Target]] = set()
         self._request_cells = 0
@@ -188,7 +189,6 @@ class Recorder:
             known = self._known_interceptors.setdefault(name, Interceptor(self, name))
         return known
 
-    @contained
     def pooled(self, pool: str, *, created: bool, waited: float) -> None:
         """The client's HTTP pool assigned a connection to an MCP request.
 
@@ -197,9 +197,20 @@ class Recorder:
             created: Whether it had to be opened.
             waited: Seconds from asking the pool to the assignment.
         """
+        try:
+            cells = self._pool_cells.get((pool, created)) or self._cells_of_pool(pool, created)
+            cells[0].add(1)
+            cells[1].add(waited)
+        except Exception as error:
+            report("Recorder.pooled", error)
+
+    def _cells_of_pool(self, pool: str, created: bool) -> tuple[Cell, Cell]:
         name = self._pools.admit(pool)
-        self.shared_cell(catalogue.POOL_CREATED if created else catalogue.POOL_REUSED, name).add(1)
-        self.shared_cell(catalogue.POOL_WAIT_DURATION, name).add(waited)
+        cells = (
+            self.shared_cell(catalogue.POOL_CREATED if created else catalogue.POOL_REUSED, name),
+            self.shared_cell(catalogue.POOL_WAIT_DURATION, name),
+        )
+        return self._pool_cells.setdefault((name, created), cells)
 
     def retire(self) -> None:
         """Hand over what is left and stop observing; called by ``uninstrument()``."""

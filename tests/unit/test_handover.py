@@ -12,12 +12,13 @@ from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
-from opentelemetry_instrumentation_mcp.metrics.handover import CAP, Cell, CountOf, Distribution, Ledger, SumOf
+from opentelemetry_instrumentation_mcp.metrics.handover import CAP, Cell, Ledger
+from opentelemetry_instrumentation_mcp.metrics.sinks import CountOf, Distribution, Sink, SumOf
 
 from ..points import Points
 
 
-class _Kept:
+class _Kept(Sink):
     """A sink that keeps what it takes, one list for each time."""
 
     def __init__(self) -> None:
@@ -27,7 +28,7 @@ class _Kept:
         self.taken.append(list(values))
 
 
-class _Broken:
+class _Broken(Sink):
     def take(self, values: Sequence[float]) -> None:
         raise RuntimeError("no metric today")
 

@@ -1,0 +1,284 @@
+"""Many values at once into a histogram of the OpenTelemetry SDK, equal to recording them one by one.
+
+``Histogram.record`` costs 8 to 16 us a value, nearly all of it to find the series. Here the series of every reader and
+view is found once, and the values of a batch are added to it in the order of their recording: counts, sum, minimum and
+maximum are the same numbers, bit for bit.
+
+No other module knows the SDK from inside, and this one trusts what it knows only after :func:`check` has compared both
+ways on a provider of its own. Whatever it does not know, it declines, and the caller uses ``record``: other
+aggregations than explicit buckets, series that do not exist (yet), values that ``record`` would refuse, other classes
+than the SDK's own, and everything when the check has failed.
+
+No lock of the SDK is held but the series' own, which ``record`` takes as well, so nobody waits longer than for that.
+A delta collection of SDK 1.45 discards its series; it takes them out of the view first and reads them, each under its
+lock, afterwards. A series that is still in the view while its lock is held will therefore be read with what is added.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.metrics import Instrument, NoOpCounter, NoOpHistogram, NoOpUpDownCounter
+
+_logger = logging.getLogger("opentelemetry_instrumentation_mcp")
+
+Attributes = dict[str, str | int]
+
+_SDK: Final = "opentelemetry.sdk.metrics"
+_NO_OPS: Final = (NoOpCounter, NoOpHistogram, NoOpUpDownCounter)
+
+
+class Batch(list[float]):
+    """Values of one cell, and what several histograms would each have to compute of them."""
+
+    __slots__ = ("_counts", "_extremes")
+
+    def __init__(self, values: Sequence[float]) -> None:
+        super().__init__(values)
+        self._counts: dict[tuple[float, ...], list[int]] = {}
+        self._extremes: tuple[float, float] | None = None
+
+    def counts(self, boundaries: tuple[float, ...]) -> list[int]:
+        """How many of the values fall into each bucket."""
+        counts = self._counts.get(boundaries)
+        if counts is None:
+            counts = self._counts[boundaries] = [0] * (len(boundaries) + 1)
+            for value in self:
+                counts[bisect_left(boundaries, value)] += 1
+        return counts
+
+    def extremes(self) -> tuple[float, float]:
+        """The least and the greatest value."""
+        if self._extremes is None:
+            self._extremes = (min(self), max(self))
+        return self._extremes
+
+    def is_plain(self) -> bool:
+        """Whether ``record`` takes every value as it is: it refuses negative ones, some releases also inf and nan."""
+        # A nan or an infinity anywhere is in the sum as well; only without a nan the least value is the least.
+        return math.isfinite(sum(self)) and self.extremes()[0] >= 0
+
+
+class _Sdk(NamedTuple):
+    """The classes of the SDK this module knows, and how it keys series."""
+
+    consumer: type
+    match: type
+    explicit: type
+    drop: type
+    always_off: type
+    key: Callable[[Attributes], Any]
+
+
+class Reach:
+    """What the measurements of one instrument reach: the view matches of every reader.
+
+    Attributes:
+        is_read: Whether anybody reads the instrument: False without an SDK, without a reader, with a disabled meter,
+            and where Views drop it everywhere.
+        takes_exemplars: Whether a value with a sampled span around it is worth more than its number.
+        matches: What :class:`Outlet` may add to; None where only ``record`` will do.
+        generation: Changes with ``matches``.
+    """
+
+    def __init__(self, instrument: Instrument, *, trusted: bool = False) -> None:
+        self._instrument = instrument
+        self._trusted = trusted
+        self._real: Any = None
+        self._storages: Mapping[Any, Any] | None = None
+        self._size = 0
+        self._enabled = True
+        self._known = False
+        self.is_read = True
+        self.takes_exemplars = True
+        self.matches: tuple[Any, ...] | None = None
+        self.generation = 0
+
+    def has_changed(self) -> bool:
+        """Whether a provider, a reader or the meter's switch came or went since the last look."""
+        real = getattr(self._instrument, "_real_instrument", self._instrument)
+        if real is not self._real:
+            return True
+        storages = self._storages
+        if storages is None:
+            return False
+        now = real._measurement_consumer._reader_storages
+        return now is not storages or len(now) != self._size or _is_enabled(real) is not self._enabled
+
+    def look(self) -> None:
+        """Bring the attributes up to date."""
+        if self._known and not self.has_changed():
+            return
+        self.generation += 1
+        self.is_read, self.takes_exemplars, self.matches = True, True, None
+        try:
+            self._known = self._look()
+        except (AttributeError, ImportError, KeyError, TypeError) as error:
+            self._known, self._storages, self.matches = True, None, None
+            _logger.debug("values are recorded one by one, since the SDK is not as known: %r", error)
+
+    def _look(self) -> bool:
+        """Look; whether that was the last word until something changes."""
+        self._real = real = getattr(self._instrument, "_real_instrument", self._instrument)
+        self._storages = None
+        # A proxy of the API has nothing behind it before a provider is set, and drops what it is given.
+        if real is None or isinstance(real, _NO_OPS):
+            self.is_read, self.takes_exemplars, self.matches = False, False, ()
+            return True
+        sdk = _sdk()
+        consumer = getattr(real, "_measurement_consumer", None)
+        if sdk is None or type(consumer) is not sdk.consumer:
+            return True
+        self._enabled = _is_enabled(real)
+        self._storages = storages = consumer._reader_storages
+        self._size = len(storages)
+        self.takes_exemplars = _takes_exemplars(consumer, storages, sdk)
+        # A reader's storage learns of an instrument with its first measurement.
+        views = [storage._instrument_view_instrument_matches.get(real) for storage in storages.values()]
+        if not self._enabled:
+            views.clear()
+        elif None in views:
+            return False
+        matches = [match for of_reader in views for match in of_reader if type(match._aggregation) is not sdk.drop]
+        self.is_read = bool(matches)
+        known = all(type(match) is sdk.match and type(match._aggregation) is sdk.explicit for match in matches)
+        if known and (self._trusted or _verdict):
+            self.matches = tuple(matches)
+        return self._trusted or _verdict is not None
+
+
+class Outlet:
+    """Where the values of one attribute set of a histogram go: one series for each view of each reader."""
+
+    __slots__ = ("_attributes", "_generation", "_reach", "_series", "is_crowded_out")
+
+    def __init__(self, reach: Reach, attributes: Attributes) -> None:
+        self._reach = reach
+        self._attributes = attributes
+        self._generation = -1
+        self._series: list[tuple[Any, Any]] = []
+        self.is_crowded_out = False
+        """Whether ``record`` made no series of its own for the attribute set: the SDK's cardinality limit is reached."""
+
+    def is_open(self) -> bool:
+        """Whether :meth:`add` can be expected to accept values, once their series exist."""
+        self._reach.look()
+        return self._reach.matches is not None and not self.is_crowded_out
+
+    def add(self, values: Batch) -> bool:
+        """Add values to all series or, where one of them will not do, to none; tell which."""
+        reach = self._reach
+        reach.look()
+        matches, sdk = reach.matches, _sdk()
+        if matches is None or sdk is None or not values.is_plain():
+            return matches == ()
+        if self._generation != reach.generation:
+            self._series = [(match, self._key(match, sdk)) for match in matches]
+            self._generation = reach.generation
+        found: list[_Found] = []
+        for match, key in self._series:
+            series = match._attributes_aggregation.get(key)
+            if type(series) is not sdk.explicit:
+                return False
+            # Counted before any lock is taken: this is where the time goes.
+            found.append(_Found(match, key, series, values.counts(series._boundaries)))
+        return _add(found, 0, values)
+
+    def _key(self, match: Any, sdk: _Sdk) -> Any:
+        keys = match._view._attribute_keys
+        if keys is None:
+            return sdk.key(self._attributes)
+        return sdk.key({key: value for key, value in self._attributes.items() if key in keys})
+
+
+class _Found(NamedTuple):
+    match: Any
+    key: Any
+    series: Any
+    counts: list[int]
+
+
+def _add(found: list[_Found], position: int, values: Batch) -> bool:
+    # One call for each lock: no exception leaves any of them locked. Their order, by reader, is the same for everybody.
+    if position == len(found):
+        for one in found:
+            _add_to(one.series, one.counts, values)
+        return True
+    match, key, series, _ = found[position]
+    with series._lock:
+        # A delta collection may have discarded the series in the meantime.
+        return match._attributes_aggregation.get(key) is series and _add(found, position + 1, values)
+
+
+def _add_to(series: Any, counts: list[int], values: Batch) -> None:
+    total = series._sum
+    for value in values:
+        # Not sum(): from Python 3.12 on it compensates for rounding, which adding one by one does not.
+        total += value
+    before = series._value
+    series._value = counts[:] if before is None else [old + new for old, new in zip(before, counts, strict=True)]
+    series._sum = total
+    if series._record_min_max:
+        least, greatest = values.extremes()
+        series._min = min(series._min, least)
+        series._max = max(series._max, greatest)
+
+
+def _is_enabled(instrument: Any) -> bool:
+    # Meters can be switched off from SDK 1.40 on.
+    is_enabled = getattr(instrument, "_is_enabled", None)
+    return is_enabled is None or bool(is_enabled())
+
+
+def _takes_exemplars(consumer: Any, readers: Mapping[Any, Any], sdk: _Sdk) -> bool:
+    if type(consumer._sdk_config.exemplar_filter) is sdk.always_off:
+        return False
+    # The Prometheus reader shows none. If its module is not loaded, there is no such reader.
+    exporter = sys.modules.get("opentelemetry.exporter.prometheus")
+    return exporter is None or not all(isinstance(reader, exporter.PrometheusMetricReader) for reader in readers)
+
+
+_known_sdk: _Sdk | None = None
+_verdict: bool | None = None
+
+
+def check() -> None:
+    """Compare both ways, once in a process, as soon as it has loaded the SDK. Takes about 2 ms. Never raises."""
+    global _verdict
+    if _verdict is not None or _SDK not in sys.modules:
+        return
+    reason = "they differ"
+    try:
+        _verdict = import_module(".bulk_check", __package__).agree()
+    except Exception as error:
+        _verdict, reason = False, repr(error)
+    if not _verdict:
+        _logger.info("histograms are recorded value by value; in bulk does not fit this OpenTelemetry SDK: %s", reason)
+
+
+def _sdk() -> _Sdk | None:
+    """What is known of the SDK; None as long as the process has not loaded it, which is not for us to do."""
+    global _known_sdk
+    if _known_sdk is None and _SDK in sys.modules:
+        aggregation = import_module(f"{_SDK}._internal.aggregation")
+        view = import_module(f"{_SDK}._internal._view_instrument_match")
+        _known_sdk = _Sdk(
+            consumer=import_module(f"{_SDK}._internal.measurement_consumer").SynchronousMeasurementConsumer,
+            match=view._ViewInstrumentMatch,
+            explicit=aggregation._ExplicitBucketHistogramAggregation,
+            drop=aggregation._DropAggregation,
+            always_off=import_module(_SDK).AlwaysOffExemplarFilter,
+            # Up to SDK 1.44 a frozen set.
+            key=getattr(view, "_hash_attributes", _frozen),
+        )
+    return _known_sdk
+
+
+def _frozen(attributes: Attributes) -> frozenset[tuple[str, str | int]]:
+    return frozenset(attributes.items())

@@ -88,10 +88,10 @@ class Reach:
     """
 
     def __init__(self, instrument: Instrument, *, trusted: bool = False) -> None:
-        self._instrument = instrument
+        self._instrument: Any = instrument
         self._trusted = trusted
         self._real: Any = None
-        self._storages: Mapping[Any, Any] | None = None
+        self._storages: Any = None
         self._size = 0
         self._enabled = True
         self._known = False
@@ -132,7 +132,7 @@ class Reach:
             self.is_read, self.takes_exemplars, self.matches = False, False, ()
             return True
         sdk = _sdk()
-        consumer = getattr(real, "_measurement_consumer", None)
+        consumer: Any = getattr(real, "_measurement_consumer", None)
         if sdk is None or type(consumer) is not sdk.consumer:
             return True
         self._enabled = _is_enabled(real)
@@ -164,7 +164,7 @@ class Outlet:
         self._generation = -1
         self._series: list[tuple[Any, Any]] = []
         self.is_crowded_out = False
-        """Whether ``record`` made no series of its own for the attribute set: the SDK's cardinality limit is reached."""
+        """Whether ``record`` made no series for the attribute set, since the SDK's cardinality limit is reached."""
 
     def is_open(self) -> bool:
         """Whether :meth:`add` can be expected to accept values, once their series exist."""

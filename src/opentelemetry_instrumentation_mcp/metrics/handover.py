@@ -14,7 +14,7 @@ kept.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
@@ -171,7 +171,7 @@ class Cell:
             self.values.insert(0, kept[0])
             self._due = len(self.values) + SLICE
         else:
-            self.__class__ = _Unread
+            self.__class__ = _Unread  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class _Unread(Cell):
@@ -182,7 +182,7 @@ class _Unread(Cell):
     def add(self, value: float) -> None:
         # Readers come and go for all instruments of a meter at once.
         if self.sinks[0].has_changed():
-            self.__class__ = Cell
+            self.__class__ = Cell  # pyright: ignore[reportAttributeAccessIssue]
             self.add(value)
 
 
@@ -219,7 +219,7 @@ class Ledger:
 
 
 @contextmanager
-def _working() -> Iterator[None]:
+def _working() -> Generator[None]:
     thread = threading.get_ident()
     if thread in _at_work:
         yield

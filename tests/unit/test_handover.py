@@ -12,8 +12,9 @@ from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
+from opentelemetry_instrumentation_mcp.metrics import bulk
 from opentelemetry_instrumentation_mcp.metrics.handover import CAP, Cell, Ledger
-from opentelemetry_instrumentation_mcp.metrics.sinks import CountOf, Distribution, Sink, SumOf
+from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution, Sink, SumOf
 
 from ..points import Points
 
@@ -218,6 +219,20 @@ def test_a_cell_made_after_that_keeps_nothing_either() -> None:
     assert sink.taken == [[1.0], [2.0]]
 
 
+def test_values_keep_their_order_when_a_slow_sink_becomes_quick_in_between() -> None:
+    class Warming(_Kept):
+        def is_quick(self) -> bool:
+            return bool(self.taken)
+
+    sink = Warming()
+    cell = Ledger().cell(sink)
+    # As other threads append while one is at the first value.
+    cell.values.extend(map(float, range(2 * SLICE)))
+    cell.add(-1.0)
+    cell.drain()
+    assert [value for values in sink.taken for value in values] == [*map(float, range(2 * SLICE)), -1.0]
+
+
 def test_a_sink_that_raises_costs_its_own_cell_only(caplog: pytest.LogCaptureFixture) -> None:
     ledger = Ledger()
     kept = [_Kept(), _Kept()]
@@ -404,3 +419,77 @@ def test_a_histogram_beside_a_touched_counter_starts_no_later_than_its_first_val
     added = time.time_ns()
     ledger.drain()
     assert _start_of_the_histogram(reader) <= added
+
+
+_WRITERS, _EACH, _CLASSES = 4, 250_000, 50
+
+
+def _count(collections: Sequence[Points], metric: str) -> tuple[float, float, list[int]]:
+    """Events, their sum and their buckets over some collections."""
+    points = [point for collection in collections for point in collection.select(metric)]
+    buckets = [sum(counts) for counts in zip(*(point.buckets for point in points), strict=True)]
+    return sum(point.value for point in points), sum(point.total for point in points), buckets
+
+
+def test_of_a_million_events_recorded_while_readers_collect_not_one_is_lost_or_doubled() -> None:
+    # Every writer has an event loop's role: it never waits for a drain, and drains what is full.
+    bulk.check()
+    delta = {kind: AggregationTemporality.DELTA for kind in (Counter, Histogram, UpDownCounter)}
+    readers = [InMemoryMetricReader(), InMemoryMetricReader(delta)]
+    provider = MeterProvider(readers, shutdown_on_exit=False)
+    ledger = Ledger()
+    hand_over = provider.get_meter("threads")
+    hand_over.create_observable_gauge("drain", [lambda _: ledger.drain() or ()])
+    bounds = [float(bound) for bound in range(_WRITERS * _CLASSES - 1)]
+    histograms = [hand_over.create_histogram(n, explicit_bucket_boundaries_advisory=bounds) for n in ("h", "g")]
+    counter, steps = hand_over.create_counter("c"), hand_over.create_up_down_counter("u")
+    # Two cells feed the same series, as folded attribute sets do.
+    cells = [ledger.cell(CountOf(counter, {}), *(Distribution(h, {}) for h in histograms)) for _ in range(2)]
+    open_now = ledger.cell(SumOf(steps, {}))
+    collections: list[list[Points]] = [[], []]
+    finished = threading.Event()
+
+    def write(writer: int) -> Callable[[], None]:
+        values = [float(writer * _CLASSES + number) for number in range(_CLASSES)]
+
+        def job() -> None:
+            for turn in range(_EACH // _CLASSES):
+                open_now.add(1)
+                add = cells[turn % 2].add
+                for value in values:
+                    add(value)
+                open_now.add(-1)
+
+        return job
+
+    def read(number: int) -> Callable[[], None]:
+        def job() -> None:
+            while not finished.is_set():
+                collections[number].append(Points.of(readers[number]))
+
+        return job
+
+    scrapers = [threading.Thread(target=read(number)) for number in range(2)]
+    for scraper in scrapers:
+        scraper.start()
+    try:
+        _at_once(*map(write, range(_WRITERS)))
+    finally:
+        finished.set()
+        for scraper in scrapers:
+            scraper.join()
+    for number, reader in enumerate(readers):
+        collections[number].append(Points.of(reader))
+    provider.shutdown()
+
+    events = _WRITERS * _EACH
+    total = sum(range(_WRITERS * _CLASSES)) * (_EACH // _CLASSES)
+    each_bucket = [_EACH // _CLASSES] * (_WRITERS * _CLASSES)
+    for counted in (collections[0][-1:], collections[1]):
+        for metric in ("h", "g"):
+            assert _count(counted, metric) == (events, total, each_bucket)
+        assert sum(points.sum("c") for points in counted) == events
+        assert sum(points.sum("u") for points in counted) == 0
+    # In between, too: what has been collected never becomes less.
+    seen = [points.sum("c") for points in collections[0]]
+    assert seen == sorted(seen)

@@ -140,10 +140,10 @@ class Cell:
         if value not in held:
             # Drained by another thread meanwhile.
             return
-        before = len(held) - 1 - held[::-1].index(value)
+        before, room = len(held) - 1 - held[::-1].index(value), self._room()
         if before:
-            self._hand_over(min(before, self._room()))
-        if before <= self._room():
+            self._hand_over(min(before, room))
+        if before <= room:
             del self.values[:1]
             for sink in self.sinks:
                 sink.take_here(value)

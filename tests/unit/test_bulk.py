@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
@@ -177,7 +177,7 @@ def _assert_alike(in_bulk: dict[Any, list[Any]], one_by_one: dict[Any, list[Any]
 
 
 @given(_readers, _views, _boundaries, _steps)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_cells_come_to_what_record_comes_to(
     readers: list[tuple[Any, Any]], views: list[_Viewed], boundaries: list[float], steps: list[Any]
 ) -> None:

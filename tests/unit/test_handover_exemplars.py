@@ -199,9 +199,7 @@ def test_without_a_reader_that_shows_exemplars_no_span_is_looked_for(tracer: Tra
     assert kept == [3, 3, 2]
 
 
-def test_without_spans_a_cell_is_looked_after_rarely(
-    monkeypatch: pytest.MonkeyPatch, histogram: Histogram
-) -> None:
+def test_without_spans_a_cell_is_looked_after_rarely(monkeypatch: pytest.MonkeyPatch, histogram: Histogram) -> None:
     looks = 0
     look_after = Cell._look_after  # pyright: ignore[reportPrivateUsage]
 

@@ -142,7 +142,8 @@ for _ in range(500):
     events.add(0.5)
 steps.add(-1)
 ledger.drain()
-(scope,) = [scope for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics if scope.scope.name == "late"]
+scopes = reader.get_metrics_data().resource_metrics[0].scope_metrics
+(scope,) = [scope for scope in scopes if scope.scope.name == "late"]
 points = {metric.name: metric.data.data_points[0] for metric in scope.metrics}
 print(json.dumps([kept, points["c"].value, points["h"].count, points["u"].value]))
 """

@@ -76,113 +76,118 @@ class _Sdk(NamedTuple):
     key: Callable[[Attributes], Any]
 
 
-class Reach:
-    """What the measurements of one instrument reach: the view matches of every reader.
+class Audience(NamedTuple):
+    """Who reads an instrument, at one moment."""
 
-    Attributes:
-        is_read: Whether anybody reads the instrument: False without an SDK, without a reader, with a disabled meter,
-            and where Views drop it everywhere.
-        takes_exemplars: Whether a value with a sampled span around it is worth more than its number.
-        matches: What :class:`Outlet` may add to; None where only ``record`` will do.
-        generation: Changes with ``matches``.
+    is_read: bool
+    """False without an SDK, without a reader, with a disabled meter, and where Views drop the instrument everywhere."""
+    takes_exemplars: bool
+    """Whether a span around a value is of use to anybody."""
+    matches: tuple[Any, ...] | None
+    """The view matches of all readers that an :class:`Outlet` adds to; None where only ``record`` will do."""
+    real: Any = None
+    """The instrument behind a proxy of the API."""
+    readers: Any = None
+    """The SDK's storages by reader, replaced when a reader comes or goes."""
+    size: int = 0
+    enabled: bool = True
+    final: bool = True
+    """Whether this holds until :meth:`is_outdated`, and is not just what could be known so far."""
+
+    def is_outdated(self, instrument: Any) -> bool:
+        """Whether a provider, a reader or the meter's switch came or went."""
+        real = getattr(instrument, "_real_instrument", instrument)
+        if real is not self.real:
+            return True
+        if self.readers is None:
+            return False
+        readers = real._measurement_consumer._reader_storages
+        return readers is not self.readers or len(readers) != self.size or _is_enabled(real) is not self.enabled
+
+
+class Reach:
+    """What the measurements of one instrument reach.
+
+    Args:
+        instrument: One of the SDK, a proxy of the API, or any other.
+        trusted: Whether to do without the verdict of :func:`check`, which needs this to come to one.
     """
 
     def __init__(self, instrument: Instrument, *, trusted: bool = False) -> None:
         self._instrument: Any = instrument
         self._trusted = trusted
-        self._real: Any = None
-        self._storages: Any = None
-        self._size = 0
-        self._enabled = True
-        self._known = False
-        self.is_read = True
-        self.takes_exemplars = True
-        self.matches: tuple[Any, ...] | None = None
-        self.generation = 0
+        # Replaced as a whole, since cells of several threads share it.
+        self._audience = Audience(True, True, None, final=False)
 
     def has_changed(self) -> bool:
-        """Whether a provider, a reader or the meter's switch came or went since the last look."""
+        """Whether the audience may be another one than :meth:`audience` last said."""
+        return self._audience.is_outdated(self._instrument)
+
+    def audience(self) -> Audience:
+        """Who reads the instrument now."""
+        audience = self._audience
+        if not audience.final or audience.is_outdated(self._instrument):
+            try:
+                audience = self._look()
+            except (AttributeError, ImportError, KeyError, TypeError) as error:
+                real = getattr(self._instrument, "_real_instrument", self._instrument)
+                audience = Audience(True, True, None, real)
+                _logger.debug("values are recorded one by one, since the SDK is not as known: %r", error)
+            self._audience = audience
+        return audience
+
+    def _look(self) -> Audience:
+        # A proxy has nothing behind it before a provider is set, and drops what it is given.
         real = getattr(self._instrument, "_real_instrument", self._instrument)
-        if real is not self._real:
-            return True
-        storages = self._storages
-        if storages is None:
-            return False
-        now = real._measurement_consumer._reader_storages
-        return now is not storages or len(now) != self._size or _is_enabled(real) is not self._enabled
-
-    def look(self) -> None:
-        """Bring the attributes up to date."""
-        if self._known and not self.has_changed():
-            return
-        self.generation += 1
-        self.is_read, self.takes_exemplars, self.matches = True, True, None
-        try:
-            self._known = self._look()
-        except (AttributeError, ImportError, KeyError, TypeError) as error:
-            self._known, self._storages, self.matches = True, None, None
-            _logger.debug("values are recorded one by one, since the SDK is not as known: %r", error)
-
-    def _look(self) -> bool:
-        """Look; whether that was the last word until something changes."""
-        self._real = real = getattr(self._instrument, "_real_instrument", self._instrument)
-        self._storages = None
-        # A proxy of the API has nothing behind it before a provider is set, and drops what it is given.
         if real is None or isinstance(real, _NO_OPS):
-            self.is_read, self.takes_exemplars, self.matches = False, False, ()
-            return True
+            return Audience(False, False, (), real)
         sdk = _sdk()
         consumer: Any = getattr(real, "_measurement_consumer", None)
         if sdk is None or type(consumer) is not sdk.consumer:
-            return True
-        self._enabled = _is_enabled(real)
-        self._storages = storages = consumer._reader_storages
-        self._size = len(storages)
-        self.takes_exemplars = _takes_exemplars(consumer, storages, sdk)
+            return Audience(True, True, None, real)
+        readers, enabled = consumer._reader_storages, _is_enabled(real)
+        seen = (real, readers, len(readers), enabled)
+        takes_exemplars = _takes_exemplars(consumer, readers, sdk)
         # A reader's storage learns of an instrument with its first measurement.
-        views = [storage._instrument_view_instrument_matches.get(real) for storage in storages.values()]
-        if not self._enabled:
+        views = [storage._instrument_view_instrument_matches.get(real) for storage in readers.values()]
+        if not enabled:
             views.clear()
         elif None in views:
-            return False
-        matches = [match for of_reader in views for match in of_reader if type(match._aggregation) is not sdk.drop]
-        self.is_read = bool(matches)
+            return Audience(True, takes_exemplars, None, *seen, final=False)
+        matches = tuple(match for views_ in views for match in views_ if type(match._aggregation) is not sdk.drop)
         known = all(type(match) is sdk.match and type(match._aggregation) is sdk.explicit for match in matches)
-        if known and (self._trusted or _verdict):
-            self.matches = tuple(matches)
-        return self._trusted or _verdict is not None
+        trusted = self._trusted or _verdict
+        return Audience(
+            bool(matches), takes_exemplars, matches if known and trusted else None, *seen, final=trusted is not None
+        )
 
 
 class Outlet:
     """Where the values of one attribute set of a histogram go: one series for each view of each reader."""
 
-    __slots__ = ("_attributes", "_generation", "_reach", "_series", "is_crowded_out")
+    __slots__ = ("_attributes", "_keys", "_matches", "_reach", "is_crowded_out")
 
     def __init__(self, reach: Reach, attributes: Attributes) -> None:
         self._reach = reach
         self._attributes = attributes
-        self._generation = -1
-        self._series: list[tuple[Any, Any]] = []
+        self._matches: tuple[Any, ...] = ()
+        self._keys: list[Any] = []
         self.is_crowded_out = False
         """Whether ``record`` made no series for the attribute set, since the SDK's cardinality limit is reached."""
 
     def is_open(self) -> bool:
         """Whether :meth:`add` can be expected to accept values, once their series exist."""
-        self._reach.look()
-        return self._reach.matches is not None and not self.is_crowded_out
+        return self._reach.audience().matches is not None and not self.is_crowded_out
 
     def add(self, values: Batch) -> bool:
         """Add values to all series or, where one of them will not do, to none; tell which."""
-        reach = self._reach
-        reach.look()
-        matches, sdk = reach.matches, _sdk()
+        matches, sdk = self._reach.audience().matches, _sdk()
         if matches is None or sdk is None or not values.is_plain():
             return matches == ()
-        if self._generation != reach.generation:
-            self._series = [(match, self._key(match, sdk)) for match in matches]
-            self._generation = reach.generation
+        if self._matches is not matches:
+            self._matches, self._keys = matches, [self._key(match, sdk) for match in matches]
         found: list[_Found] = []
-        for match, key in self._series:
+        for match, key in zip(matches, self._keys, strict=True):
             series = match._attributes_aggregation.get(key)
             if type(series) is not sdk.explicit:
                 return False

@@ -54,7 +54,7 @@ def agree() -> bool:
         for (in_bulk, one_by_one), reach in zip(pairs, reaches, strict=True):
             agreed &= _record(in_bulk, one_by_one, reach, values)
         for reader in readers:
-            leaves = [_Leaving(match) for reach in reaches for match in reach.matches or ()]
+            leaves = [_Leaving(match) for reach in reaches for match in reach.audience().matches or ()]
             agreed &= _alike(reader) and all([leaving.was_first() for leaving in leaves])
     provider.shutdown()
     return agreed

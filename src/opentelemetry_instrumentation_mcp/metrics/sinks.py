@@ -17,8 +17,8 @@ from opentelemetry.metrics import Counter, Histogram, UpDownCounter
 
 from .bulk import Attributes, Batch, Outlet, Reach
 
-SLICE: Final = 16
-"""How many values are recorded one by one without a pause: at most about 1 ms, for two histograms of two readers."""
+SLICE: Final = 8
+"""How many values are recorded one by one without a pause: 0.3 ms or less, for two histograms and two readers."""
 
 _NO_SPAN: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 
@@ -61,15 +61,13 @@ class _InstrumentSink(Sink):
         self._attributes = attributes
 
     def is_read(self) -> bool:
-        self._reach.look()
-        return self._reach.is_read
+        return self._reach.audience().is_read
 
     def has_changed(self) -> bool:
         return self._reach.has_changed()
 
     def takes_exemplars(self) -> bool:
-        self._reach.look()
-        return self._reach.takes_exemplars
+        return self._reach.audience().takes_exemplars
 
 
 class CountOf(_InstrumentSink):

@@ -28,7 +28,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry_instrumentation_mcp.metrics import bulk
 from opentelemetry_instrumentation_mcp.metrics.bulk import Attributes, Batch, Outlet, Reach
 from opentelemetry_instrumentation_mcp.metrics.handover import Cell, Ledger
-from opentelemetry_instrumentation_mcp.metrics.sinks import Distribution
+from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, Distribution
 
 # Each refused value is a line.
 logging.getLogger("opentelemetry.sdk.metrics._internal.instrument").setLevel(logging.ERROR)
@@ -277,9 +277,9 @@ def test_a_collection_between_the_look_and_the_lock_is_noticed(monkeypatch: pyte
 
     class Late(Batch):
         def counts(self, boundaries: tuple[float, ...]) -> list[int]:
-            counts = super().counts(boundaries)
-            collected.append(side.collect(0))
-            return counts
+            if not collected:
+                collected.append(side.collect(0))
+            return super().counts(boundaries)
 
     added = outlet.add(Late([0.5, 2.0]))
     collected.append(side.collect(0))
@@ -318,3 +318,27 @@ def test_past_the_cardinality_limit_values_go_where_record_puts_them() -> None:
         for number in range(2010):
             theirs.histograms[0].record(0.5, {"n": number})
     _assert_alike(side.collect(0), theirs.collect(0), merged=False)
+
+
+@pytest.mark.usefixtures("checked")
+def test_a_cell_without_a_series_of_its_own_goes_slowly_until_it_gets_one() -> None:
+    side = _Side([_DELTA], [], [1.0])
+    ledger, reach = Ledger(), Reach(side.histograms[0])
+    for number in range(2000):
+        ledger.cell(Distribution(side.histograms[0], {"n": number}, reach)).add(0.5)
+    cell = ledger.cell(Distribution(side.histograms[0], {"n": 2000}, reach))
+    lengths: list[int] = []
+    for _ in range(100):
+        cell.add(0.5)
+        lengths.append(len(cell.values))
+    cell.drain()
+    if not any(("otel.metric.overflow", True) in attributes for _, _, attributes in side.collect(0)):
+        pytest.skip("this SDK has no cardinality limit")
+    assert max(lengths) <= SLICE
+    # The collection has made room.
+    for _ in range(100):
+        cell.add(0.5)
+        lengths.append(len(cell.values))
+    assert max(lengths) > SLICE
+    cell.drain()
+    assert [point["count"] for (point,) in side.collect(0).values()] == [100]

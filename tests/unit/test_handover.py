@@ -13,7 +13,7 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownC
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp.metrics import bulk
-from opentelemetry_instrumentation_mcp.metrics.handover import CAP, Cell, Ledger
+from opentelemetry_instrumentation_mcp.metrics.handover import BUDGET, CAP, Cell, Ledger
 from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution, Sink, SumOf
 
 from ..points import Points
@@ -174,6 +174,91 @@ def test_a_drain_waits_for_one_that_is_half_done() -> None:
         thread.join()
     assert drained.is_set()
     assert sink.taken == [[1.0]]
+
+
+def test_a_request_waits_for_no_drain() -> None:
+    class Slow(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            taking.set()
+            assert proceed.wait(10)
+            super().take(values)
+
+    taking, proceed = threading.Event(), threading.Event()
+    sink = Slow()
+    cell = Cell([sink], CAP)
+    cell.values.append(1.0)
+    drain = threading.Thread(target=cell.drain)
+    drain.start()
+    assert taking.wait(10)
+    for _ in range(2 * CAP):
+        # Would never come back if it waited: this thread is the one to let the drain proceed.
+        cell.add(2.0)
+    proceed.set()
+    drain.join()
+    assert sink.taken == [[1.0]]
+    cell.add(2.0)
+    cell.drain()
+    assert sum(map(len, sink.taken)) == 2 + 2 * CAP
+
+
+def test_a_request_that_ends_within_a_hand_over_is_kept_for_the_next() -> None:
+    # A garbage collection may end requests anywhere, also while the SDK holds a lock that it does not take twice.
+    class Collecting(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            self.other.add(9.0)
+            self.own.add(9.0)
+            super().take(values)
+
+        other: Cell
+        own: Cell
+
+    ledger, sink, other = Ledger(), Collecting(), _Kept()
+    sink.own, sink.other = ledger.cell(sink), ledger.cell(other)
+    sink.own.add(1.0)
+    assert (sink.taken, other.taken) == ([[1.0]], [])
+    sink.other.add(8.0)
+    assert other.taken == [[9.0], [8.0]]
+    assert sink.own.values == [9.0]
+
+
+def test_a_cell_that_keeps_nothing_waits_for_its_turn() -> None:
+    # There may be no later value to see to this one.
+    class Slow(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            taking.set()
+            time.sleep(0.02)
+            super().take(values)
+
+    taking = threading.Event()
+    ledger, sink = Ledger(), Slow()
+    ledger.pass_through()
+    cell = ledger.cell(sink)
+    first = threading.Thread(target=cell.add, args=(1.0,))
+    first.start()
+    assert taking.wait(10)
+    cell.add(2.0)
+    first.join()
+    assert sink.taken == [[1.0], [2.0]]
+
+
+def test_many_cells_that_nobody_collects_keep_little_altogether() -> None:
+    ledger = Ledger()
+    most: list[int] = []
+    for cell in [ledger.cell(_Kept()) for _ in range(3000)]:
+        lengths: set[int] = set()
+        for _ in range(CAP + 1):
+            cell.add(1.0)
+            lengths.add(len(cell.values))
+        most.append(max(lengths))
+    assert max(most) < CAP
+    assert sum(most) < 4 * BUDGET
+    assert most[-1] < CAP // 8
+
+
+def test_the_first_drain_compares_bulk_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "_verdict", None)
+    Ledger().drain()
+    assert bulk._verdict  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_touch_shows_the_sinks_that_the_series_exists() -> None:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.metrics import Histogram
-from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, MeterProvider
-from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.metrics import Histogram as Instrument
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
@@ -38,7 +38,7 @@ def unsampled() -> Iterator[Tracer]:
 
 
 @pytest.fixture
-def histogram(provider: MeterProvider) -> Histogram:
+def histogram(provider: MeterProvider) -> Instrument:
     return provider.get_meter("exemplars").create_histogram("h", explicit_bucket_boundaries_advisory=_BUCKETS)
 
 
@@ -67,7 +67,7 @@ def _seen(exemplars: list[Any]) -> list[tuple[float, int | None]]:
 
 
 def test_each_collection_has_an_exemplar_of_a_cell_with_a_sampled_span_around(
-    tracer: Tracer, histogram: Histogram, reader: InMemoryMetricReader
+    tracer: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
     ledger = Ledger()
     cell = ledger.cell(Distribution(histogram, {"k": "v"}))
@@ -80,7 +80,7 @@ def test_each_collection_has_an_exemplar_of_a_cell_with_a_sampled_span_around(
 
 
 def test_a_counter_beside_it_has_one_too(
-    tracer: Tracer, histogram: Histogram, provider: MeterProvider, reader: InMemoryMetricReader
+    tracer: Tracer, histogram: Instrument, provider: MeterProvider, reader: InMemoryMetricReader
 ) -> None:
     ledger = Ledger()
     counter = provider.get_meter("exemplars").create_counter("c")
@@ -94,7 +94,7 @@ def test_a_counter_beside_it_has_one_too(
 
 
 def test_an_exemplar_has_the_time_of_its_value(
-    tracer: Tracer, histogram: Histogram, reader: InMemoryMetricReader
+    tracer: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
     ledger = Ledger()
     cell = ledger.cell(Distribution(histogram, {}))
@@ -109,7 +109,7 @@ def test_an_exemplar_has_the_time_of_its_value(
 
 
 def test_a_sampled_span_is_found_among_unsampled_ones(
-    tracer: Tracer, unsampled: Tracer, histogram: Histogram, reader: InMemoryMetricReader
+    tracer: Tracer, unsampled: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
     ledger = Ledger()
     cell = ledger.cell(Distribution(histogram, {}))
@@ -123,7 +123,7 @@ def test_a_sampled_span_is_found_among_unsampled_ones(
 
 
 def test_a_sampled_span_is_found_after_values_without_any(
-    tracer: Tracer, histogram: Histogram, reader: InMemoryMetricReader
+    tracer: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
     ledger = Ledger()
     cell = ledger.cell(Distribution(histogram, {}))
@@ -138,7 +138,7 @@ def test_a_sampled_span_is_found_after_values_without_any(
 
 
 def test_values_and_their_order_are_what_they_are_without_spans(
-    tracer: Tracer, histogram: Histogram, reader: InMemoryMetricReader
+    tracer: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
     ledger = Ledger()
     cell = ledger.cell(Distribution(histogram, {}))
@@ -164,20 +164,25 @@ def test_values_and_their_order_are_what_they_are_without_spans(
     assert [(point.count, point.sum) for point in points] == [(len(values), expected)]
 
 
-def test_the_span_of_whoever_collects_is_no_exemplar(
-    tracer: Tracer, histogram: Histogram, provider: MeterProvider, reader: InMemoryMetricReader
-) -> None:
+@pytest.mark.parametrize("temporality", [AggregationTemporality.CUMULATIVE, AggregationTemporality.DELTA])
+def test_the_span_of_whoever_collects_is_no_exemplar(tracer: Tracer, temporality: AggregationTemporality) -> None:
+    reader = InMemoryMetricReader({Histogram: temporality, Counter: temporality})
+    meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("exemplars")
     ledger = Ledger()
-    meter = provider.get_meter("exemplars")
-    cell = ledger.cell(CountOf(meter.create_counter("c"), {}), Distribution(histogram, {}))
-    for _ in range(3):
+    cell = ledger.cell(CountOf(meter.create_counter("c"), {}), Distribution(meter.create_histogram("h"), {}))
+    for _ in range(4):
         for _ in range(3):
             cell.add(0.5)
         with tracer.start_as_current_span("GET /metrics"):
             ledger.drain()
-        assert not _exemplars(reader, "c")
-    cell.add(0.5)
-    assert not _exemplars(reader)
+        data = reader.get_metrics_data()
+        assert data is not None
+        assert not [
+            exemplar
+            for metric in data.resource_metrics[0].scope_metrics[0].metrics
+            for point in metric.data.data_points
+            for exemplar in point.exemplars or ()
+        ]
 
 
 def _kept_in_spans(provider: MeterProvider, tracer: Tracer) -> int:
@@ -199,7 +204,7 @@ def test_without_a_reader_that_shows_exemplars_no_span_is_looked_for(tracer: Tra
     assert kept == [3, 3, 2]
 
 
-def test_without_spans_a_cell_is_looked_after_rarely(monkeypatch: pytest.MonkeyPatch, histogram: Histogram) -> None:
+def test_without_spans_a_cell_is_looked_after_rarely(monkeypatch: pytest.MonkeyPatch, histogram: Instrument) -> None:
     looks = 0
     look_after = Cell._look_after  # pyright: ignore[reportPrivateUsage]
 

@@ -6,11 +6,12 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 from opentelemetry.metrics import NoOpMeter
-from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, Counter, Histogram, MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import DropAggregation, View
 
@@ -34,7 +35,8 @@ def _cells(meter: Any) -> tuple[Ledger, Cell, Cell]:
 
 def _dropping() -> MeterProvider:
     view = View(instrument_name="*", aggregation=DropAggregation())
-    return MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False, views=[view])
+    off = AlwaysOffExemplarFilter()
+    return MeterProvider([InMemoryMetricReader()], exemplar_filter=off, shutdown_on_exit=False, views=[view])
 
 
 @pytest.mark.parametrize(
@@ -92,11 +94,41 @@ def test_a_reader_that_is_added_later_gets_what_happens_from_then_on() -> None:
     reader = InMemoryMetricReader()
     provider.add_metric_reader(reader)
     events.add(0.5)
+    # The first one is a series' begin.
+    assert Points.of(reader).sum("h") == 1
     events.add(0.5)
     steps.add(-1)
     ledger.drain()
     points = Points.of(reader)
     assert (points.sum("c"), points.sum("h"), points.sum("u")) == (2, 2, 9)
+
+    provider.remove_metric_reader(reader)
+    events.add(0.5)
+    another = InMemoryMetricReader()
+    provider.add_metric_reader(another)
+    events.add(0.5)
+    assert Points.of(another).sum("h") == 1
+
+
+def test_a_meter_may_be_switched_off_and_on() -> None:
+    reader = InMemoryMetricReader()
+    provider: Any = MeterProvider([reader], shutdown_on_exit=False)
+    if not hasattr(provider, "_set_meter_configurator"):
+        pytest.skip("this SDK cannot switch meters off")
+    config = import_module("opentelemetry.sdk.metrics._internal")._MeterConfig
+    ledger, events, _ = _cells(provider.get_meter("switched"))
+    for enabled in (True, False, True):
+        switch = config(is_enabled=enabled)
+
+        def configure(_: object, switch: Any = switch) -> Any:
+            return switch
+
+        provider._set_meter_configurator(meter_configurator=configure)
+        for _ in range(10):
+            events.add(0.5)
+        assert bool(events.values) is enabled
+        ledger.drain()
+    assert Points.of(reader).sum("h") == 20
 
 
 def test_a_touch_counts_once_there_is_a_reader() -> None:

@@ -30,6 +30,9 @@ _logger = logging.getLogger("opentelemetry_instrumentation_mcp")
 
 Attributes = dict[str, str | int]
 
+_Series = tuple[Any, Any, Any]
+"""A view match, the key of an attribute set in it, and the aggregation that is there."""
+
 _SDK: Final = "opentelemetry.sdk.metrics"
 _NO_OPS: Final = (NoOpCounter, NoOpHistogram, NoOpUpDownCounter)
 
@@ -165,35 +168,44 @@ class Reach:
 class Outlet:
     """Where the values of one attribute set of a histogram go: one series for each view of each reader."""
 
-    __slots__ = ("_attributes", "_keys", "_matches", "_reach", "is_crowded_out")
+    __slots__ = ("_attributes", "_keys", "_matches", "_reach")
 
     def __init__(self, reach: Reach, attributes: Attributes) -> None:
         self._reach = reach
         self._attributes = attributes
         self._matches: tuple[Any, ...] = ()
         self._keys: list[Any] = []
-        self.is_crowded_out = False
-        """Whether ``record`` made no series for the attribute set, since the SDK's cardinality limit is reached."""
 
     def is_open(self) -> bool:
-        """Whether :meth:`add` can be expected to accept values, once their series exist."""
-        return self._reach.audience().matches is not None and not self.is_crowded_out
+        """Whether all series can be added to and exist. Past the SDK's cardinality limit they never do."""
+        return self._find() is not None
 
     def add(self, values: Batch) -> bool:
         """Add values to all series or, where one of them will not do, to none; tell which."""
+        found = self._find()
+        if not found:
+            return found is not None
+        if not values.is_plain():
+            return False
+        for _, _, series in found:
+            # Before any lock is taken: this is where the time goes.
+            values.counts(series._boundaries)
+        return _add(found, 0, values)
+
+    def _find(self) -> list[_Series] | None:
+        """The series; None where one of them is missing or is not for us."""
         matches, sdk = self._reach.audience().matches, _sdk()
-        if matches is None or sdk is None or not values.is_plain():
-            return matches == ()
+        if matches is None or sdk is None:
+            return None
         if self._matches is not matches:
             self._matches, self._keys = matches, [self._key(match, sdk) for match in matches]
-        found: list[_Found] = []
+        found: list[_Series] = []
         for match, key in zip(matches, self._keys, strict=True):
             series = match._attributes_aggregation.get(key)
             if type(series) is not sdk.explicit:
-                return False
-            # Counted before any lock is taken: this is where the time goes.
-            found.append(_Found(match, key, series, values.counts(series._boundaries)))
-        return _add(found, 0, values)
+                return None
+            found.append((match, key, series))
+        return found
 
     def _key(self, match: Any, sdk: _Sdk) -> Any:
         keys = match._view._attribute_keys
@@ -202,27 +214,20 @@ class Outlet:
         return sdk.key({key: value for key, value in self._attributes.items() if key in keys})
 
 
-class _Found(NamedTuple):
-    match: Any
-    key: Any
-    series: Any
-    counts: list[int]
-
-
-def _add(found: list[_Found], position: int, values: Batch) -> bool:
+def _add(found: list[_Series], position: int, values: Batch) -> bool:
     # One call for each lock: no exception leaves any of them locked. Their order, by reader, is the same for everybody.
     if position == len(found):
-        for one in found:
-            _add_to(one.series, one.counts, values)
+        for _, _, series in found:
+            _add_to(series, values)
         return True
-    match, key, series, _ = found[position]
+    match, key, series = found[position]
     with series._lock:
         # A delta collection may have discarded the series in the meantime.
         return match._attributes_aggregation.get(key) is series and _add(found, position + 1, values)
 
 
-def _add_to(series: Any, counts: list[int], values: Batch) -> None:
-    total = series._sum
+def _add_to(series: Any, values: Batch) -> None:
+    counts, total = values.counts(series._boundaries), series._sum
     for value in values:
         # Not sum(): from Python 3.12 on it compensates for rounding, which adding one by one does not.
         total += value

@@ -115,13 +115,11 @@ class Distribution(_InstrumentSink):
             return
         outlet = self._outlet
         if outlet.add(values if isinstance(values, Batch) else Batch(values)):
-            outlet.is_crowded_out = False
             return
         # The SDK makes a series with its first value, and a delta collection may have discarded the one there was.
         self._instrument.record(values[0], self._attributes, _NO_SPAN)
         rest = values[1:]
         if rest and not outlet.add(Batch(rest)):
-            outlet.is_crowded_out = True
             self._one_by_one(rest)
 
     def _one_by_one(self, values: Sequence[float]) -> None:

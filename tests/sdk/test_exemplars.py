@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 
 from . import setups
+from .generation import V2
 from .setups import SETUPS, Setup
 
 
@@ -30,7 +32,7 @@ def reader() -> Iterator[InMemoryMetricReader]:
         provider.shutdown()
 
 
-def _traces(reader: InMemoryMetricReader, metric: str) -> set[int | None]:
+def _spans(reader: InMemoryMetricReader, metric: str) -> set[tuple[int | None, int | None]]:
     data = reader.get_metrics_data()
     points: list[Any] = [
         point
@@ -40,7 +42,7 @@ def _traces(reader: InMemoryMetricReader, metric: str) -> set[int | None]:
         if one.name == metric
         for point in one.data.data_points
     ]
-    return {exemplar.trace_id for point in points for exemplar in point.exemplars}
+    return {(exemplar.trace_id, exemplar.span_id) for point in points for exemplar in point.exemplars}
 
 
 @pytest.mark.parametrize("setup", [each for each in SETUPS if each.transport != "stdio"], ids=str)
@@ -48,11 +50,15 @@ def test_each_collection_has_an_exemplar_of_a_clients_requests(setup: Setup, rea
     tracer = TracerProvider(shutdown_on_exit=False).get_tracer("test")
 
     async def scenario() -> None:
-        async with setups.connect(setup) as link:
-            for _ in range(3):
-                with tracer.start_as_current_span("agent step") as span:
-                    for _ in range(5):
-                        await link.session.call_tool("ok", {})
-                assert span.get_span_context().trace_id in _traces(reader, "mcp.client.operation.duration")
+        # On 1.x a request ends in the session's own task, which has the span that was current when it was opened.
+        with tracer.start_as_current_span("session") as span:
+            async with setups.connect(setup) as link:
+                for _ in range(3):
+                    with tracer.start_as_current_span("step") if V2 else nullcontext(span) as span:
+                        for _ in range(5):
+                            await link.session.call_tool("ok", {})
+                    exemplar = span.get_span_context()
+                    seen = _spans(reader, "mcp.client.operation.duration")
+                    assert (exemplar.trace_id, exemplar.span_id) in seen
 
     anyio.run(scenario)

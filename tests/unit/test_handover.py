@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -199,6 +201,36 @@ def test_a_request_waits_for_no_drain() -> None:
     cell.add(2.0)
     cell.drain()
     assert sum(map(len, sink.taken)) == 2 + 2 * CAP
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_during_a_drain_can_drain() -> None:
+    class Slow(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            taking.set()
+            assert proceed.wait(10)
+
+    taking, proceed = threading.Event(), threading.Event()
+    ledger = Ledger()
+    cell = ledger.cell(Slow(), _Kept())
+    cell.values.append(1.0)
+    drain = threading.Thread(target=ledger.drain)
+    drain.start()
+    assert taking.wait(10)
+    child = os.fork()
+    if not child:
+        # Nothing of pytest may run in here.
+        try:
+            signal.alarm(10)
+            proceed.set()
+            ledger.drain()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    proceed.set()
+    drain.join()
+    assert status == 0
 
 
 def test_a_request_that_ends_within_a_hand_over_is_kept_for_the_next() -> None:

@@ -7,16 +7,18 @@ so values appended meanwhile wait for the next one. :class:`Ledger` drains every
 Now and then a request pays for more, while it is *due*: for the first value of a cell, which goes through at once so
 that its series begins with it; for a value with a sampled span around it, one after each drain, which becomes an
 exemplar; for a cell that is full. That happens on an event loop, so it waits for no other drain, and hands over no
-more than takes about half a millisecond; the rest stays for the next. Where nobody reads the instruments nothing is
+more than takes a fraction of a millisecond; the rest stays for the next. Where nobody reads the instruments nothing is
 kept.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Final
+from weakref import WeakSet
 
 from opentelemetry import trace
 
@@ -39,14 +41,14 @@ since the thread may hold locks of the SDK that are not re-entrant."""
 class Cell:
     """Values waiting for their sinks."""
 
-    __slots__ = ("_cap", "_due", "_lock", "_seeks_span", "_started", "_touched", "sinks", "values")
+    __slots__ = ("_cap", "_due", "_full", "_lock", "_seeks_span", "_started", "_touched", "sinks", "values")
 
     def __init__(self, sinks: Sequence[Sink], cap: int) -> None:
         self.sinks = sinks
         self.values: list[float] = []
         self._cap = cap
-        # The length at which the adding thread has to look after the cell.
-        self._due = 1
+        # The length at which the adding thread has to look after the cell, and the one at which it has to drain it.
+        self._due = self._full = 1
         # Held through the hand-over. Two drains would delete what only one of them copied, and a collection that met
         # a drain half done would miss values that had already left the cell.
         self._lock = threading.Lock()
@@ -74,8 +76,12 @@ class Cell:
 
     def pass_through(self) -> None:
         """Keep nothing from now on: nobody will collect."""
-        self._cap = self._due = 1
+        self._cap = self._due = self._full = 1
         self.drain()
+
+    def unlock(self) -> None:
+        """Make the cell usable in a forked child, whatever the parent's threads were at."""
+        self._lock = threading.Lock()
 
     def drain(self) -> None:
         """Hand over what the cell holds, after whoever is at it now."""
@@ -87,10 +93,17 @@ class Cell:
                 self._drop()
                 return
             self._hand_over(count)
-            self._seek_span()
+            self._rest(seek_span=True)
 
     def _look_after(self, value: float) -> None:
         """Do what is due now that this thread has added ``value``."""
+        held = len(self.values)
+        if self._seeks_span and held < self._full:
+            span = trace.get_current_span().get_span_context()
+            if not span.trace_flags.sampled:
+                # Where spans are, the next one may be sampled. Where there are none, a few looks are enough.
+                self._due = min(self._full, held + 1 if span.is_valid else max(2 * held, 1))
+                return
         # A cell that somebody drains is in good hands, and the next value sees to the rest. Only where nothing is to be
         # kept there may be no next one.
         if threading.get_ident() not in _at_work and self._lock.acquire(blocking=self._cap == 1):
@@ -103,30 +116,22 @@ class Cell:
     def _serve(self, value: float) -> None:
         if not self._is_read():
             self._drop()
-            return
-        span = trace.get_current_span().get_span_context() if self._seeks_span else trace.INVALID_SPAN_CONTEXT
-        if not self._started:
+        elif not self._started:
             self._started = True
             self._hand_over_here(value)
             # Only now the SDK knows whether a View drops the instrument.
             if self._is_read():
-                self._seek_span()
+                self._rest(seek_span=True)
             else:
                 self._drop()
-            return
-        if self._cap == 1:
+        elif self._cap == 1:
             self._hand_over(len(self.values))
-            return
-        if span.trace_flags.sampled:
-            self._seeks_span = False
+        elif self._seeks_span and trace.get_current_span().get_span_context().trace_flags.sampled:
             self._hand_over_here(value)
-        elif len(self.values) >= self._room():
+            self._rest(seek_span=False)
+        else:
             self._hand_over(self._room())
-        self._due = self._room()
-        if self._seeks_span:
-            # Where spans are, the next one may be sampled. Where there are none, a few looks are enough.
-            held = len(self.values)
-            self._due = min(self._due, held + 1 if span.is_valid else max(2 * held, 1))
+            self._rest(seek_span=self._seeks_span)
 
     def _hand_over(self, count: int) -> None:
         taken = Batch(self.values[:count])
@@ -148,9 +153,11 @@ class Cell:
             for sink in self.sinks:
                 sink.take_here(value)
 
-    def _seek_span(self) -> None:
-        self._seeks_span = any(sink.takes_exemplars() for sink in self.sinks)
-        self._due = 1 if self._seeks_span else self._room()
+    def _rest(self, *, seek_span: bool) -> None:
+        """Let requests just append, until the cell is full or one has a span to offer."""
+        self._seeks_span = seek_span and any(sink.takes_exemplars() for sink in self.sinks)
+        self._full = self._room()
+        self._due = 1 if self._seeks_span else self._full
 
     def _room(self) -> int:
         """How many values to keep, and to hand over on an event loop at once."""
@@ -164,7 +171,7 @@ class Cell:
         count = len(self.values)
         residues = [sink.residue(self.values[:count]) for sink in self.sinks]
         del self.values[:count]
-        self._started = self._touched = False
+        self._started = self._touched = self._seeks_span = False
         self._due = 1
         kept = [residue for residue in residues if residue is not None]
         if kept:
@@ -192,6 +199,7 @@ class Ledger:
     def __init__(self) -> None:
         self._cells: list[Cell] = []
         self._passes_through = False
+        _ledgers.add(self)
 
     def cell(self, *sinks: Sink) -> Cell:
         """A new cell for these sinks."""
@@ -216,6 +224,24 @@ class Ledger:
         with _working():
             for cell in tuple(self._cells):
                 _pass_through(cell)
+
+    def unlock(self) -> None:
+        """Forget drains that run in threads which a fork has left behind."""
+        for cell in self._cells:
+            cell.unlock()
+
+
+_ledgers: WeakSet[Ledger] = WeakSet()
+
+
+def _unlock_all() -> None:
+    _at_work.clear()
+    for ledger in tuple(_ledgers):
+        ledger.unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_all)
 
 
 @contextmanager

@@ -28,30 +28,38 @@ _METHOD_HEADER: Final = b"mcp-method"
 class Answer:
     """One HTTP answer of a server.
 
+    It is found by a context variable, and contexts outlive the answer: every task and timer started in it has a copy, a
+    session's among them. So it holds on to nothing of it once it is over.
+
     Attributes:
         is_request: Whether a JSON-RPC request was parsed, so that its outcome says what went wrong.
+        is_over: Whether it is complete.
     """
 
     is_request = False
+    is_over = False
     _status = 0
     _body = b""
 
     def __init__(
-        self, adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any, send: Any
+        self, adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any
     ) -> None:
         self._adapter = adapter
         self._entry = entry
         self._transport_of = transport_of
-        self._scope = scope
-        self._send = send
+        self._scope: Any = scope
 
-    async def send(self, message: Any) -> None:
+    def watched(self, send: Any) -> Any:
         """The ASGI ``send``, watched."""
-        try:
-            self._sends(message)
-        except Exception as error:
-            report("Answer.sends", error)
-        await self._send(message)
+
+        async def send_watched(message: Any) -> None:
+            try:
+                self._sends(message)
+            except Exception as error:
+                report("Answer.sends", error)
+            await send(message)
+
+        return send_watched
 
     def _sends(self, message: Any) -> None:
         kind = message["type"]
@@ -70,8 +78,10 @@ class Answer:
 
     def over(self) -> None:
         """The answer is complete."""
+        self.is_over = True
         if self._status >= 400 and not self.is_request:
             self._failed(self._status)
+        self._scope = None
 
     @contained
     def _failed(self, status: int) -> None:
@@ -96,13 +106,12 @@ _answer: ContextVar[Answer | None] = ContextVar("opentelemetry_instrumentation_m
 
 
 def current_answer() -> Answer | None:
-    """The HTTP answer being made in this context."""
-    return _answer.get()
+    """The HTTP answer being made in this context, if it still is."""
+    answer = _answer.get()
+    return None if answer is None or answer.is_over else answer
 
 
-def watch(
-    adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any, send: Any
-) -> Answer | None:
+def watch(adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any) -> Answer | None:
     """Watch an HTTP answer.
 
     Args:
@@ -110,12 +119,11 @@ def watch(
         entry: The object that serves it.
         transport_of: Which transport that is; asked when it matters.
         scope: The ASGI scope.
-        send: The ASGI ``send``.
     """
     try:
         if adapter.recorder is None or scope.get("type") != "http":
             return None
-        return Answer(adapter, entry, transport_of, scope, send)
+        return Answer(adapter, entry, transport_of, scope)
     except Exception as error:
         report("http_edge.watch", error)
         return None
@@ -128,13 +136,13 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
         @functools.wraps(original)
         async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
             # Somebody further out may watch already.
-            answer = watch(adapter, self, transport_of, scope, send) if _answer.get() is None else None
+            answer = watch(adapter, self, transport_of, scope) if current_answer() is None else None
             if answer is None:
                 await original(self, scope, receive, send)
                 return
             token = _answer.set(answer)
             try:
-                await original(self, scope, receive, answer.send)
+                await original(self, scope, receive, answer.watched(send))
             finally:
                 leave(_answer, token)
                 answer.over()

@@ -37,13 +37,13 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
         @asynccontextmanager
         async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
             # Not in the context: the stream is open as long as the session, and everything in it would inherit that.
-            answer = watch(adapter, self, lambda _: Transport.SSE, scope, send)
+            answer = watch(adapter, self, lambda _: Transport.SSE, scope)
             if answer is None:
                 async with original(self, scope, receive, send) as streams:
                     yield streams
                 return
             try:
-                async with original(self, scope, receive, answer.send) as streams:
+                async with original(self, scope, receive, answer.watched(send)) as streams:
                     link = _sse_link(adapter, streams)
                     try:
                         yield streams

@@ -50,36 +50,38 @@ class _Exchange:
     listing = False
     disconnected = False
 
-    def __init__(
-        self, adapter: Adapter, connection: Connection, answers_in_json: bool, receive: Any, send: Any
-    ) -> None:
+    def __init__(self, adapter: Adapter, connection: Connection, answers_in_json: bool) -> None:
         self.connection = connection
         self._adapter = adapter
         self._answers_in_json = answers_in_json
-        self._receive = receive
-        self._send = send
         self._body: list[bytes] = []
         self._refusal: list[bytes] = []
 
-    async def receive(self) -> Any:
-        """The ASGI ``receive``, watched."""
-        message = await self._receive()
-        try:
-            if message["type"] == "http.disconnect":
-                self.disconnected = True
-            elif not self.handled:
-                self._body.append(message.get("body", b""))
-        except Exception as error:
-            report("exchange.receive", error)
-        return message
+    def watched(self, receive: Any, send: Any) -> tuple[Any, Any]:
+        """The ASGI ``receive`` and ``send``, watched."""
 
-    async def send(self, message: Any) -> None:
-        """The ASGI ``send``, watched."""
-        try:
-            self._goes_out(message)
-        except Exception as error:
-            report("exchange.send", error)
-        await self._send(message)
+        async def receive_watched() -> Any:
+            message = await receive()
+            try:
+                self._comes_in(message)
+            except Exception as error:
+                report("exchange.receive", error)
+            return message
+
+        async def send_watched(message: Any) -> None:
+            try:
+                self._goes_out(message)
+            except Exception as error:
+                report("exchange.send", error)
+            await send(message)
+
+        return receive_watched, send_watched
+
+    def _comes_in(self, message: Any) -> None:
+        if message["type"] == "http.disconnect":
+            self.disconnected = True
+        elif not self.handled:
+            self._body.append(message.get("body", b""))
 
     def _goes_out(self, message: Any) -> None:
         if message["type"] == "http.response.start":
@@ -129,6 +131,9 @@ class _Exchange:
             self._request.measured(self._json_bytes, response=True)
         if not self.handled and self._body:
             self._unhandled()
+        # Contexts outlive the exchange, and this is in them (see http_edge.Answer).
+        self._request = None
+        self._body.clear()
 
     @contained
     def _unhandled(self) -> None:
@@ -190,7 +195,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
             return
         token = _exchange.set(exchange)
         try:
-            await original(app, *args[:-2], exchange.receive, exchange.send)
+            await original(app, *args[:-2], *exchange.watched(*args[-2:]))
         except BaseException as error:
             exchange.over()
             # A client that leaves while its request is read is no crash, though the framework raises for it.
@@ -211,7 +216,7 @@ def _open(adapter: Adapter, app: Any, args: Any) -> _Exchange | None:
         return None
     try:
         # security_settings, json_response, lifespan_state, then what every ASGI application gets
-        _, answers_in_json, *_, scope, receive, send = args
+        _, answers_in_json, *_, scope, _, _ = args
         version = None
         for key, value in scope["headers"]:
             if key == _VERSION_HEADER:
@@ -226,7 +231,7 @@ def _open(adapter: Adapter, app: Any, args: Any) -> _Exchange | None:
             registry=ServerNames(app),
             crash_code=_CRASH_CODE_NAME,
         )
-        return _Exchange(adapter, connection, bool(answers_in_json), receive, send) if connection is not None else None
+        return _Exchange(adapter, connection, bool(answers_in_json)) if connection is not None else None
     except Exception as error:
         report("exchange.open", error)
         return None

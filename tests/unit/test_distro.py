@@ -121,9 +121,9 @@ def set_up_sdk(**keywords: Any) -> None:
         ("prometheus", "mcp_prometheus"),
         (" prometheus ", "mcp_prometheus"),
         ("console , prometheus", "console,mcp_prometheus"),
-        ("otlp_proto_http", "otlp_proto_http"),
+        ("console,none", "console"),
         ("none", "none"),
-        (None, None),
+        (None, "none"),
     ],
 )
 def test_prometheus_means_our_reader_while_the_sdk_is_set_up(

@@ -54,12 +54,11 @@ def prefer_this_distro() -> None:
 
     Otherwise nothing is changed but an empty variable, which is taken away.
     """
-    for group, variable in _VARIABLES.items():
-        if not os.environ.get(variable, "x").strip():
+    for variable in _VARIABLES.values():
+        if not os.environ.get(variable, "named").strip():
             del os.environ[variable]
-        if vendors(group):
-            return
-    choose(DISTROS)
+    if not any(vendors(group) for group in _VARIABLES):
+        choose(DISTROS)
 
 
 def delegate(group: str) -> Any | None:

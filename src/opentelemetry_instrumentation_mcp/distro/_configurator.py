@@ -21,7 +21,7 @@ from opentelemetry.sdk.environment_variables import OTEL_METRICS_EXEMPLAR_FILTER
 
 from ..environment import sdk_is_disabled
 from ..version import __version__
-from . import declarative
+from . import console, declarative
 from .exporters import LOGS, METRICS, SIGNALS, TRACES, Exporters, Signal
 from .flush import flush_at_the_end
 from .installed import entry_points
@@ -43,9 +43,6 @@ _BUILDERS: Final[Mapping[Signal, tuple[str, frozenset[str]]]] = {
 class MCPConfigurator(_OTelSDKConfigurator):
     """Builds the SDK's providers from the environment, as the SDK's configurator does."""
 
-    set_up: bool = False
-    """Whether the providers of this process are the work of this class."""
-
     def _configure(self, **kwargs: Any) -> None:
         """Set up the SDK, or nothing at all when OTEL_SDK_DISABLED is ``true``.
 
@@ -66,7 +63,7 @@ class MCPConfigurator(_OTelSDKConfigurator):
         if vendors(DISTROS) and not is_chosen(CONFIGURATORS):
             super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
             return
-        MCPConfigurator.set_up = True
+        console.keep_clean()
         # The SDK would build its readers all the same, and ours would open a port with nothing behind it.
         if sdk_is_disabled():
             return

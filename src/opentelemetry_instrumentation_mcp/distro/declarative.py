@@ -1,6 +1,6 @@
 """Set-up from a file: OTEL_CONFIG_FILE, read by the package ``opentelemetry-configuration``.
 
-The file decides about everything, as the specification says: of the ``OTEL_*`` variables only those it refers to count.
+The file decides about every provider and exporter, as the specification says: their variables do not count.
 What is added to OpenTelemetry's own reading of it: an instrumentation that the file disables stays disabled, although
 the auto-instrumentation loads every one that is installed, and ``console`` exporters write to stderr.
 """
@@ -14,10 +14,11 @@ from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, cast
 
+from ..package import INSTRUMENTOR
+
 _INSTRUMENTATION: Final = "instrumentation_development"
 
 _settled: set[str] = set()
-_disabled = False
 
 
 def configure(path: str, console_exporters: list[type[Any]]) -> bool:
@@ -51,15 +52,19 @@ def configure(path: str, console_exporters: list[type[Any]]) -> bool:
 
 def is_settled(name: str) -> bool:
     """Whether the file has already said what becomes of an instrumentor: it is active by now, or it is not to be."""
-    return _disabled or name in _settled
+    return name in _settled
 
 
 def _remember(configuration: Any) -> None:
-    global _disabled
-    _disabled = bool(configuration.disabled)
     of_languages = getattr(configuration, _INSTRUMENTATION, None)
-    options: Mapping[str, Any] | None = of_languages.python if of_languages is not None else None
-    _settled.update(options or ())
+    options: Mapping[str, Any] = (of_languages.python if of_languages is not None else None) or {}
+    if configuration.disabled:
+        # Nothing has been activated. Other instrumentations may still pass on a trace context, as OTEL_SDK_DISABLED
+        # leaves them to do.
+        _settled.update(name for name, given in options.items() if given and not given.get("enabled", True))
+        _settled.add(INSTRUMENTOR)
+    else:
+        _settled.update(options)
 
 
 def _pushes(configuration: Any) -> bool:

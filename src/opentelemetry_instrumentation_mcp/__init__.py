@@ -19,11 +19,10 @@ process that never uses MCP pays nothing.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from .configuration import Configuration
 from .environment import sdk_is_disabled
 from .first_use import FirstUse
 from .package import instruments
@@ -32,8 +31,18 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .adapters.adapter import Adapter
+    from .configuration import Configuration
 
-__all__ = ["Configuration", "MCPInstrumentor", "__version__"]
+__all__ = ["MCPInstrumentor", "__version__"]
+
+
+class _ConfigurationClass:
+    """Where declarative configuration finds the class of the options; imported when it is asked for."""
+
+    def __get__(self, instance: object, owner: type) -> type[Configuration]:
+        from .configuration import Configuration as Options  # noqa: PLC0415
+
+        return Options
 
 
 class MCPInstrumentor(BaseInstrumentor):
@@ -49,8 +58,7 @@ class MCPInstrumentor(BaseInstrumentor):
     nothing.
     """
 
-    configuration: Final = Configuration
-    """By this name OpenTelemetry's declarative configuration finds what options there are."""
+    configuration = _ConfigurationClass()
 
     _adapter: Adapter | None = None
     _first_use: FirstUse | None = None

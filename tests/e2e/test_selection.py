@@ -162,10 +162,10 @@ def test_without_the_launcher_the_name_of_the_distro_is_enough(
     ],
 )
 def test_the_stock_distro_is_used_by_whoever_names_it(
-    start: Start, beside: Any, stock: Path, flags: list[str], variables: dict[str, str]
+    start: Start, stock: Path, flags: list[str], variables: dict[str, str]
 ) -> None:
     exporters = {f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")}
-    child = start(REPORT, *flags, **beside(stock), **exporters, **variables)
+    child = start(REPORT, *flags, PYTHONPATH=str(stock), **exporters, **variables)
 
     found = report(child)
     assert without_environment(found) == OURS | {"readers": [], "distro": None}
@@ -182,19 +182,18 @@ def test_a_vendors_distro_comes_before_ours_wherever_it_is(start: Start, beside:
     assert says_that_it_left_out(child, "(mcp|configurator)")
 
 
-def test_a_vendors_empty_variables_are_taken_away(start: Start, beside: Any, vendor: Path) -> None:
-    child = start(REPORT, **beside(vendor), OTEL_PYTHON_DISTRO="", OTEL_PYTHON_CONFIGURATOR="")
+def test_empty_variables_do_not_keep_a_vendors_distro_out(start: Start, vendor: Path) -> None:
+    child = start(REPORT, PYTHONPATH=str(vendor), OTEL_PYTHON_DISTRO="", OTEL_PYTHON_CONFIGURATOR="")
 
     assert report(child) == ACMES
 
 
-@pytest.mark.parametrize("named_by", ["flag", "variable"])
+@pytest.mark.parametrize(("flags", "variables"), [(["--distro", "mcp"], {}), ([], {"OTEL_PYTHON_DISTRO": "mcp"})])
 def test_ours_is_used_beside_a_vendors_by_whoever_names_it(
-    start: Start, beside: Any, vendor: Path, free_port: int, named_by: str
+    start: Start, vendor: Path, free_port: int, flags: list[str], variables: dict[str, str]
 ) -> None:
-    flags = ["--distro", "mcp"] if named_by == "flag" else []
-    variables = {"OTEL_PYTHON_DISTRO": "mcp"} if named_by == "variable" else {}
-    child = start(REPORT, *flags, **beside(vendor), **variables, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
+    port = str(free_port)
+    child = start(REPORT, *flags, PYTHONPATH=str(vendor), **variables, OTEL_EXPORTER_PROMETHEUS_PORT=port)
 
     found = report(child)
     assert without_environment(found) == OURS
@@ -215,7 +214,7 @@ def test_a_vendors_distro_without_a_configurator_gets_the_sdks_own(start: Start,
 
 
 def test_a_broken_instrumentor_of_another_package_does_not_stop_the_ones_after_it(
-    start: Start, beside: Any, tmp_path: Path, free_port: int
+    start: Start, tmp_path: Path, free_port: int
 ) -> None:
     code = """
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
@@ -230,7 +229,7 @@ class Late(BaseInstrumentor):
 """
     entry_points = "[opentelemetry_instrumentor]\nacme_broken = acme:Broken\nacme_late = acme:Late\n"
     package = environments.package(tmp_path / "acme", "acme", code, entry_points)
-    child = start(REPORT, **beside(package), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
+    child = start(REPORT, PYTHONPATH=str(package), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
 
     found = report(child)
     assert without_environment(found) == OURS

@@ -19,16 +19,12 @@ from opentelemetry.sdk import _configuration as sdk_configuration
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # pyright: ignore[reportPrivateUsage]
 from opentelemetry.sdk.environment_variables import OTEL_METRICS_EXEMPLAR_FILTER
 
-from ..environment import sdk_is_disabled
+from ..environment import configuration_file, sdk_is_disabled
 from ..version import __version__
-from . import console, declarative
+from . import console
 from .exporters import LOGS, METRICS, SIGNALS, TRACES, Exporters, Signal
-from .flush import flush_at_the_end
 from .installed import entry_points
 from .selection import CONFIGURATORS, DISTROS, delegate, is_chosen, vendors
-
-# Defined here because the oldest SDK this package supports does not have it.
-OTEL_CONFIG_FILE: Final = "OTEL_CONFIG_FILE"
 
 _LOGGING_HANDLER: Final = "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED"
 
@@ -67,9 +63,15 @@ class MCPConfigurator(_OTelSDKConfigurator):
         # The SDK would build its readers all the same, and ours would open a port with nothing behind it.
         if sdk_is_disabled():
             return
-        file = os.environ.get(OTEL_CONFIG_FILE, "").strip()
-        pushes = declarative.configure(file, _console_exporters()) if file else self._configure_from_variables(kwargs)
+        if (file := configuration_file()) is not None:
+            from . import declarative  # noqa: PLC0415
+
+            pushes = declarative.configure(file, _console_exporters())
+        else:
+            pushes = self._configure_from_variables(kwargs)
         if pushes:
+            from .flush import flush_at_the_end  # noqa: PLC0415
+
             flush_at_the_end()
 
     def _configure_from_variables(self, kwargs: dict[str, Any]) -> bool:

@@ -16,7 +16,7 @@ from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.sdk.environment_variables import OTEL_METRIC_EXPORT_INTERVAL
 
-from . import declarative
+from ..environment import configuration_file
 from .selection import CONFIGURATORS, DISTROS, choose, delegate, is_chosen, vendors
 
 _logger = logging.getLogger(__name__)
@@ -74,8 +74,11 @@ class MCPDistro(BaseDistro):
                 passes over it.
             ImportError: Likewise, for an instrumentor that cannot be imported.
         """
-        if declarative.is_settled(entry_point.name):
-            return
+        if configuration_file() is not None:
+            from . import declarative  # noqa: PLC0415
+
+            if declarative.is_settled(entry_point.name):
+                return
         try:
             if self._vendor is not None:
                 self._vendor.load_instrumentor(entry_point, **kwargs)  # pyright: ignore[reportUnknownMemberType]

@@ -10,7 +10,6 @@ import logging
 import os
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
@@ -42,18 +41,20 @@ _EXTRAS: Final = {_OTLP: "otlp", _GRPC: "otlp", _HTTP: "otlp-http"}
 _Complain = Callable[[str], None]
 
 
-@dataclass(frozen=True)
 class Signal:
-    """One of traces, metrics and logs, as the specification's variables call it."""
+    """One of traces, metrics and logs, as the specification's variables call it.
 
-    name: str
-    variable: str
-    protocol_variable: str
+    Attributes:
+        variable: Names its exporters.
+        protocol_variable: Names its protocol of OTLP.
+        group: The group of its exporters' entry points.
+    """
 
-    @property
-    def group(self) -> str:
-        """The entry points of its exporters."""
-        return f"opentelemetry_{self.name}_exporter"
+    # No dataclass, here and below: making one costs every process at start-up, with MCP or without.
+    def __init__(self, name: str, variable: str, protocol_variable: str) -> None:
+        self.variable = variable
+        self.protocol_variable = protocol_variable
+        self.group = f"opentelemetry_{name}_exporter"
 
 
 TRACES: Final = Signal("traces", OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL)
@@ -62,11 +63,15 @@ LOGS: Final = Signal("logs", OTEL_LOGS_EXPORTER, OTEL_EXPORTER_OTLP_LOGS_PROTOCO
 SIGNALS: Final = (TRACES, METRICS, LOGS)
 
 
-@dataclass
 class Exporters:
-    """The classes of the exporters and readers to be set up, by signal and by the name the SDK knows them by."""
+    """The exporters and readers to be set up.
 
-    chosen: dict[Signal, dict[str, type[Any]]] = field(default_factory=dict[Signal, dict[str, type[Any]]])
+    Attributes:
+        chosen: Their classes by signal and by the name the SDK knows them by.
+    """
+
+    def __init__(self) -> None:
+        self.chosen: dict[Signal, dict[str, type[Any]]] = {}
 
     @classmethod
     def from_environment(cls) -> Exporters:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 import sysconfig
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import cast
@@ -35,6 +35,7 @@ def create(directory: Path, without: Iterable[str] = OPTIONAL, after: Iterable[P
     """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site_packages = directory / "lib" / version / "site-packages"
+    # What is not installed here is absent there without anything to be done.
     hidden = {path for distribution in find(without) for path in files(distribution)}
     _link(SITE_PACKAGES, site_packages, hidden, {parent for path in hidden for parent in path.parents})
     (site_packages / "after.pth").write_text("".join(f"{path}\n" for path in after))
@@ -51,9 +52,11 @@ def create(directory: Path, without: Iterable[str] = OPTIONAL, after: Iterable[P
     return python
 
 
-def only(directory: Path, names: Iterable[str]) -> Path:
+def only(directory: Path, names: Sequence[str]) -> Path:
     """Make a directory for the path that holds these distributions and nothing else, and return it."""
-    for distribution in find(names):
+    found = find(names)
+    assert len(found) == len(names), f"{names} have to be installed"
+    for distribution in found:
         for path in files(distribution):
             link = directory / path.relative_to(SITE_PACKAGES)
             link.parent.mkdir(parents=True, exist_ok=True)
@@ -72,9 +75,9 @@ def package(directory: Path, name: str, code: str, entry_points: str) -> Path:
 
 
 def find(names: Iterable[str]) -> list[Distribution]:
-    """The installed distributions of these names. Every one has to be there, or its absence would prove nothing."""
+    """Those of the distributions that are installed."""
     installed = {_normal(each.metadata["Name"]): each for each in distributions(path=[str(SITE_PACKAGES)])}
-    return [installed[_normal(name)] for name in names]
+    return [installed[_normal(name)] for name in names if _normal(name) in installed]
 
 
 def files(distribution: Distribution) -> list[Path]:

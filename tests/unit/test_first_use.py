@@ -17,7 +17,7 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """A package to wait for instead; it notes in ``sys`` what was there when it ran."""
     name = "first_use_of_this"
     (tmp_path / f"{name}.py").write_text("import sys; saw = list(sys.first_use_events)\n")
-    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
     monkeypatch.setattr(sys, "first_use_events", [], raising=False)
     monkeypatch.setattr(first_use, "PACKAGES", (name,))
     monkeypatch.delitem(sys.modules, name, raising=False)

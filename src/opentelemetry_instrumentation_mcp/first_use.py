@@ -17,7 +17,9 @@ PACKAGES: Final = ("mcp", "mcp_types", "fastmcp")
 class FirstUse(MetaPathFinder):
     """Calls ``begin`` once, as soon as one of :data:`PACKAGES` is imported: at once, or before its first line runs.
 
-    The call comes before the import, not after it: hooks on the modules inside are then in place in time.
+    The call comes before the import, not after it: hooks on the modules inside are then in place in time. The finder
+    stays where it is afterwards. The import system is going through ``sys.meta_path`` when it calls, and would pass over
+    the finder after one that takes itself out.
     """
 
     def __init__(self, begin: Callable[[], None]) -> None:
@@ -49,7 +51,6 @@ class FirstUse(MetaPathFinder):
     def _call(self) -> None:
         # Another thread that imports the same waits here until the hooks are in place.
         with self._lock:
-            begin = self._begin
-            self.cancel()
+            begin, self._begin = self._begin, None
             if begin is not None:
                 begin()

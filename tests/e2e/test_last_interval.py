@@ -206,6 +206,20 @@ def test_instrumenting_in_code_sets_no_handler(start: Start, otlp: dict[str, Any
     assert child.stdout == b"True\n"
 
 
+@pytest.mark.parametrize("how", ["EOF", "SIGTERM"])
+def test_an_application_that_has_shut_the_sdk_down_hears_no_complaint(
+    start: Start, otlp: dict[str, Any], receiver: Receiver, how: str
+) -> None:
+    shut_down = "metrics.get_meter_provider().shutdown()\n"
+    child = start(BEATS + shut_down + READY + "sys.stdin.read()", **otlp)
+    wait_for_line(child)
+
+    assert end(child, how) == (0 if how == "EOF" else -signal.SIGTERM)
+    assert child.stderr == ""
+    assert exported_beats(receiver.points()) == 3
+    assert len(receiver.requests) == 1
+
+
 def test_a_forked_child_ends_by_the_signal_and_flushes_nothing_of_its_parents(
     start: Start, otlp: dict[str, Any], receiver: Receiver
 ) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,11 +32,38 @@ def begin() -> None:
 
 
 def test_it_begins_before_the_first_line_of_the_package(package: str) -> None:
-    FirstUse(begin).wait()
+    waiting = FirstUse(begin)
+    waiting.wait()
     assert vars(sys)["first_use_events"] == []
 
     assert importlib.import_module(package).saw == ["begun"]
-    assert not [finder for finder in sys.meta_path if isinstance(finder, FirstUse)]
+
+    del sys.modules[package]
+    assert importlib.import_module(package).saw == ["begun"]
+    waiting.cancel()
+
+
+class Watching(MetaPathFinder):
+    """Another tool that waits for the same package."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def find_spec(self, fullname: str, path: Any, target: Any = None) -> None:
+        self.asked.append(fullname)
+
+
+def test_the_finders_of_other_tools_are_asked_as_before(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Watching()
+    monkeypatch.setattr(sys, "meta_path", [other, *sys.meta_path])
+    FirstUse(begin).wait()
+    last = Watching()
+    sys.meta_path.insert(1, last)
+
+    importlib.import_module(package)
+
+    assert package in other.asked
+    assert package in last.asked
 
 
 def test_it_begins_at_once_when_the_package_is_there_already(package: str) -> None:

@@ -15,7 +15,6 @@ import atexit
 import os
 import signal
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
@@ -41,11 +40,16 @@ def flush_at_the_end() -> None:
 
 
 def _shut_metrics_down(pid: int) -> None:
-    shutdown: Callable[..., object] | None = getattr(get_meter_provider(), "shutdown", None)
+    provider: Any = get_meter_provider()
     # A forked child has the exit functions of its parent; there the SDK's own does what it always did.
-    if shutdown is not None and os.getpid() == pid:
+    if os.getpid() == pid and not _is_shut_down(provider):
         with suppress(Exception):
-            shutdown(timeout_millis=EXIT_SECONDS * 1000)
+            provider.shutdown(timeout_millis=EXIT_SECONDS * 1000)
+
+
+def _is_shut_down(provider: Any) -> bool:
+    # The application may have done it; the SDK complains about a second time and has no other way to tell.
+    return bool(getattr(provider, "_shutdown", False))
 
 
 class _Termination:
@@ -80,6 +84,7 @@ def _flush_within(seconds: float) -> None:
 def _flush(seconds: float) -> None:
     providers: tuple[Any, ...] = (get_meter_provider(), trace.get_tracer_provider(), get_logger_provider())
     for provider in providers:
-        with suppress(Exception):
-            # The API's own providers have nothing to flush, nor the method for it.
-            provider.force_flush(int(seconds * 1000))
+        # The API's own providers have nothing to flush, nor the method for it.
+        if not _is_shut_down(provider):
+            with suppress(Exception):
+                provider.force_flush(int(seconds * 1000))

@@ -18,8 +18,8 @@ class FirstUse(MetaPathFinder):
     """Calls ``begin`` once, as soon as one of :data:`PACKAGES` is imported: at once, or before its first line runs.
 
     The call comes before the import, not after it: hooks on the modules inside are then in place in time. The finder
-    stays where it is afterwards. The import system is going through ``sys.meta_path`` when it calls, and would pass over
-    the finder after one that takes itself out.
+    stays where it is afterwards: the import system is going through ``sys.meta_path`` when it calls, and would pass
+    over the finder after one that takes itself out.
     """
 
     def __init__(self, begin: Callable[[], None]) -> None:

@@ -21,7 +21,10 @@ from opentelemetry import metrics, trace
 from opentelemetry._logs import get_logger_provider
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 meters = metrics.get_meter_provider()
-exporters = [getattr(reader, "_exporter", reader) for reader in getattr(meters, "_metric_readers", ())]
+configuration = getattr(meters, "_sdk_config", None)
+# Older releases of the SDK have them in the other place.
+readers = getattr(meters, "_metric_readers", None) or getattr(configuration, "metric_readers", ())
+exporters = [getattr(reader, "_exporter", reader) for reader in readers]
 consumer = getattr(meters, "_measurement_consumer", None)
 print(json.dumps({
     "exporters": [type(each).__module__ for each in exporters],

@@ -19,9 +19,11 @@ from opentelemetry import metrics
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 provider = metrics.get_meter_provider()
 configuration = getattr(provider, "_sdk_config", None)
+# Older releases of the SDK have them in the other place.
+readers = getattr(provider, "_metric_readers", None) or getattr(configuration, "metric_readers", ())
 print(json.dumps({
     "provider": type(provider).__name__,
-    "readers": [type(reader).__name__ for reader in getattr(provider, "_metric_readers", ())],
+    "readers": [type(reader).__name__ for reader in readers],
     "distro": configuration.resource.attributes.get("telemetry.distro.name") if configuration else None,
     "instrumented": MCPInstrumentor().is_instrumented_by_opentelemetry,
     "environment": {name: value for name, value in os.environ.items() if name.startswith(("OTEL_", "ACME_"))},

@@ -192,7 +192,7 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
             if adapter.recorder is None:
                 return original(*args, **kwargs)
             if transport is Transport.STDIO and role is Role.SERVER:
-                contained(warn_on_stdio)()
+                warn_on_stdio()
             url = args[0] if args else kwargs.get("url")
             return Opening(
                 original(*args, **kwargs),

@@ -13,6 +13,7 @@ import sys
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
 
 from ..environment import sdk_is_disabled
+from ..safety import contained
 
 _logger = logging.getLogger(__name__)
 
@@ -25,6 +26,7 @@ def keep_clean() -> None:
     _kept_clean = True
 
 
+@contained
 def warn_on_stdio() -> None:
     """Warn, once, if another configurator has set up an exporter that writes between the messages of a stdio server."""
     # Without the SDK's configuration from the environment the variables mean nothing: the application did it itself.

@@ -32,17 +32,20 @@ SIGNAL_SECONDS: Final = 1.5
 
 def flush_at_the_end() -> None:
     """Flush the global providers at exit and on SIGTERM. To be called once they are set."""
+    # These, and none that the application may set later where there is none yet: it flushes its own as it likes.
+    meters: Any = get_meter_provider()
+    providers = (meters, trace.get_tracer_provider(), get_logger_provider())
     # Exit functions run last in, first out: this one comes before the SDK's, which then has nothing left to do.
-    atexit.register(_shut_metrics_down, os.getpid())
+    atexit.register(_shut_down, meters, os.getpid())
     # Signal handlers can be set by the main thread alone, and whoever has set one already keeps it.
     if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _Termination())
+        signal.signal(signal.SIGTERM, _Termination(providers))
 
 
-def _shut_metrics_down(pid: int) -> None:
-    provider: Any = get_meter_provider()
+def _shut_down(provider: Any, pid: int) -> None:
     # A forked child has the exit functions of its parent; there the SDK's own does what it always did.
     if os.getpid() == pid and not _is_shut_down(provider):
+        # The API's own providers have nothing to shut down, nor the method for it.
         with suppress(Exception):
             provider.shutdown(timeout_millis=EXIT_SECONDS * 1000)
 
@@ -55,7 +58,8 @@ def _is_shut_down(provider: Any) -> bool:
 class _Termination:
     """The handler of SIGTERM: flush, then end as if there were no handler."""
 
-    def __init__(self) -> None:
+    def __init__(self, providers: tuple[Any, ...]) -> None:
+        self._providers = providers
         self._pid = os.getpid()
         self._flushing = False
 
@@ -63,7 +67,7 @@ class _Termination:
         # Not in a forked child, whose threads and connections are not its own; not twice for the impatient.
         if os.getpid() == self._pid and not self._flushing:
             self._flushing = True
-            _flush_within(SIGNAL_SECONDS)
+            _flush_within(SIGNAL_SECONDS, self._providers)
             self._flushing = False
         # A handler that the application has set since may call the one before it: for that there was none to end
         # the process.
@@ -72,19 +76,19 @@ class _Termination:
             os.kill(os.getpid(), number)
 
 
-def _flush_within(seconds: float) -> None:
+def _flush_within(seconds: float, providers: tuple[Any, ...]) -> None:
     """Flush in a thread: the main one may have been interrupted with a lock of the SDK in its hands."""
-    flusher = threading.Thread(target=_flush, args=(seconds,), name="opentelemetry-mcp-flush", daemon=True)
+    arguments = (seconds, providers)
+    flusher = threading.Thread(target=_flush, args=arguments, name="opentelemetry-mcp-flush", daemon=True)
     # Python starts no threads any more once it is shutting down.
     with suppress(RuntimeError):
         flusher.start()
         flusher.join(seconds)
 
 
-def _flush(seconds: float) -> None:
-    providers: tuple[Any, ...] = (get_meter_provider(), trace.get_tracer_provider(), get_logger_provider())
+def _flush(seconds: float, providers: tuple[Any, ...]) -> None:
     for provider in providers:
-        # The API's own providers have nothing to flush, nor the method for it.
+        # Again, those of the API have no such method.
         if not _is_shut_down(provider):
             with suppress(Exception):
                 provider.force_flush(int(seconds * 1000))

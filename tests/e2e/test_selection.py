@@ -128,26 +128,21 @@ def test_ours_comes_before_the_stock_distro_wherever_it_is(
     assert says_that_it_left_out(child, "configurator")
 
 
-def test_empty_variables_choose_as_unset_ones_do(start: Start, beside: Any, stock: Path, free_port: int) -> None:
+def test_empty_variables_choose_as_unset_ones_do(start: Start, stock: Path, free_port: int) -> None:
     chosen = {"OTEL_PYTHON_DISTRO": "", "OTEL_PYTHON_CONFIGURATOR": " "}
-    child = start(REPORT, **beside(stock), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), **chosen)
+    child = start(REPORT, PYTHONPATH=str(stock), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), **chosen)
 
     assert without_environment(report(child)) == OURS
     assert says_that_it_left_out(child, "configurator")
 
 
-def test_without_the_launcher_the_name_of_the_distro_is_enough(
-    start: Start, beside: Any, stock: Path, free_port: int
-) -> None:
+def test_without_the_launcher_the_name_of_the_distro_is_enough(start: Start, stock: Path, free_port: int) -> None:
     # As the Kubernetes operator does it: the auto-instrumentation is on the path, and nobody runs a launcher.
-    arranged = beside(stock)
-    injected = str(environments.SITE_PACKAGES / "opentelemetry" / "instrumentation" / "auto_instrumentation")
-    path = ":".join(filter(None, (injected, arranged.pop("PYTHONPATH", None))))
+    injected = environments.SITE_PACKAGES / "opentelemetry" / "instrumentation" / "auto_instrumentation"
     child = start(
         REPORT,
         launcher=False,
-        **arranged,
-        PYTHONPATH=path,
+        PYTHONPATH=f"{injected}:{stock}",
         OTEL_PYTHON_DISTRO="mcp",
         OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port),
     )
@@ -202,11 +197,11 @@ def test_ours_is_used_beside_a_vendors_by_whoever_names_it(
     assert not [name for name in found["environment"] if name.startswith("ACME_")]
 
 
-def test_a_vendors_distro_without_a_configurator_gets_the_sdks_own(start: Start, beside: Any, tmp_path: Path) -> None:
+def test_a_vendors_distro_without_a_configurator_gets_the_sdks_own(start: Start, tmp_path: Path) -> None:
     vendor = environments.package(
         tmp_path / "vendor", "acme", VENDOR, "[opentelemetry_distro]\nacme_distro = acme:Distro\n"
     )
-    child = start(REPORT, **beside(vendor), OTEL_METRICS_EXPORTER="none")
+    child = start(REPORT, PYTHONPATH=str(vendor), OTEL_METRICS_EXPORTER="none")
 
     found = report(child)
     # Neither our resource attributes nor our economies: a provider is made although nobody listens.

@@ -28,6 +28,7 @@ exporters = [getattr(reader, "_exporter", reader) for reader in readers]
 consumer = getattr(meters, "_measurement_consumer", None)
 print(json.dumps({
     "exporters": [type(each).__module__ for each in exporters],
+    "resource": dict(configuration.resource.attributes) if configuration else {},
     "providers": [type(each).__name__ for each in (meters, trace.get_tracer_provider(), get_logger_provider())],
     "exemplars": type(consumer._sdk_config.exemplar_filter).__name__ if consumer else None,
     "variables": {name: value for name, value in os.environ.items() if name.startswith("OTEL_")},
@@ -158,6 +159,23 @@ def test_there_are_no_providers_for_signals_that_nobody_takes(start: Start, free
     # Exemplars, which Prometheus does not show, are not sampled; child processes decide for themselves.
     assert found["exemplars"] == "AlwaysOffExemplarFilter"
     assert "OTEL_METRICS_EXEMPLAR_FILTER" not in found["variables"]
+
+
+def test_metrics_alone_are_set_up_as_the_sdk_would(start: Start, free_ports: list[int]) -> None:
+    # The variable leads past the short way, and means nothing else.
+    variables = ({}, {"OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "false"})
+    short, long = (
+        report(start(REPORT, OTEL_EXPORTER_PROMETHEUS_PORT=str(port), OTEL_SERVICE_NAME="weather", **each))
+        for port, each in zip(free_ports, variables, strict=False)
+    )
+
+    for found in (short, long):
+        # Made up anew by every process.
+        assert found["resource"].pop("service.instance.id", "")
+        del found["variables"]
+    assert short == long
+    assert short["resource"]["service.name"] == "weather"
+    assert short["resource"]["telemetry.auto.version"]
 
 
 @pytest.mark.parametrize(

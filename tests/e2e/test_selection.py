@@ -247,12 +247,14 @@ def ours(): return sorted(name for name in sys.modules if name.startswith(PACKAG
 PACKAGE = "opentelemetry_instrumentation_mcp."
 before = ours()
 import mcp
-print(before, ours())
+print(before, ours(), "opentelemetry.sdk.trace" in sys.modules)
 """
     child = start(code, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
 
     assert child.finish() == 0
     before, after = child.stdout.decode().split("] [")
+    # Nor does it pay for signals nobody asked for.
+    assert after.endswith(" False\n")
     assert "opentelemetry_instrumentation_mcp.distro._distro" in before
     assert ".adapters" not in before
     assert ".metrics" not in before

@@ -15,18 +15,18 @@ from types import FunctionType
 from typing import Any, Final, cast
 
 from ..package import INSTRUMENTOR
+from .exporters import console_exporters
 
 _INSTRUMENTATION: Final = "instrumentation_development"
 
 _settled: set[str] = set()
 
 
-def configure(path: str, console_exporters: list[type[Any]]) -> bool:
+def configure(path: str) -> bool:
     """Set up what the file says.
 
     Args:
         path: The file, YAML or JSON.
-        console_exporters: The SDK's exporters that would write to stdout.
 
     Returns:
         Whether an exporter that pushes is among it.
@@ -45,7 +45,7 @@ def configure(path: str, console_exporters: list[type[Any]]) -> bool:
         ) from error
     configuration: Any = package.load_config_file(path)
     _remember(configuration)
-    with _writing_to_stderr(console_exporters):
+    with _writing_to_stderr(console_exporters()):
         package.configure_sdk(configuration)
     return not configuration.disabled and _pushes(configuration)
 

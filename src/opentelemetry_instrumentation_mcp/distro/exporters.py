@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import Any, Final
 
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
@@ -18,6 +19,7 @@ from opentelemetry.sdk.environment_variables import (
     OTEL_EXPORTER_OTLP_METRICS_PROTOCOL,
     OTEL_EXPORTER_OTLP_PROTOCOL,
     OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
+    OTEL_METRICS_EXEMPLAR_FILTER,
 )
 from opentelemetry.sdk.metrics.export import MetricReader
 
@@ -32,6 +34,8 @@ OWN_NAME: Final = "mcp_prometheus"
 """The entry point of :class:`~.prometheus.PrometheusReader` in the group ``opentelemetry_metrics_exporter``."""
 
 _NONE: Final = "none"
+_CONSOLE: Final = "console"
+_OF_THE_SDK: Final = "opentelemetry.sdk."
 _OTLP: Final = "otlp"
 _GRPC: Final = "otlp_proto_grpc"
 _HTTP: Final = "otlp_proto_http"
@@ -73,6 +77,15 @@ class Exporters:
     def __init__(self) -> None:
         self.chosen: dict[Signal, dict[str, type[Any]]] = {}
 
+    @property
+    def console(self) -> list[type[Any]]:
+        """The SDK's ``console`` exporters among them; the stdout of a stdio server belongs to its protocol.
+
+        Another package's exporter of that name is left alone: it may not take the argument.
+        """
+        named = (classes.get(_CONSOLE) for classes in self.chosen.values())
+        return [each for each in named if each is not None and each.__module__.startswith(_OF_THE_SDK)]
+
     @classmethod
     def from_environment(cls) -> Exporters:
         """What is asked for and installed. What is not, is told in one warning line each."""
@@ -86,20 +99,32 @@ class Exporters:
             _logger.warning("%s: %s", ", ".join(variables), complaint)
         return exporters
 
-    def value(self, signal: Signal) -> str:
-        """What the signal's variable has to say for the SDK to set up just these."""
-        return ",".join(self.chosen[signal]) or _NONE
+    @contextmanager
+    def environment(self) -> Generator[None]:
+        """Let the SDK read what was found; leave the variables as they were, for child processes inherit them.
+
+        The SDK looks exporters up by what the variables say and has no argument that replaces their lists. Exemplars
+        link measurements to traces, and the Prometheus exporter shows none: they would be sampled for nobody.
+        """
+        values = {signal.variable: ",".join(self.chosen[signal]) or _NONE for signal in SIGNALS}
+        if list(self.chosen[METRICS]) == [OWN_NAME] and not os.environ.get(OTEL_METRICS_EXEMPLAR_FILTER, "").strip():
+            values[OTEL_METRICS_EXEMPLAR_FILTER] = "always_off"
+        before = {variable: os.environ.get(variable) for variable in values}
+        os.environ.update(values)
+        try:
+            yield
+        finally:
+            for variable, value in before.items():
+                if value is None:
+                    del os.environ[variable]
+                else:
+                    os.environ[variable] = value
 
     @property
     def push(self) -> bool:
         """Whether any of them sends of its own accord."""
         readers = (each for each in self.chosen[METRICS].values() if not issubclass(each, MetricReader))
         return any(readers) or any(self.chosen[signal] for signal in (TRACES, LOGS))
-
-    @property
-    def prometheus_alone(self) -> bool:
-        """Whether nothing but a Prometheus page shows the metrics."""
-        return list(self.chosen[METRICS]) == [OWN_NAME]
 
 
 def _chosen(signal: Signal, complain: _Complain) -> dict[str, type[Any]]:
@@ -157,3 +182,9 @@ def _load(signal: Signal, name: str, component: str, complain: _Complain) -> typ
         # Compiled for another Python or libc, as in an image that was injected into a container.
         complain(f"{name} is left out, it cannot be imported ({type(error).__name__}: {error})")
         return None
+
+
+def console_exporters() -> list[type[Any]]:
+    """All ``console`` exporters the SDK has, found by their entry points: the one for logs has had two names."""
+    found = (entry_point for signal in SIGNALS for entry_point in entry_points(signal.group, _CONSOLE))
+    return [entry_point.load() for entry_point in found if entry_point.module.startswith(_OF_THE_SDK)]

@@ -163,7 +163,7 @@ def test_there_are_no_providers_for_signals_that_nobody_takes(start: Start, free
 
 def test_metrics_alone_are_set_up_as_the_sdk_would(start: Start, free_ports: list[int]) -> None:
     # The variable leads past the short way, and means nothing else.
-    variables = ({}, {"OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "false"})
+    variables: list[dict[str, str]] = [{}, {"OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED": "false"}]
     short, long = (
         report(start(REPORT, OTEL_EXPORTER_PROMETHEUS_PORT=str(port), OTEL_SERVICE_NAME="weather", **each))
         for port, each in zip(free_ports, variables, strict=False)
@@ -171,7 +171,7 @@ def test_metrics_alone_are_set_up_as_the_sdk_would(start: Start, free_ports: lis
 
     for found in (short, long):
         # Made up anew by every process.
-        assert found["resource"].pop("service.instance.id", "")
+        found["resource"].pop("service.instance.id", None)
         del found["variables"]
     assert short == long
     assert short["resource"]["service.name"] == "weather"

@@ -111,11 +111,14 @@ def _metrics_alone(exporters: Exporters, kwargs: Mapping[str, Any]) -> bool:
 def _set_meter_provider(exporters: Exporters, kwargs: Mapping[str, Any]) -> None:
     if not exporters.chosen[METRICS]:
         return
-    readers: list[MetricReader] = []
-    for exporter in exporters.chosen[METRICS].values():
-        component = exporter(**kwargs["exporter_args_map"].get(exporter, {}))
-        readers.append(component if isinstance(component, MetricReader) else PeriodicExportingMetricReader(component))
     attributes = dict(kwargs["resource_attributes"])
     if version := kwargs.get(_AUTO_VERSION):
         attributes["telemetry.auto.version"] = version
-    set_meter_provider(MeterProvider(readers, Resource.create(attributes)))
+    resource = Resource.create(attributes)
+    # The readers last: one that listens can be asked as soon as it exists, and answers when it has its provider.
+    readers: list[MetricReader] = []
+    for exporter in exporters.chosen[METRICS].values():
+        component = exporter(**kwargs["exporter_args_map"].get(exporter, {}))
+        is_reader = isinstance(component, MetricReader)
+        readers.append(component if is_reader else PeriodicExportingMetricReader(component))
+    set_meter_provider(MeterProvider(readers, resource))

@@ -12,24 +12,37 @@ In code, before or after ``mcp`` is imported::
 
 ``instrument()`` patches the SDK and records on the given, or the global, ``MeterProvider``. It opens no port, sets no
 variable and installs no SDK: that is what the distro of this package does (``opentelemetry-instrument``), or the
-application itself. It imports nothing of ``mcp``; a process that never uses MCP pays nothing.
+application itself. It imports nothing of ``mcp``, and of this package only what waits for the application to do so; a
+process that never uses MCP pays nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from .adapters import install
-from .adapters.adapter import Adapter
-from .metrics.recorder import Recorder
+from .environment import sdk_is_disabled
+from .first_use import FirstUse
 from .package import instruments
 from .safety import report
 from .version import __version__
 
+if TYPE_CHECKING:
+    from .adapters.adapter import Adapter
+    from .configuration import Configuration
+
 __all__ = ["MCPInstrumentor", "__version__"]
+
+
+class _ConfigurationClass:
+    """Where declarative configuration finds the class of the options; imported when it is asked for."""
+
+    def __get__(self, instance: object, owner: type) -> type[Configuration]:
+        from .configuration import Configuration as Options  # noqa: PLC0415
+
+        return Options
 
 
 class MCPInstrumentor(BaseInstrumentor):
@@ -39,25 +52,48 @@ class MCPInstrumentor(BaseInstrumentor):
 
     * ``meter_provider``: where the metrics are recorded; by default the global one, which may be set later.
     * ``tracer_provider``: accepted as every instrumentor does; no spans are made yet.
+    * the options of :class:`~.configuration.Configuration`.
 
-    It never raises: what fails is logged, and the application goes on without it.
+    It never raises: what fails is logged, and the application goes on without it. With OTEL_SDK_DISABLED=true it does
+    nothing.
     """
 
+    configuration = _ConfigurationClass()
+
     _adapter: Adapter | None = None
+    _first_use: FirstUse | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
         """The releases of ``mcp`` this instrumentation is for."""
         return instruments
 
     def _instrument(self, **kwargs: Any) -> None:
+        if sdk_is_disabled():
+            return
         try:
-            self._adapter = Adapter(Recorder(kwargs.get("meter_provider")))
+            self._first_use = FirstUse(lambda: self._begin(kwargs))
+            self._first_use.wait()
+        except Exception as error:
+            report("MCPInstrumentor.instrument", error)
+
+    def _begin(self, options: dict[str, Any]) -> None:
+        # Here and not above: this is most of what the package has to import, and few processes use MCP.
+        try:
+            from .adapters import install  # noqa: PLC0415
+            from .adapters.adapter import Adapter  # noqa: PLC0415
+            from .metrics.limits import Limits  # noqa: PLC0415
+            from .metrics.recorder import Recorder  # noqa: PLC0415
+
+            self._adapter = Adapter(Recorder(options.get("meter_provider"), Limits.chosen(options)))
             install(self._adapter)
         except Exception as error:
             report("MCPInstrumentor.instrument", error)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         try:
+            first_use, self._first_use = self._first_use, None
+            if first_use is not None:
+                first_use.cancel()
             adapter, self._adapter = self._adapter, None
             if adapter is not None:
                 adapter.retire()

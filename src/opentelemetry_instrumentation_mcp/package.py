@@ -3,3 +3,6 @@
 from typing import Final
 
 instruments: Final = ("mcp >= 1.12, < 3",)
+
+INSTRUMENTOR: Final = "mcp_sdk"
+"""The name of the instrumentor's entry point."""

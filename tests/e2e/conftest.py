@@ -4,25 +4,48 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 
+from . import environments
 from .processes import Child, Start, running
+
+NewPython = Callable[..., Path]
+"""``python(without=..., after=...)``: the interpreter of an environment, see :func:`environments.create`."""
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory: pytest.TempPathFactory) -> NewPython:
+    """Makes environments; one that has been made already is used again."""
+    made: dict[tuple[tuple[str, ...], tuple[Path, ...]], Path] = {}
+
+    def make(without: Iterable[str] = environments.OPTIONAL, after: Iterable[Path] = ()) -> Path:
+        key = (tuple(without), tuple(after))
+        if key not in made:
+            made[key] = environments.create(tmp_path_factory.mktemp("python") / "env", *key)
+        return made[key]
+
+    return make
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Generator[Start]:
-    """Starts applications that end with the test, whatever becomes of it."""
+def start(tmp_path: Path, python: NewPython) -> Generator[Start]:
+    """Starts applications that end with the test, whatever becomes of it.
+
+    Without an interpreter of their own they run where nothing optional is installed.
+    """
     with ExitStack() as children:
 
-        def start_one(code: str, *flags: str, launcher: bool = True, **variables: str) -> Child:
-            command = [sys.executable, "-c", code]
+        def start_one(
+            code: str, *flags: str, launcher: bool = True, interpreter: Path | None = None, **variables: str
+        ) -> Child:
+            interpreter = interpreter or python()
+            command = [str(interpreter), "-c", code]
             if launcher:
-                command = [str(Path(sys.executable).with_name("opentelemetry-instrument")), *flags, *command]
+                command = [str(interpreter.with_name("opentelemetry-instrument")), *flags, *command]
             # What the caller's shell says about OpenTelemetry is not what is tested.
             inherited = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_") and k != "PYTHONPATH"}
             return children.enter_context(running(command, inherited | variables, tmp_path))

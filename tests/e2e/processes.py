@@ -65,7 +65,7 @@ class Child:
 
 
 Start = Callable[..., Child]
-"""``start(code, *flags, launcher=True, **variables)``."""
+"""``start(code, *flags, launcher=True, interpreter=None, **variables)``."""
 
 
 @contextmanager

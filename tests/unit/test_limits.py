@@ -1,7 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
+from opentelemetry_instrumentation_mcp import environment_variables
+from opentelemetry_instrumentation_mcp.configuration import Configuration
 from opentelemetry_instrumentation_mcp.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_MAX_ATTRIBUTE_SETS,
     OTEL_INSTRUMENTATION_MCP_MAX_NAMES,
@@ -86,3 +90,23 @@ def test_two_bad_values_cost_a_line_each(monkeypatch: pytest.MonkeyPatch, caplog
     monkeypatch.setenv(OTEL_INSTRUMENTATION_MCP_MAX_NAMES, "y")
     Limits.from_environment()
     assert len(caplog.records) == 2
+
+
+def test_an_option_of_instrument_wins_over_its_variable(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv(OTEL_INSTRUMENTATION_MCP_MAX_NAMES, "50")
+    assert Limits.chosen({"max_names": 7, "max_attribute_sets": None}) == Limits(names=7)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("value", ["many", 1.5, -1, 1901, True])
+def test_an_option_that_is_no_good_is_replaced_with_one_line(caplog: pytest.LogCaptureFixture, value: object) -> None:
+    assert Limits.chosen({"max_names": value}) == Limits()
+    assert caplog.messages == [f"max_names={value!r} is not a whole number from 0 to 1900; using 100"]
+
+
+def test_every_option_of_the_configuration_has_its_variable_and_its_limit() -> None:
+    for option in fields(Configuration):
+        assert hasattr(environment_variables, f"OTEL_INSTRUMENTATION_MCP_{option.name.upper()}")
+        assert Limits.chosen({option.name: 11}) != Limits()

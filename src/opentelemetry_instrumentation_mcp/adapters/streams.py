@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from ..distro.console import warn_on_stdio
 from ..metrics.connection import Connection
 from ..metrics.outcome import End
 from ..metrics.vocabulary import Address, Mode, Role, Transport
@@ -197,6 +198,8 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
         def generator(*args: Any, **kwargs: Any) -> Any:
             if adapter.recorder is None:
                 return original(*args, **kwargs)
+            if transport is Transport.STDIO and role is Role.SERVER:
+                warn_on_stdio()
             url = args[0] if args else kwargs.get("url")
             return Opening(
                 original(*args, **kwargs),

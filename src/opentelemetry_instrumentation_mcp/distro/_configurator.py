@@ -1,93 +1,124 @@
-"""The SDK's own set-up from the environment, with three things changed.
+"""The SDK's providers, from the environment: for metrics alone here, for more by the SDK's own set-up.
 
-``prometheus`` among the metrics exporters means our reader, ``console`` exporters write to stderr, and the resource
-names this distro. Which exporters there are stays the environment's choice; this module has no defaults.
+``prometheus`` among the metrics exporters means our reader, ``console`` exporters write to stderr, an exporter that is
+not installed is left out, a signal without exporters gets no provider, and the resource names this distro. Which
+exporters there are stays the environment's choice; this module has no defaults.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
-from importlib.metadata import entry_points
+from collections.abc import Mapping
 from typing import Any, Final
 
-from opentelemetry.environment_variables import OTEL_METRICS_EXPORTER
+from opentelemetry.metrics import set_meter_provider
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import Resource
 
-# Private by its name, and yet the class that the SDK's docstring tells distros to derive from.
-from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # pyright: ignore[reportPrivateUsage]
-from opentelemetry.sdk.environment_variables import OTEL_SDK_DISABLED
-
+from ..environment import configuration_file, sdk_is_disabled
 from ..version import __version__
+from . import console
+from .exporters import LOGS, METRICS, TRACES, Exporters
+from .installed import entry_points
+from .selection import CONFIGURATORS, DISTROS, delegate, is_chosen, vendors
 
-STANDARD_NAME: Final = "prometheus"
-"""The exporter's name in OTEL_METRICS_EXPORTER (OpenTelemetry specification, "Exporter Selection")."""
+_FOR_THE_SDK: Final = ("OTEL_PYTHON_METER_CONFIGURATOR", "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED")
+"""Variables that ask for something only the SDK's own set-up does."""
 
-OWN_NAME: Final = "mcp_prometheus"
-"""The entry point of :class:`~.prometheus.PrometheusReader` in the group ``opentelemetry_metrics_exporter``."""
+_HOOKS_FOR_THE_SDK: Final = "_opentelemetry_opamp"
+"""Likewise, the entry points of programs that reconfigure a process from afar."""
 
-_EXPORTER_GROUPS: Final = (
-    "opentelemetry_metrics_exporter",
-    "opentelemetry_traces_exporter",
-    "opentelemetry_logs_exporter",
-)
+_AUTO_VERSION: Final = "auto_instrumentation_version"
 
 
-class MCPConfigurator(_OTelSDKConfigurator):
-    """Builds the SDK's providers from the environment, as the SDK's configurator does."""
+class MCPConfigurator:
+    """Builds the SDK's providers from the environment, as the SDK's configurator does.
 
-    def _configure(self, **kwargs: Any) -> None:
+    It is not derived from the SDK's, as that would import tracing and logging into processes that have metrics alone.
+    """
+
+    def configure(self, **kwargs: Any) -> None:
         """Set up the SDK, or nothing at all when OTEL_SDK_DISABLED is ``true``.
+
+        Where a vendor's distro is installed and nobody has named ours, this is the vendor's configurator, or else the
+        SDK's unchanged.
 
         Args:
             **kwargs: As the SDK's configurator takes them. What a caller puts into ``resource_attributes`` or
                 ``exporter_args_map`` wins over ours.
 
         Raises:
-            RuntimeError: From the SDK, for an exporter that is not installed.
+            Exception: From the SDK or an exporter, for a value in the environment that they refuse.
         """
-        # The SDK would build its readers all the same, and ours would open a port with nothing behind it.
-        if os.environ.get(OTEL_SDK_DISABLED, "").strip().lower() == "true":
+        vendor = delegate(CONFIGURATORS)
+        if vendor is not None:
+            vendor.configure(**kwargs)
             return
-        kwargs["resource_attributes"] = {
-            "telemetry.distro.name": "opentelemetry-distro-mcp",
-            "telemetry.distro.version": __version__,
-            **(kwargs.get("resource_attributes") or {}),
-        }
-        kwargs["exporter_args_map"] = {**_console_to_stderr(), **(kwargs.get("exporter_args_map") or {})}
-        with _own_reader_for_prometheus():
-            # The SDK leaves its keywords without annotations.
-            super()._configure(**kwargs)  # pyright: ignore[reportUnknownMemberType]
+        if vendors(DISTROS) and not is_chosen(CONFIGURATORS):
+            from . import sdk  # noqa: PLC0415
+
+            sdk.configure_unchanged(kwargs)
+            return
+        console.keep_clean()
+        # The SDK would build its readers all the same, and ours would open a port with nothing behind it.
+        if sdk_is_disabled():
+            return
+        if (file := configuration_file()) is not None:
+            from . import declarative  # noqa: PLC0415
+
+            pushes = declarative.configure(file)
+        else:
+            pushes = _configure_from_variables(kwargs)
+        if pushes:
+            from .flush import flush_at_the_end  # noqa: PLC0415
+
+            flush_at_the_end()
 
 
-@contextmanager
-def _own_reader_for_prometheus() -> Generator[None]:
-    """Let the SDK read our reader's name; leave the standard one behind, for child processes inherit it.
-
-    The SDK looks exporters up by what the variable says and has no argument that replaces the list.
-    """
-    chosen = os.environ.get(OTEL_METRICS_EXPORTER)
-    if chosen is None:
-        yield
-        return
-    names = (name.strip() for name in chosen.split(","))
-    os.environ[OTEL_METRICS_EXPORTER] = ",".join(OWN_NAME if name == STANDARD_NAME else name for name in names)
-    try:
-        yield
-    finally:
-        os.environ[OTEL_METRICS_EXPORTER] = chosen
-
-
-def _console_to_stderr() -> dict[type, dict[str, object]]:
-    """The arguments of the SDK's ``console`` exporters; the stdout of a stdio server belongs to its protocol.
-
-    Found by their entry points, because the one for logs has had two names and lives in a private module. Another
-    package's exporter of that name is left alone: it may not take the argument.
-    """
-    return {
-        entry_point.load(): {"out": sys.stderr}
-        for group in _EXPORTER_GROUPS
-        for entry_point in entry_points(group=group, name="console")
-        if entry_point.module.startswith("opentelemetry.sdk.")
+def _configure_from_variables(kwargs: dict[str, Any]) -> bool:
+    """Set up what the variables say; returns whether an exporter that pushes is among it."""
+    kwargs["resource_attributes"] = {
+        "telemetry.distro.name": "opentelemetry-distro-mcp",
+        "telemetry.distro.version": __version__,
+        **(kwargs.get("resource_attributes") or {}),
     }
+    exporters = Exporters.from_environment()
+    to_stderr = {exporter: {"out": sys.stderr} for exporter in exporters.console}
+    kwargs["exporter_args_map"] = {**to_stderr, **(kwargs.get("exporter_args_map") or {})}
+    with exporters.environment():
+        if _metrics_alone(exporters, kwargs):
+            _set_meter_provider(exporters, kwargs)
+        else:
+            from . import sdk  # noqa: PLC0415
+
+            sdk.configure(exporters, kwargs)
+    return exporters.push
+
+
+def _metrics_alone(exporters: Exporters, kwargs: Mapping[str, Any]) -> bool:
+    """Whether all there is to set up is a meter provider with the readers of its exporters, or not even that."""
+    return not (
+        exporters.chosen[TRACES]
+        or exporters.chosen[LOGS]
+        or kwargs.keys() - {_AUTO_VERSION, "resource_attributes", "exporter_args_map"}
+        or any(os.environ.get(variable, "").strip() for variable in _FOR_THE_SDK)
+        or entry_points(_HOOKS_FOR_THE_SDK)
+    )
+
+
+def _set_meter_provider(exporters: Exporters, kwargs: Mapping[str, Any]) -> None:
+    if not exporters.chosen[METRICS]:
+        return
+    attributes = dict(kwargs["resource_attributes"])
+    if version := kwargs.get(_AUTO_VERSION):
+        attributes["telemetry.auto.version"] = version
+    resource = Resource.create(attributes)
+    # The readers last: one that listens can be asked as soon as it exists, and answers when it has its provider.
+    readers: list[MetricReader] = []
+    for exporter in exporters.chosen[METRICS].values():
+        component = exporter(**kwargs["exporter_args_map"].get(exporter, {}))
+        is_reader = isinstance(component, MetricReader)
+        readers.append(component if is_reader else PeriodicExportingMetricReader(component))
+    set_meter_provider(MeterProvider(readers, resource))

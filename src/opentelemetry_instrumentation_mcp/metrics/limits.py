@@ -1,4 +1,4 @@
-"""The limits of every table, read from the environment once per ``instrument()``.
+"""The limits of every table, read once per ``instrument()``, when the MCP SDK is first used.
 
 A value that is no whole number, or is out of its range, costs one warning that names the variable and the value used
 instead.
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ..environment_variables import (
     OTEL_INSTRUMENTATION_MCP_MAX_ATTRIBUTE_SETS,
@@ -43,24 +45,53 @@ class Limits:
     pools: int = 100
 
     @classmethod
-    def from_environment(cls) -> Limits:
-        """The defaults, with what the environment says instead."""
+    def chosen(cls, options: Mapping[str, Any]) -> Limits:
+        """The defaults, with what the options of ``instrument()`` or else the environment say instead."""
+        # The SDK's own limit is 2,000 sets; at that point it would fold everything into its overflow series.
+        attribute_sets = _Limit(OTEL_INSTRUMENTATION_MCP_MAX_ATTRIBUTE_SETS, cls.attribute_sets, 10, 1900)
+        names = _Limit(OTEL_INSTRUMENTATION_MCP_MAX_NAMES, cls.names, 0, 1900)
         return cls(
-            # The SDK's own limit is 2,000 sets; at that point it would fold everything into its overflow series.
-            attribute_sets=_whole_number(OTEL_INSTRUMENTATION_MCP_MAX_ATTRIBUTE_SETS, cls.attribute_sets, 10, 1900),
-            names=_whole_number(OTEL_INSTRUMENTATION_MCP_MAX_NAMES, cls.names, 0, 1900),
+            attribute_sets=attribute_sets.read("max_attribute_sets", options),
+            names=names.read("max_names", options),
         )
 
+    @classmethod
+    def from_environment(cls) -> Limits:
+        """The defaults, with what the environment says instead."""
+        return cls.chosen({})
 
-def _whole_number(variable: str, default: int, least: int, most: int) -> int:
-    text = os.environ.get(variable, "").strip()
-    if not text:
-        return default
-    try:
-        value = int(text)
-    except ValueError:
-        value = None
-    if value is None or not least <= value <= most:
-        _logger.warning("%s=%r is not a whole number from %d to %d; using %d", variable, text, least, most, default)
-        return default
-    return value
+
+@dataclass(frozen=True)
+class _Limit:
+    """A whole number that a user may choose."""
+
+    variable: str
+    default: int
+    least: int
+    most: int
+
+    def read(self, option: str, options: Mapping[str, Any]) -> int:
+        """The option, if it is given, or the variable, if it is set; the default for what is neither or no good."""
+        source: str = option
+        given: Any = options.get(option)
+        if given is None:
+            source = self.variable
+            given = os.environ.get(source, "").strip()
+            if not given:
+                return self.default
+        try:
+            # Through text: a number of the file that is not whole is refused like a word.
+            value = int(str(given))
+        except ValueError:
+            value = None
+        if value is None or not self.least <= value <= self.most:
+            _logger.warning(
+                "%s=%r is not a whole number from %d to %d; using %d",
+                source,
+                given,
+                self.least,
+                self.most,
+                self.default,
+            )
+            return self.default
+        return value

@@ -8,47 +8,15 @@ instrumentation larger than in a real process.
 from __future__ import annotations
 
 import asyncio
-import json
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any, Final
 
-from .. import example
+from .. import example, messages
 from ..example import ARGUMENTS, TOOL, V2
 
 Call = Callable[[], Awaitable[None]]
-
-HANDSHAKE_VERSION: Final = "2025-06-18"
-MODERN_VERSION: Final = "2026-07-28"
-
-_CLIENT: Final = {"name": "benchmark", "version": "0"}
-_INITIALIZE: Final = {
-    "jsonrpc": "2.0",
-    "id": 0,
-    "method": "initialize",
-    "params": {"protocolVersion": HANDSHAKE_VERSION, "capabilities": {}, "clientInfo": _CLIENT},
-}
-_INITIALIZED: Final = {"jsonrpc": "2.0", "method": "notifications/initialized"}
-_ENVELOPE: Final = {
-    "io.modelcontextprotocol/protocolVersion": MODERN_VERSION,
-    "io.modelcontextprotocol/clientInfo": _CLIENT,
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-
-
-def _call_text(number: int, meta: dict[str, Any] | None = None) -> str:
-    params: dict[str, Any] = {"name": TOOL, "arguments": ARGUMENTS}
-    if meta is not None:
-        params["_meta"] = meta
-    return json.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params})
-
-
-def _check(answer: str | bytes) -> None:
-    """A benchmark of calls that fail would measure something else."""
-    text = answer if isinstance(answer, str) else answer.decode()
-    if ARGUMENTS["text"] not in text or '"error"' in text:
-        raise RuntimeError(f"not the answer of the tool: {text[:500]}")
 
 
 # --- stdio ------------------------------------------------------------------------------------------------------------
@@ -81,7 +49,7 @@ class _Output:
 
 
 @asynccontextmanager
-async def _stdio(meta: dict[str, Any] | None) -> AsyncGenerator[Call]:
+async def _stdio(modern: bool) -> AsyncGenerator[Call]:
     stdio_server: Any = import_module("mcp.server.stdio").stdio_server
     server = example.low_level(example.build())
     stdin, stdout = _Input(), _Output()
@@ -94,15 +62,15 @@ async def _stdio(meta: dict[str, Any] | None) -> AsyncGenerator[Call]:
     async def call() -> None:
         nonlocal number
         number += 1
-        stdin.lines.put_nowait(_call_text(number, meta) + "\n")
-        _check(await stdout.lines.get())
+        stdin.lines.put_nowait(messages.call(number, modern=modern) + "\n")
+        messages.check(await stdout.lines.get())
 
     serving = asyncio.create_task(serve())
     try:
-        if meta is None:
-            stdin.lines.put_nowait(json.dumps(_INITIALIZE) + "\n")
+        if not modern:
+            stdin.lines.put_nowait(messages.INITIALIZE + "\n")
             await stdout.lines.get()
-            stdin.lines.put_nowait(json.dumps(_INITIALIZED) + "\n")
+            stdin.lines.put_nowait(messages.INITIALIZED + "\n")
         yield call
     finally:
         serving.cancel()
@@ -112,14 +80,14 @@ async def _stdio(meta: dict[str, Any] | None) -> AsyncGenerator[Call]:
 @asynccontextmanager
 async def stdio() -> AsyncGenerator[Call]:
     """A server behind the SDK's stdio transport, its files replaced by queues."""
-    async with _stdio(None) as call:
+    async with _stdio(False) as call:
         yield call
 
 
 @asynccontextmanager
 async def stdio_modern() -> AsyncGenerator[Call]:
     """Likewise, by 2026-07-28."""
-    async with _stdio(_ENVELOPE) as call:
+    async with _stdio(True) as call:
         yield call
 
 
@@ -154,7 +122,7 @@ class _Exchange:
                 self._ended.set()
 
 
-async def _post(app: Any, headers: list[tuple[bytes, bytes]], body: str) -> _Exchange:
+async def _post(app: Any, headers: Mapping[str, str], body: str) -> _Exchange:
     exchange = _Exchange(body.encode())
     scope = {
         "type": "http",
@@ -166,7 +134,7 @@ async def _post(app: Any, headers: list[tuple[bytes, bytes]], body: str) -> _Exc
         "raw_path": b"/mcp",
         "query_string": b"",
         "root_path": "",
-        "headers": headers,
+        "headers": [(b"host", b"127.0.0.1:8000"), *((k.encode(), v.encode()) for k, v in headers.items())],
         "client": ("127.0.0.1", 50000),
         "server": ("127.0.0.1", 8000),
         "state": {},
@@ -175,34 +143,23 @@ async def _post(app: Any, headers: list[tuple[bytes, bytes]], body: str) -> _Exc
     return exchange
 
 
-_HEADERS: Final = [
-    (b"host", b"127.0.0.1:8000"),
-    (b"accept", b"application/json, text/event-stream"),
-    (b"content-type", b"application/json"),
-]
-
-
 @asynccontextmanager
 async def _http(modern: bool) -> AsyncGenerator[Call]:
     server = example.build()
     app = server.streamable_http_app()
-    meta = _ENVELOPE if modern else None
     number = 0
 
     async def call() -> None:
         nonlocal number
         number += 1
-        _check((await _post(app, headers, _call_text(number, meta))).content)
+        messages.check((await _post(app, headers, messages.call(number, modern=modern))).content)
 
     async with server.session_manager.run():
-        if modern:
-            version = [(b"mcp-protocol-version", MODERN_VERSION.encode())]
-            headers = [*_HEADERS, *version, (b"mcp-method", b"tools/call"), (b"mcp-name", TOOL.encode())]
-        else:
-            opened = await _post(app, _HEADERS, json.dumps(_INITIALIZE))
-            session = (b"mcp-session-id", opened.headers[b"mcp-session-id"])
-            headers = [*_HEADERS, session, (b"mcp-protocol-version", HANDSHAKE_VERSION.encode())]
-            await _post(app, headers, json.dumps(_INITIALIZED))
+        headers = messages.MODERN_HEADERS
+        if not modern:
+            opened = await _post(app, messages.HEADERS, messages.INITIALIZE)
+            headers = messages.session_headers(opened.headers[b"mcp-session-id"].decode())
+            await _post(app, headers, messages.INITIALIZED)
         yield call
 
 

@@ -1,35 +1,49 @@
 """Prints what a request costs in instructions, on the SDK of the Python that runs this.
 
-python -m benchmarks.instructions [--path stdio] [--calls 50] [--functions]
+python -m benchmarks.instructions [--path stdio] [--calls 20] [--functions | --budget]
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
+from typing import Final
 
 from ..example import SDK_VERSION
 from . import callgrind, functions
+from .budget import BUDGETS, CALLS, rounded_up
 from .measure import Counts, measure
 from .paths import PATHS
+
+_HEADS: Final = ("path", "bare", "extra", "hand-over", "extra %", "hand-over %", "bare A/A %")
 
 
 def _row(path: str, counts: Counts) -> str:
     figures = (counts.bare, counts.path, counts.hand_over)
-    shares = (100 * counts.path / counts.bare, 100 * counts.hand_over / counts.bare, counts.noise_percent)
-    return f"{path:12}" + "".join(f"{figure:13,.0f}" for figure in figures) + "".join(f"{s:11.2f}" for s in shares)
+    percents = (counts.path_percent, counts.hand_over_percent, counts.noise_percent)
+    return f"{path:12}" + "".join(f"{f:13,.0f}" for f in figures) + "".join(f"{p:13.2f}" for p in percents)
+
+
+def _budget(path: str, counts: Counts) -> str:
+    most = rounded_up(counts.path_percent), rounded_up(counts.hand_over_percent)
+    return f'    "{path}": Budget(path={most[0]}, hand_over={most[1]}),'
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Instructions per tools/call, bare and instrumented.")
     parser.add_argument("--path", action="append", choices=list(PATHS), help="only this one; may be repeated")
-    parser.add_argument("--calls", type=int, default=50, help="how many calls are counted")
-    parser.add_argument("--functions", action="store_true", help="list what runs per call, without valgrind")
+    parser.add_argument("--calls", type=int, default=20, help="how many calls are counted")
+    parser.add_argument("--json", type=Path, help="write the counts to this file as well")
+    instead = parser.add_mutually_exclusive_group()
+    instead.add_argument("--functions", action="store_true", help="list what runs per call, without valgrind")
+    instead.add_argument("--budget", action="store_true", help="print the rows of budget.py for this SDK")
     options = parser.parse_args()
-    paths: list[str] = options.path or list(PATHS)
+    paths: list[str] = options.path or list(BUDGETS if options.budget else PATHS)
     if options.functions:
         for path in paths:
             print(f"\nmcp {SDK_VERSION}, {path}: per tools/call\n")
@@ -37,12 +51,17 @@ def main() -> None:
         return
     if reason := callgrind.missing():
         sys.exit(reason)
-    print(f"mcp {SDK_VERSION}: instructions per tools/call\n")
-    heads = ("path", "bare", "extra", "hand-over", "extra %", "handover %", "bare A/A %")
-    print(f"{heads[0]:12}{heads[1]:>13}{heads[2]:>13}{heads[3]:>13}{heads[4]:>11}{heads[5]:>11}{heads[6]:>11}")
+    if not options.budget:
+        print(f"mcp {SDK_VERSION}: instructions per tools/call\n")
+        print(f"{_HEADS[0]:12}" + "".join(f"{head:>13}" for head in _HEADS[1:]))
+    counted: dict[str, Counts] = {}
     with tempfile.TemporaryDirectory() as directory:
         for path in paths:
-            print(_row(path, measure(path, options.calls, Path(directory), dict(os.environ))), flush=True)
+            calls = CALLS if options.budget else options.calls
+            counts = counted[path] = measure(path, calls, Path(directory), dict(os.environ))
+            print((_budget if options.budget else _row)(path, counts), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps({path: asdict(counts) for path, counts in counted.items()}))
 
 
 if __name__ == "__main__":

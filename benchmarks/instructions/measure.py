@@ -39,9 +39,14 @@ class Counts:
         return 100 * (self.bare_again - self.bare) / self.bare
 
     @property
-    def percent(self) -> float:
-        """Everything a request costs in addition, sooner and later, as percent of bare."""
-        return 100 * (self.path + self.hand_over) / self.bare
+    def path_percent(self) -> float:
+        """:attr:`path` as percent of bare."""
+        return 100 * self.path / self.bare
+
+    @property
+    def hand_over_percent(self) -> float:
+        """:attr:`hand_over` as percent of bare."""
+        return 100 * self.hand_over / self.bare
 
 
 def measure(path: str, calls: int, directory: Path, environment: dict[str, str]) -> Counts:

@@ -1,0 +1,52 @@
+"""What a request may cost: the figures the tests hold the code to, in this one place.
+
+``python -m benchmarks.instructions --budget`` counts anew and prints the rows below, ready to be pasted. A change that
+makes requests cheaper lowers them; one that raises them says why.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from ..example import V2
+
+
+class Budget(NamedTuple):
+    """The most that instrumentation may add, in percent of the instructions of a bare call.
+
+    Attributes:
+        path: While the request is served.
+        hand_over: For each request waiting when a reader collects.
+    """
+
+    path: float
+    hand_over: float
+
+
+_V1: Final = {
+    "stdio": Budget(path=3.7, hand_over=9.6),
+    "http": Budget(path=5.5, hand_over=8.2),
+}
+_V2: Final = {
+    "stdio": Budget(path=26.5, hand_over=62.7),
+    "http": Budget(path=17.1, hand_over=27.4),
+    "memory": Budget(path=21.9, hand_over=68.0),
+    "http-2026": Budget(path=35.4, hand_over=53.0),
+}
+BUDGETS: Final = _V2 if V2 else _V1
+"""By path, for the SDK that is installed."""
+
+CALLS: Final = 10
+"""How many calls a test counts: the figures differ by less than 1 % from those of many."""
+
+_MARGIN: Final = 1.1
+"""Another Python or another release of a dependency shifts the counts a little; what matters shifts them by more."""
+
+_JITTER: Final = 0.5
+"""Percent of bare. Timers make the HTTP paths differ by this much from one count to the next."""
+
+
+def rounded_up(percent: float) -> float:
+    """A budget for what was counted."""
+    return math.ceil((percent * _MARGIN + _JITTER) * 10) / 10

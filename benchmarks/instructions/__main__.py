@@ -20,11 +20,11 @@ from .budget import BUDGETS, CALLS, rounded_up
 from .measure import Counts, measure
 from .paths import PATHS
 
-_HEADS: Final = ("path", "bare", "extra", "hand-over", "extra %", "hand-over %", "bare A/A %")
+_HEADS: Final = ("path", "bare", "metrics", "launched", "hand-over", "extra %", "hand-over %", "bare A/A %")
 
 
 def _row(path: str, counts: Counts) -> str:
-    figures = (counts.bare, counts.path, counts.hand_over)
+    figures = (counts.bare, counts.instrumented - counts.bare, counts.launched - counts.bare, counts.hand_over)
     percents = (counts.path_percent, counts.hand_over_percent, counts.noise_percent)
     return f"{path:12}" + "".join(f"{f:13,.0f}" for f in figures) + "".join(f"{p:13.2f}" for p in percents)
 

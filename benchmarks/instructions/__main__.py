@@ -20,18 +20,20 @@ from .budget import BUDGETS, CALLS, rounded_up
 from .measure import Counts, measure
 from .paths import PATHS
 
-_HEADS: Final = ("path", "bare", "metrics", "launched", "hand-over", "extra %", "hand-over %", "bare A/A %")
+_HEADS: Final = ("bare", "metrics", "launched", "hand-over", "extra %", "hand-over %", "off %", "disabled %", "A/A %")
 
 
 def _row(path: str, counts: Counts) -> str:
     figures = (counts.bare, counts.instrumented - counts.bare, counts.launched - counts.bare, counts.hand_over)
-    percents = (counts.path_percent, counts.hand_over_percent, counts.noise_percent)
-    return f"{path:12}" + "".join(f"{f:13,.0f}" for f in figures) + "".join(f"{p:13.2f}" for p in percents)
+    shares = (counts.path_percent, counts.hand_over_percent)
+    modes = (counts.percent(mode) for mode in ("switched_off", "disabled", "bare_again"))
+    return f"{path:12}" + "".join(f"{f:12,.0f}" for f in figures) + "".join(f"{p:12.2f}" for p in (*shares, *modes))
 
 
 def _budget(path: str, counts: Counts) -> str:
-    most = rounded_up(counts.path_percent), rounded_up(counts.hand_over_percent)
-    return f'    "{path}": Budget(path={most[0]}, hand_over={most[1]}),'
+    shares = {"path": counts.path_percent, "hand_over": counts.hand_over_percent, "off": counts.off_percent}
+    most = ", ".join(f"{name}={rounded_up(share)}" for name, share in shares.items())
+    return f'    "{path}": Budget({most}),'
 
 
 def main() -> None:
@@ -53,7 +55,7 @@ def main() -> None:
         sys.exit(reason)
     if not options.budget:
         print(f"mcp {SDK_VERSION}: instructions per tools/call\n")
-        print(f"{_HEADS[0]:12}" + "".join(f"{head:>13}" for head in _HEADS[1:]))
+        print(f"{'path':12}" + "".join(f"{head:>12}" for head in _HEADS))
     counted: dict[str, Counts] = {}
     with tempfile.TemporaryDirectory() as directory:
         for path in paths:

@@ -71,7 +71,7 @@ class Counter:
         self._dumps += 1
         # Every dump is a file of its own, numbered from 1. `totals:` is the sum of what it lists; `summary:` reads 0
         # after a program has switched counting off.
-        dump = Path(f"{self._out}.{self._dumps}")
+        dump = Path(f"{self._out}.{os.getpid()}.{self._dumps}")
         match = re.search(r"^totals: (\d+)", dump.read_text(), re.MULTILINE)
         dump.unlink()
         if match is None:
@@ -102,7 +102,7 @@ def run(python: list[str], directory: Path, environment: dict[str, str], patienc
         subprocess.TimeoutExpired: It took too long.
     """
     out = directory / "callgrind.out"
-    valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}", "--quiet"]
+    valgrind = ["valgrind", "--tool=callgrind", "--instr-atstart=no", f"--callgrind-out-file={out}.%p", "--quiet"]
     done = subprocess.run(
         [*valgrind, *python],
         cwd=directory,

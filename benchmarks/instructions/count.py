@@ -1,4 +1,8 @@
-"""The program that runs under callgrind: it counts one path, bare and instrumented, and prints what it counted."""
+"""The program that runs under callgrind: it counts one path, in all modes, and prints what it counted.
+
+Every mode is counted in a fork of its own. They share what has been imported and run before, and nothing of what they
+change: not the patches, and not what these leave in the interpreter's caches.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ import gc
 import json
 import os
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable
 
 from opentelemetry.instrumentation.auto_instrumentation import initialize  # pyright: ignore[reportMissingTypeStubs]
 from opentelemetry.sdk.metrics import MeterProvider
@@ -22,88 +26,124 @@ from .paths import PATHS, Call
 WARM_UP = 20
 """Calls before the count: caches fill, and the interpreter specialises its bytecode."""
 
+Counted = dict[str, float]
+
 
 async def _calls(call: Call, count: int) -> None:
     for _ in range(count):
         await call()
 
 
-@contextmanager
-def _settled() -> Generator[None]:
-    """What there is already is not looked through again by the garbage collections that the counted code causes."""
+async def _count_calls(counter: Counter, call: Call, calls: int) -> float:
+    """Instructions of one call, garbage collection included.
+
+    By itself the collector runs every so many allocations: in a few calls once more or once less, which is no property
+    of a call. So it waits until the end, and looks only at what the calls have left.
+    """
     gc.collect()
     gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
+    gc.disable()
+    # Here and not before: a full collection empties the interpreter's free lists, and the first call fills them again.
+    await _calls(call, WARM_UP)
+    gc.collect(0)
+    counter.start()
+    await _calls(call, calls)
+    gc.collect(0)
+    return counter.stop() / calls
 
 
 def _count_collection(counter: Counter, reader: MetricReader) -> int:
-    with _settled():
-        counter.start()
-        reader.collect()
-        return counter.stop()
+    gc.collect(0)
+    counter.start()
+    reader.collect()
+    gc.collect(0)
+    return counter.stop()
 
 
-async def _count_calls(counter: Counter, call: Call, count: int) -> float:
-    await _calls(call, WARM_UP)
-    with _settled():
-        counter.start()
-        await _calls(call, count)
-        return counter.stop() / count
-
-
-async def _as_it_is(counter: Counter, path: str, count: int) -> float:
+async def _as_it_is(path: str, calls: int) -> float:
     async with PATHS[path]() as call:
-        return await _count_calls(counter, call, count)
+        return await _count_calls(Counter(), call, calls)
 
 
-async def _instrumented(counter: Counter, path: str, count: int) -> tuple[float, float]:
-    """Instructions of one call and of its hand-over to the instruments, when a reader collects."""
+def _bare(path: str, calls: int) -> Counted:
+    return {"bare": asyncio.run(_as_it_is(path, calls))}
+
+
+def _bare_again(path: str, calls: int) -> Counted:
+    return {"bare_again": asyncio.run(_as_it_is(path, calls))}
+
+
+def _instrumented(path: str, calls: int) -> Counted:
     reader = InMemoryMetricReader()
-    provider = MeterProvider([reader])
-    instrumentor = MCPInstrumentor()
-    instrumentor.instrument(meter_provider=provider)
-    try:
+    MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]))
+
+    async def count() -> Counted:
+        counter = Counter()
         async with PATHS[path]() as call:
-            await _calls(call, WARM_UP)
+            # The first values of a series go through at once.
+            await _calls(call, 1)
             reader.collect()
-            counted = await _count_calls(counter, call, count)
+            counted = await _count_calls(counter, call, calls)
             # The warm-up's values are handed over with those of the calls that were counted.
             full = _count_collection(counter, reader)
             empty = _count_collection(counter, reader)
-            return counted, (full - empty) / (count + WARM_UP)
-    finally:
-        instrumentor.uninstrument()
-        provider.shutdown()
+            return {"instrumented": counted, "hand_over": (full - empty) / (calls + WARM_UP)}
+
+    return asyncio.run(count())
 
 
-async def _launched(counter: Counter, path: str, count: int) -> float:
-    """Instructions of one call when everything is set up as ``opentelemetry-instrument`` does it. Not to be undone."""
+def _launched(path: str, calls: int) -> Counted:
     # A port of the system's choice: nobody scrapes here.
     os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] = "0"
     initialize()
-    return await _as_it_is(counter, path, count)
+    return {"launched": asyncio.run(_as_it_is(path, calls))}
 
 
-async def _main(path: str, count: int) -> dict[str, float]:
-    counter = Counter()
-    # Once for nothing: modules are imported when they are first needed.
+def _switched_off(path: str, calls: int) -> Counted:
+    os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "mcp_sdk"
+    os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] = "0"
+    initialize()
+    return {"switched_off": asyncio.run(_as_it_is(path, calls))}
+
+
+def _disabled(path: str, calls: int) -> Counted:
+    os.environ["OTEL_SDK_DISABLED"] = "true"
+    initialize()
+    return {"disabled": asyncio.run(_as_it_is(path, calls))}
+
+
+_MODES = (_bare, _bare_again, _instrumented, _launched, _switched_off, _disabled)
+
+
+def _fork(mode: Callable[[str, int], Counted], path: str, calls: int) -> int:
+    """Let a child count a mode; the file descriptor to read what it counted from, nothing if it failed."""
+    reading, writing = os.pipe()
+    if not os.fork():
+        try:
+            os.write(writing, json.dumps(mode(path, calls)).encode())
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    os.close(writing)
+    return reading
+
+
+async def _once(path: str) -> None:
+    """For nothing: modules are imported when they are first needed."""
     async with PATHS[path]() as call:
-        await _calls(call, 1)
-    bare = await _as_it_is(counter, path, count)
-    instrumented, hand_over = await _instrumented(counter, path, count)
-    again = await _as_it_is(counter, path, count)
-    launched = await _launched(counter, path, count)
-    return {
-        "bare": bare,
-        "bare_again": again,
-        "instrumented": instrumented,
-        "launched": launched,
-        "hand_over": hand_over,
-    }
+        await call()
+
+
+def main(path: str, calls: int) -> None:
+    asyncio.run(_once(path))
+    counted: Counted = {}
+    # Together: the machine may have more than one processor.
+    for reading in [_fork(mode, path, calls) for mode in _MODES]:
+        with open(reading, "rb") as answer:
+            counted |= json.loads(answer.read() or b"{}")
+    print(json.dumps(counted))
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(_main(sys.argv[1], int(sys.argv[2])))))
+    main(sys.argv[1], int(sys.argv[2]))

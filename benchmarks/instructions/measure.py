@@ -18,11 +18,13 @@ class Counts:
 
     Attributes:
         bare: Without instrumentation.
-        bare_again: The same, counted once more at the end: what is not equal here is noise.
+        bare_again: The same, counted once more: what is not equal here is noise.
         instrumented: With it, between two collections.
         launched: Likewise in a process set up as ``opentelemetry-instrument`` does it. What this is above
             ``instrumented`` is no metric's: a tracer provider that nobody exports from, for one.
         hand_over: What a collection costs for each call since the one before.
+        switched_off: Set up likewise, with OTEL_PYTHON_DISABLED_INSTRUMENTATIONS=mcp_sdk.
+        disabled: Set up likewise, with OTEL_SDK_DISABLED=true.
     """
 
     bare: float
@@ -30,21 +32,28 @@ class Counts:
     instrumented: float
     launched: float
     hand_over: float
+    switched_off: float
+    disabled: float
 
     @property
     def path(self) -> float:
         """What instrumentation adds while a request is served, alone or with the rest of the set-up."""
         return max(self.instrumented, self.launched) - self.bare
 
-    @property
-    def noise_percent(self) -> float:
-        """How far the two bare counts are apart."""
-        return 100 * (self.bare_again - self.bare) / self.bare
+    def percent(self, mode: str) -> float:
+        """How much more a mode (one of the attributes) costs than bare, as percent of bare."""
+        counted: float = getattr(self, mode)
+        return 100 * (counted - self.bare) / self.bare
 
     @property
     def path_percent(self) -> float:
         """:attr:`path` as percent of bare."""
         return 100 * self.path / self.bare
+
+    @property
+    def off_percent(self) -> float:
+        """What is left as percent of bare when it is switched off, in the dearer of the two ways."""
+        return max(self.percent("switched_off"), self.percent("disabled"))
 
     @property
     def hand_over_percent(self) -> float:

@@ -42,7 +42,7 @@ lint: .venv/stamp ## lint and type check only
 	@.venv/bin/tox run -e lint,types
 
 clean: ## remove everything that make and tox have made
-	rm -rf .venv .tox build dist .pytest_cache .ruff_cache
+	rm -rf .venv .tox build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An editable install reads entry points and dependencies once, at installation: again when pyproject.toml changes.

@@ -10,7 +10,10 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 def fields(value: object) -> Mapping[str, Any]:
     """``value`` as a JSON object; empty if it is none."""
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else _NOTHING
+    # The class first: asking an abstract class costs ten times as much.
+    if type(value) is dict or isinstance(value, Mapping):
+        return cast("Mapping[str, Any]", value)
+    return _NOTHING
 
 
 def items(value: object) -> list[Any]:

@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from opentelemetry.sdk.metrics import Histogram, MeterProvider
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import ConsoleMetricExporter
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter
@@ -330,7 +330,7 @@ def test_an_exponential_histogram_is_left_out_and_the_rest_is_served(
     free_port: int, readers: list[PrometheusReader], caplog: pytest.LogCaptureFixture
 ) -> None:
     readers.append(reader := PrometheusReader())
-    exponential = View(instrument_type=Histogram, aggregation=ExponentialBucketHistogramAggregation())
+    exponential = View(instrument_name="sizes", aggregation=ExponentialBucketHistogramAggregation())
     meter = MeterProvider(metric_readers=[reader], views=[exponential]).get_meter("test")
     meter.create_histogram("sizes").record(1)
     meter.create_counter("left.beats").add(1)

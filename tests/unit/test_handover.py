@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
@@ -12,12 +14,14 @@ from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
-from opentelemetry_instrumentation_mcp.metrics.handover import CAP, Cell, CountOf, Distribution, Ledger, SumOf
+from opentelemetry_instrumentation_mcp.metrics import bulk
+from opentelemetry_instrumentation_mcp.metrics.handover import BUDGET, CAP, Cell, Ledger
+from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution, Sink, SumOf
 
 from ..points import Points
 
 
-class _Kept:
+class _Kept(Sink):
     """A sink that keeps what it takes, one list for each time."""
 
     def __init__(self) -> None:
@@ -27,7 +31,7 @@ class _Kept:
         self.taken.append(list(values))
 
 
-class _Broken:
+class _Broken(Sink):
     def take(self, values: Sequence[float]) -> None:
         raise RuntimeError("no metric today")
 
@@ -174,6 +178,121 @@ def test_a_drain_waits_for_one_that_is_half_done() -> None:
     assert sink.taken == [[1.0]]
 
 
+def test_a_request_waits_for_no_drain() -> None:
+    class Slow(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            taking.set()
+            assert proceed.wait(10)
+            super().take(values)
+
+    taking, proceed = threading.Event(), threading.Event()
+    sink = Slow()
+    cell = Cell([sink], CAP)
+    cell.values.append(1.0)
+    drain = threading.Thread(target=cell.drain)
+    drain.start()
+    assert taking.wait(10)
+    for _ in range(2 * CAP):
+        # Would never come back if it waited: this thread is the one to let the drain proceed.
+        cell.add(2.0)
+    proceed.set()
+    drain.join()
+    assert sink.taken == [[1.0]]
+    cell.add(2.0)
+    cell.drain()
+    assert sum(map(len, sink.taken)) == 2 + 2 * CAP
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_child_forked_during_a_drain_can_drain() -> None:
+    class Slow(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            taking.set()
+            assert proceed.wait(10)
+
+    taking, proceed = threading.Event(), threading.Event()
+    ledger = Ledger()
+    cell = ledger.cell(Slow(), _Kept())
+    cell.values.append(1.0)
+    drain = threading.Thread(target=ledger.drain)
+    drain.start()
+    assert taking.wait(10)
+    child = os.fork()
+    if not child:
+        # Nothing of pytest may run in here.
+        try:
+            signal.alarm(10)
+            proceed.set()
+            ledger.drain()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    proceed.set()
+    drain.join()
+    assert status == 0
+
+
+def test_a_request_that_ends_within_a_hand_over_is_kept_for_the_next() -> None:
+    # A garbage collection may end requests anywhere, also while the SDK holds a lock that it does not take twice.
+    class Collecting(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            self.other.add(9.0)
+            self.own.add(9.0)
+            super().take(values)
+
+        other: Cell
+        own: Cell
+
+    ledger, sink, other = Ledger(), Collecting(), _Kept()
+    sink.own, sink.other = ledger.cell(sink), ledger.cell(other)
+    sink.own.add(1.0)
+    assert (sink.taken, other.taken) == ([[1.0]], [])
+    sink.other.add(8.0)
+    assert other.taken == [[9.0], [8.0]]
+    assert sink.own.values == [9.0]
+
+
+def test_a_cell_that_keeps_nothing_waits_for_its_turn() -> None:
+    # There may be no later value to see to this one.
+    class Slow(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            taking.set()
+            time.sleep(0.02)
+            super().take(values)
+
+    taking = threading.Event()
+    ledger, sink = Ledger(), Slow()
+    ledger.pass_through()
+    cell = ledger.cell(sink)
+    first = threading.Thread(target=cell.add, args=(1.0,))
+    first.start()
+    assert taking.wait(10)
+    cell.add(2.0)
+    first.join()
+    assert sink.taken == [[1.0], [2.0]]
+
+
+def test_many_cells_that_nobody_collects_keep_little_altogether() -> None:
+    ledger = Ledger()
+    most: list[int] = []
+    for cell in [ledger.cell(_Kept()) for _ in range(3000)]:
+        lengths: set[int] = set()
+        for _ in range(CAP + 1):
+            cell.add(1.0)
+            lengths.add(len(cell.values))
+        most.append(max(lengths))
+    assert max(most) < CAP
+    assert sum(most) < 4 * BUDGET
+    assert most[-1] < CAP // 8
+
+
+def test_the_first_drain_compares_bulk_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bulk, "_verdict", None)
+    Ledger().drain()
+    assert bulk._verdict  # pyright: ignore[reportPrivateUsage]
+
+
 def test_a_touch_shows_the_sinks_that_the_series_exists() -> None:
     sink = _Kept()
     Ledger().cell(sink).touch()
@@ -215,6 +334,20 @@ def test_a_cell_made_after_that_keeps_nothing_either() -> None:
     cell.add(1.0)
     cell.add(2.0)
     assert sink.taken == [[1.0], [2.0]]
+
+
+def test_values_keep_their_order_when_a_slow_sink_becomes_quick_in_between() -> None:
+    class Warming(_Kept):
+        def is_quick(self) -> bool:
+            return bool(self.taken)
+
+    sink = Warming()
+    cell = Ledger().cell(sink)
+    # As other threads append while one is at the first value.
+    cell.values.extend(map(float, range(2 * SLICE)))
+    cell.add(-1.0)
+    cell.drain()
+    assert [value for values in sink.taken for value in values] == [*map(float, range(2 * SLICE)), -1.0]
 
 
 def test_a_sink_that_raises_costs_its_own_cell_only(caplog: pytest.LogCaptureFixture) -> None:
@@ -403,3 +536,77 @@ def test_a_histogram_beside_a_touched_counter_starts_no_later_than_its_first_val
     added = time.time_ns()
     ledger.drain()
     assert _start_of_the_histogram(reader) <= added
+
+
+_WRITERS, _EACH, _CLASSES = 4, 250_000, 50
+
+
+def _count(collections: Sequence[Points], metric: str) -> tuple[float, float, list[int]]:
+    """Events, their sum and their buckets over some collections."""
+    points = [point for collection in collections for point in collection.select(metric)]
+    buckets = [sum(counts) for counts in zip(*(point.buckets for point in points), strict=True)]
+    return sum(point.value for point in points), sum(point.total for point in points), buckets
+
+
+def test_of_a_million_events_recorded_while_readers_collect_not_one_is_lost_or_doubled() -> None:
+    # Every writer has an event loop's role: it never waits for a drain, and drains what is full.
+    bulk.check()
+    delta = {kind: AggregationTemporality.DELTA for kind in (Counter, Histogram, UpDownCounter)}
+    readers = [InMemoryMetricReader(), InMemoryMetricReader(delta)]
+    provider = MeterProvider(readers, shutdown_on_exit=False)
+    ledger = Ledger()
+    hand_over = provider.get_meter("threads")
+    hand_over.create_observable_gauge("drain", [lambda _: ledger.drain() or ()])
+    bounds = [float(bound) for bound in range(_WRITERS * _CLASSES - 1)]
+    histograms = [hand_over.create_histogram(n, explicit_bucket_boundaries_advisory=bounds) for n in ("h", "g")]
+    counter, steps = hand_over.create_counter("c"), hand_over.create_up_down_counter("u")
+    # Two cells feed the same series, as folded attribute sets do.
+    cells = [ledger.cell(CountOf(counter, {}), *(Distribution(h, {}) for h in histograms)) for _ in range(2)]
+    open_now = ledger.cell(SumOf(steps, {}))
+    collections: list[list[Points]] = [[], []]
+    finished = threading.Event()
+
+    def write(writer: int) -> Callable[[], None]:
+        values = [float(writer * _CLASSES + number) for number in range(_CLASSES)]
+
+        def job() -> None:
+            for turn in range(_EACH // _CLASSES):
+                open_now.add(1)
+                add = cells[turn % 2].add
+                for value in values:
+                    add(value)
+                open_now.add(-1)
+
+        return job
+
+    def read(number: int) -> Callable[[], None]:
+        def job() -> None:
+            while not finished.is_set():
+                collections[number].append(Points.of(readers[number]))
+
+        return job
+
+    scrapers = [threading.Thread(target=read(number)) for number in range(2)]
+    for scraper in scrapers:
+        scraper.start()
+    try:
+        _at_once(*map(write, range(_WRITERS)))
+    finally:
+        finished.set()
+        for scraper in scrapers:
+            scraper.join()
+    for number, reader in enumerate(readers):
+        collections[number].append(Points.of(reader))
+    provider.shutdown()
+
+    events = _WRITERS * _EACH
+    total = sum(range(_WRITERS * _CLASSES)) * (_EACH // _CLASSES)
+    each_bucket = [_EACH // _CLASSES] * (_WRITERS * _CLASSES)
+    for counted in (collections[0][-1:], collections[1]):
+        for metric in ("h", "g"):
+            assert _count(counted, metric) == (events, total, each_bucket)
+        assert sum(points.sum("c") for points in counted) == events
+        assert sum(points.sum("u") for points in counted) == 0
+    # In between, too: what has been collected never becomes less.
+    seen = [points.sum("c") for points in collections[0]]
+    assert seen == sorted(seen)

@@ -8,8 +8,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue
+from opentelemetry_instrumentation_mcp.metrics.bulk import Attributes
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric
-from opentelemetry_instrumentation_mcp.metrics.handover import Attributes
 from opentelemetry_instrumentation_mcp.metrics.instruments import Bound, Instruments
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 

@@ -916,7 +916,7 @@ class TestReaders:
     ) -> None:
         connection = connect(recorder)
         request = begin(connection, INBOUND, "ping")
-        waiting = connection.series.active(INBOUND, "ping")
+        waiting = connection.series.route(INBOUND, "ping").active
         request.end(OK)
         assert waiting.values == [-1]
         other_reader = InMemoryMetricReader()
@@ -1102,8 +1102,8 @@ def test_every_metric_of_the_catalogue_can_be_moved(recorder: Recorder, collect:
         recorder.task_spawned(role)
     recorder.keepalive(Transport.STREAMABLE_HTTP)
     for phase in Phase:
-        recorder.intercepting("Guard", phase, 0.1)
-    recorder.intercepted("Guard", Action.ERROR, "ValueError")
+        recorder.interceptor("Guard").took(phase, 0.1)
+    recorder.interceptor("Guard").acted(Action.ERROR, "ValueError")
     for created in (True, False):
         recorder.pooled("http://mcp.example:80", created=created, waited=0.1)
     recorder.idle_connections = lambda: {"http://mcp.example:80": 1}

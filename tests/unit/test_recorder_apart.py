@@ -67,7 +67,7 @@ class TestConnectionErrors:
     def test_one_table_has_the_exceptions_of_everything(self, provider: MeterProvider, collect: Collect) -> None:
         recorder = Recorder(provider, Limits(exceptions=1))
         recorder.connection_error(Role.CLIENT, Transport.STDIO, "KeyError")
-        recorder.intercepted("Guard", Action.ERROR, "ValueError")
+        recorder.interceptor("Guard").acted(Action.ERROR, "ValueError")
         connect(recorder).close(End.ERROR, "OSError")
         recorder.retire()
         points = collect()
@@ -99,28 +99,28 @@ class TestInterceptors:
     @pytest.mark.parametrize("action", Action)
     def test_what_an_interceptor_did_is_counted(self, recorder: Recorder, collect: Collect, action: Action) -> None:
         for _ in range(2):
-            recorder.intercepted("Guard", action, "ValueError")
+            recorder.interceptor("Guard").acted(action, "ValueError")
         point = one(collect(), _ACTIONS)
         assert (point.attributes, point.value) == ({"interceptor": "Guard", "action": action.value}, 2)
 
     def test_an_error_is_an_action_and_has_a_name(self, recorder: Recorder, collect: Collect) -> None:
-        recorder.intercepted("Guard", Action.ERROR, "ValueError")
+        recorder.interceptor("Guard").acted(Action.ERROR, "ValueError")
         point = one(collect(), _FAILURES)
         assert (point.attributes, point.value) == ({"interceptor": "Guard", ERROR: "ValueError"}, 1)
 
     @pytest.mark.parametrize("action", [action for action in Action if action is not Action.ERROR])
     def test_nothing_but_an_error_is_an_error(self, recorder: Recorder, collect: Collect, action: Action) -> None:
-        recorder.intercepted("Guard", action, "ValueError")
+        recorder.interceptor("Guard").acted(action, "ValueError")
         assert not collect().select(_FAILURES)
 
     def test_an_error_without_a_name_is_an_error_all_the_same(self, recorder: Recorder, collect: Collect) -> None:
-        recorder.intercepted("Guard", Action.ERROR)
+        recorder.interceptor("Guard").acted(Action.ERROR)
         assert collect().by(ERROR, _FAILURES) == {OTHER: 1}
 
     def test_own_time_is_told_apart_by_phase(self, recorder: Recorder, collect: Collect) -> None:
         for seconds in (0.25, 0.5):
-            recorder.intercepting("Guard", Phase.REQUEST, seconds)
-        recorder.intercepting("Guard", Phase.RESPONSE, 0.125)
+            recorder.interceptor("Guard").took(Phase.REQUEST, seconds)
+        recorder.interceptor("Guard").took(Phase.RESPONSE, 0.125)
         points = collect()
         before, after = (one(points, _OWN_TIME, {"phase": phase.value}) for phase in Phase)
         assert (before.value, before.total, before.attributes) == (
@@ -136,8 +136,8 @@ class TestInterceptors:
     ) -> None:
         recorder = Recorder(provider, Limits(interceptors=2))
         for number in (0, 1, 2, 3, 0):
-            recorder.intercepting(f"i{number}", Phase.REQUEST, 0.1)
-            recorder.intercepted(f"i{number}", Action.ERROR, "ValueError")
+            recorder.interceptor(f"i{number}").took(Phase.REQUEST, 0.1)
+            recorder.interceptor(f"i{number}").acted(Action.ERROR, "ValueError")
         recorder.retire()
         points = collect()
         for metric in (_OWN_TIME, _ACTIONS, _FAILURES):
@@ -328,8 +328,8 @@ def test_what_belongs_to_no_connection_is_recorded_to_the_end_and_after_it(
         recorder.connection_error(Role.CLIENT, Transport.SSE, "ConnectError")
         recorder.keepalive(Transport.SSE)
         recorder.task_spawned(Role.CLIENT)
-        recorder.intercepted("Guard", Action.ERROR, "ValueError")
-        recorder.intercepting("Guard", Phase.REQUEST, 0.1)
+        recorder.interceptor("Guard").acted(Action.ERROR, "ValueError")
+        recorder.interceptor("Guard").took(Phase.REQUEST, 0.1)
         recorder.pooled("http://p:80", created=False, waited=0.1)
         recorder.retire()
     points = collect()

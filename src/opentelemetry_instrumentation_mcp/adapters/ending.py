@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..metrics.connection import Connection
 from ..metrics.outcome import End
 from ..metrics.vocabulary import Mode, Role
-from ..safety import contained
+from ..safety import report
 
 if TYPE_CHECKING:
     from .streams import Link
@@ -34,7 +34,6 @@ def idle_expired(transport: Any) -> bool:
     return scope is not None and bool(scope.cancel_called)
 
 
-@contained
 def close(connection: Connection, link: Link, role: Role, error: BaseException | None) -> None:
     """Close a connection whose message loop is over.
 
@@ -44,7 +43,11 @@ def close(connection: Connection, link: Link, role: Role, error: BaseException |
         role: What this process is in it.
         error: What came out of the message loop; None if it saw the end of the stream.
     """
-    end, name = _end(connection, link, role, error)
+    try:
+        end, name = _end(connection, link, role, error)
+    except Exception as failure:
+        report("ending.close", failure)
+        end, name = End.CLOSED, None
     connection.close(end, name)
 
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 from ..metrics.connection import Request
 from ..metrics.outcome import CONNECTION_LOST, End, Outcome, error_reply, http_error
 from ..metrics.vocabulary import Death, Role, Transport
-from ..safety import contained
+from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
 from .ending import leaf_name
@@ -44,6 +44,7 @@ class Post:
         self._message = message
         self._response: Any = None
         self._is_measured = False
+        self._is_over = False
         root = getattr(message, "root", message)
         self._method: str | None = getattr(root, "method", None)
         # Replies and notifications are posted too; only a request has somebody waiting.
@@ -60,7 +61,7 @@ class Post:
 
         Its context is inherited by whoever handles what comes in the answer, and that can make requests of its own.
         """
-        return self._response is None or self._response.status_code >= 300
+        return not self._is_over and (self._response is None or self._response.status_code >= 300)
 
     def sent(self, size: int) -> None:
         """The body has ``size`` bytes; sent again (a redirect, a token) it has been measured."""
@@ -96,6 +97,11 @@ class Post:
         if self._method == _PROBE or self._is_answered_in_json_rpc():
             return
         self._error(str(status))
+
+    def let_go(self) -> None:
+        """Hold on to nothing: contexts outlive the POST, and this is in them."""
+        self._is_over = True
+        self._response = self._message = None
 
     @contained
     def failed(self, error: Exception) -> None:
@@ -205,25 +211,25 @@ def _watch(adapter: Adapter, transport: Any, client: Any, write_stream: Any) -> 
 
 
 async def _on_request(request: Any) -> None:
-    _body_sent(request)
+    post = POST.get()
+    if post is None:
+        return
+    try:
+        if request.method == "POST" and post.is_under_way:
+            post.sent(_body_size(request))
+    except Exception as error:
+        report("http_client.on_request", error)
 
 
 async def _on_response(response: Any) -> None:
-    _answered(response)
-
-
-@contained
-def _body_sent(request: Any) -> None:
     post = POST.get()
-    if post is not None and request.method == "POST" and post.is_under_way:
-        post.sent(_body_size(request))
-
-
-@contained
-def _answered(response: Any) -> None:
-    post = POST.get()
-    if post is not None and response.request.method == "POST" and post.is_under_way:
-        post.answered(response)
+    if post is None:
+        return
+    try:
+        if response.request.method == "POST" and post.is_under_way:
+            post.answered(response)
+    except Exception as error:
+        report("http_client.on_response", error)
 
 
 def _body_size(request: Any) -> int:
@@ -244,9 +250,11 @@ def _handle_post(adapter: Adapter, original: Any) -> Any:
         except Exception as error:
             post.failed(error)
             raise
+        else:
+            post.over()
         finally:
             leave(POST, token)
-        post.over()
+            post.let_go()
 
     return handle_post_request
 

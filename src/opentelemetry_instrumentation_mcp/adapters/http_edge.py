@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Final
 
 from ..metrics.vocabulary import Role, Transport
-from ..safety import contained
+from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
 from .outbound import leave
@@ -27,38 +28,67 @@ _METHOD_HEADER: Final = b"mcp-method"
 class Answer:
     """One HTTP answer of a server.
 
+    It is found by a context variable, and contexts outlive the answer: every task and timer started in it has a copy, a
+    session's among them. So it holds on to nothing of it once it is over.
+
     Attributes:
         is_request: Whether a JSON-RPC request was parsed, so that its outcome says what went wrong.
+        is_over: Whether it is complete.
     """
 
-    def __init__(self, adapter: Adapter, transport: Transport, scope: Any) -> None:
-        self.is_request = False
-        self._adapter = adapter
-        self._transport = transport
-        self._method: str = scope.get("method", "")
-        self._is_probe = any(key == _METHOD_HEADER and value == _PROBE for key, value in scope.get("headers", ()))
-        self._status = 0
-        self._body = b""
+    is_request = False
+    is_over = False
+    _status = 0
+    _body = b""
 
-    @contained
-    def sends(self, message: Any) -> None:
-        """An ASGI message goes out."""
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-        elif message["type"] == "http.response.body":
+    def __init__(
+        self, adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any
+    ) -> None:
+        self._adapter = adapter
+        self._entry = entry
+        self._transport_of = transport_of
+        self._scope: Any = scope
+
+    def watched(self, send: Any) -> Any:
+        """The ASGI ``send``, watched."""
+
+        async def send_watched(message: Any) -> None:
+            try:
+                self._sends(message)
+            except Exception as error:
+                report("Answer.sends", error)
+            await send(message)
+
+        return send_watched
+
+    def _sends(self, message: Any) -> None:
+        kind = message["type"]
+        if kind == "http.response.body":
             body: bytes = message.get("body", b"")
             if body[:1] == b":" and self._adapter.recorder is not None:
                 self._adapter.recorder.keepalive(self._transport)
             elif self._status == 400 and not self._body:
                 self._body = body
+        elif kind == "http.response.start":
+            self._status = message["status"]
 
-    @contained
+    @property
+    def _transport(self) -> Transport:
+        return self._transport_of(self._entry) or Transport.OTHER
+
     def over(self) -> None:
         """The answer is complete."""
-        status = self._status
-        if status < 400 or self.is_request or self._is_probe:
+        self.is_over = True
+        if self._status >= 400 and not self.is_request:
+            self._failed(self._status)
+        self._scope = None
+
+    @contained
+    def _failed(self, status: int) -> None:
+        scope = self._scope
+        if any(key == _METHOD_HEADER and value == _PROBE for key, value in scope.get("headers", ())):
             return
-        if status == 405 and self._method != "POST":
+        if status == 405 and scope.get("method") != "POST":
             # A server need not have a standalone stream, nor sessions to delete.
             return
         if self._adapter.recorder is not None:
@@ -76,49 +106,46 @@ _answer: ContextVar[Answer | None] = ContextVar("opentelemetry_instrumentation_m
 
 
 def current_answer() -> Answer | None:
-    """The HTTP answer being made in this context."""
-    return _answer.get()
+    """The HTTP answer being made in this context, if it still is."""
+    answer = _answer.get()
+    return None if answer is None or answer.is_over else answer
 
 
-@contained
-def _begin(adapter: Adapter, transport: Transport, scope: Any) -> Answer | None:
-    return Answer(adapter, transport, scope) if scope.get("type") == "http" else None
+def watch(adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any) -> Answer | None:
+    """Watch an HTTP answer.
 
-
-def watched_send(answer: Answer, send: Any) -> Any:
-    """``send``, with ``answer`` looking on."""
-
-    async def send_watched(message: Any) -> None:
-        answer.sends(message)
-        await send(message)
-
-    return send_watched
-
-
-async def watch(adapter: Adapter, transport: Transport, scope: Any, receive: Any, send: Any, serve: Any) -> None:
-    """Await ``serve(scope, receive, send)`` with its answer watched, unless somebody further out watches already."""
-    answer = _begin(adapter, transport, scope) if adapter.recorder is not None and _answer.get() is None else None
-    if answer is None:
-        await serve(scope, receive, send)
-        return
-    token = _answer.set(answer)
+    Args:
+        adapter: The adapter.
+        entry: The object that serves it.
+        transport_of: Which transport that is; asked when it matters.
+        scope: The ASGI scope.
+    """
     try:
-        await serve(scope, receive, watched_send(answer, send))
-    finally:
-        leave(_answer, token)
-        answer.over()
+        if adapter.recorder is None or scope.get("type") != "http":
+            return None
+        return Answer(adapter, entry, transport_of, scope)
+    except Exception as error:
+        report("http_edge.watch", error)
+        return None
 
 
-def _entry(adapter: Adapter, transport: Transport) -> Any:
-    """Make a wrapper for an ASGI method ``(self, scope, receive, send)`` of one transport."""
+def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) -> Any:
+    """Make a wrapper for an ASGI method ``(self, scope, receive, send)``; servers ask whether it is a coroutine's."""
 
     def make(original: Any) -> Any:
         @functools.wraps(original)
         async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
-            async def serve(scope: Any, receive: Any, send: Any) -> None:
+            # Somebody further out may watch already.
+            answer = watch(adapter, self, transport_of, scope) if current_answer() is None else None
+            if answer is None:
                 await original(self, scope, receive, send)
-
-            await watch(adapter, transport, scope, receive, send, serve)
+                return
+            token = _answer.set(answer)
+            try:
+                await original(self, scope, receive, answer.watched(send))
+            finally:
+                leave(_answer, token)
+                answer.over()
 
         return entry
 
@@ -129,18 +156,7 @@ def _patch_body_limit(adapter: Adapter, module: ModuleType) -> None:
     if not hasattr(module, "RequestBodyLimitMiddleware"):  # 1.30, and 2.1 and later, have it
         return
 
-    def make(original: Any) -> Any:
-        @functools.wraps(original)
-        async def __call__(self: Any, scope: Any, receive: Any, send: Any) -> None:
-            async def serve(scope: Any, receive: Any, send: Any) -> None:
-                await original(self, scope, receive, send)
-
-            transport = _behind(self) or Transport.OTHER
-            await watch(adapter, transport, scope, receive, send, serve)
-
-        return __call__
-
-    adapter.patches.replace(module.RequestBodyLimitMiddleware, "__call__", make)
+    adapter.patches.replace(module.RequestBodyLimitMiddleware, "__call__", _entry(adapter, _behind))
 
 
 @contained
@@ -152,17 +168,19 @@ def _behind(limit: Any) -> Transport:
     )
 
 
+def _streamable(_: Any) -> Transport:
+    return Transport.STREAMABLE_HTTP
+
+
 def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
     # 2.x serves past handle_request; 1.x and other frameworks come through it.
-    adapter.patches.replace(
-        module.StreamableHTTPSessionManager, "handle_request", _entry(adapter, Transport.STREAMABLE_HTTP)
-    )
+    adapter.patches.replace(module.StreamableHTTPSessionManager, "handle_request", _entry(adapter, _streamable))
     if hasattr(module, "StreamableHTTPASGIApp"):
-        adapter.patches.replace(module.StreamableHTTPASGIApp, "__call__", _entry(adapter, Transport.STREAMABLE_HTTP))
+        adapter.patches.replace(module.StreamableHTTPASGIApp, "__call__", _entry(adapter, _streamable))
 
 
 def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(module.SseServerTransport, "handle_post_message", _entry(adapter, Transport.SSE))
+    adapter.patches.replace(module.SseServerTransport, "handle_post_message", _entry(adapter, lambda _: Transport.SSE))
 
 
 def _patch_auth(adapter: Adapter, module: ModuleType) -> None:

@@ -35,8 +35,9 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
-from ..safety import contained
+from ..safety import contained, report
 from .adapter import Adapter
+from .outbound import leave
 
 _MOST_NAMES: Final = 1000
 """Endpoints whose idle connections are told apart; the recorder folds them to one long before."""
@@ -52,6 +53,7 @@ class _Endpoint(NamedTuple):
 _ENDPOINT: Final[ContextVar[_Endpoint | None]] = ContextVar("opentelemetry_instrumentation_mcp_endpoint", default=None)
 
 
+@functools.lru_cache(maxsize=256)
 def _endpoint(url: str) -> _Endpoint | None:
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
@@ -74,17 +76,6 @@ def _enter(url: object, client: Any = None) -> Token[_Endpoint | None] | None:
     return None if endpoint is None else _ENDPOINT.set(endpoint)
 
 
-@contained
-def _leave(token: Token[_Endpoint | None] | None) -> None:
-    if token is None:
-        return
-    try:
-        _ENDPOINT.reset(token)
-    except ValueError:
-        # A coroutine that was left alone is closed by the garbage collector, in a context where this was never set.
-        return
-
-
 def _method(adapter: Adapter, original: Any) -> Any:
     """Wrap a method of ``StreamableHTTPTransport`` whose first argument is the client, or has it."""
 
@@ -96,7 +87,7 @@ def _method(adapter: Adapter, original: Any) -> Any:
         try:
             return await original(self, *args, **kwargs)
         finally:
-            _leave(token)
+            leave(_ENDPOINT, token)
 
     return method
 
@@ -127,7 +118,7 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
                 try:
                     streams = await stack.enter_async_context(opened(*args, **kwargs))
                 finally:
-                    _leave(token)
+                    leave(_ENDPOINT, token)
             yield streams
 
     return sse_client
@@ -142,7 +133,7 @@ def _sse_request(adapter: Adapter, original: Any) -> Any:
         try:
             return await original(client, method, url, **kwargs)
         finally:
-            _leave(token)
+            leave(_ENDPOINT, token)
 
     return request_within_origin
 
@@ -216,7 +207,10 @@ class _Ask:
         self.asked = perf_counter()
 
     def __call__(self, name: str, info: Any) -> Awaitable[None]:
-        _traced(self, name, info)
+        try:
+            _traced(self, name, info)
+        except Exception as error:
+            report("http_pool.traced", error)
         return _nothing() if self.foreign is None else self.foreign(name, info)
 
 
@@ -224,7 +218,6 @@ async def _nothing() -> None:
     return
 
 
-@contained
 def _traced(ask: _Ask, name: str, info: Any) -> None:
     waited = ask.waited
     if waited is None:
@@ -248,7 +241,6 @@ def _traced(ask: _Ask, name: str, info: Any) -> None:
         recorder.pooled(ask.pool, created=ask.connecting, waited=waited)
 
 
-@contained
 def _asked(adapter: Adapter, pools: _Pools, pool: Any, request: Any, endpoint: _Endpoint) -> None:
     origin = request.url.origin
     if (origin.host, origin.port, origin.scheme) != (endpoint.host, endpoint.port, endpoint.scheme):
@@ -265,7 +257,10 @@ def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
     async def handle_async_request(self: Any, request: Any) -> Any:
         endpoint = _ENDPOINT.get()
         if endpoint is not None and adapter.recorder is not None:
-            _asked(adapter, pools, self, request, endpoint)
+            try:
+                _asked(adapter, pools, self, request, endpoint)
+            except Exception as error:
+                report("http_pool.asked", error)
         return await original(self, request)
 
     return handle_async_request

@@ -18,7 +18,7 @@ from ..metrics.vocabulary import Mode, Transport
 from ..safety import contained
 from .adapter import Adapter
 from .ending import idle_expired
-from .http_edge import Answer, watched_send
+from .http_edge import watch
 from .streams import Link
 
 _LINK: Final = "_otel_mcp_link"
@@ -36,13 +36,14 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
     def make(original: Any) -> Any:
         @asynccontextmanager
         async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
-            answer = _watch(adapter, scope)
+            # Not in the context: the stream is open as long as the session, and everything in it would inherit that.
+            answer = watch(adapter, self, lambda _: Transport.SSE, scope)
             if answer is None:
                 async with original(self, scope, receive, send) as streams:
                     yield streams
                 return
             try:
-                async with original(self, scope, receive, watched_send(answer, send)) as streams:
+                async with original(self, scope, receive, answer.watched(send)) as streams:
                     link = _sse_link(adapter, streams)
                     try:
                         yield streams
@@ -55,11 +56,6 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
         return functools.wraps(original)(connect_sse)
 
     adapter.patches.replace(module.SseServerTransport, "connect_sse", make)
-
-
-@contained
-def _watch(adapter: Adapter, scope: Any) -> Answer | None:
-    return Answer(adapter, Transport.SSE, scope) if adapter.recorder is not None else None
 
 
 @contained

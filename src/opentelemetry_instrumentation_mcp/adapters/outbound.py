@@ -7,12 +7,10 @@ in both generations.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics.connection import Request
-from ..safety import contained
 
 if TYPE_CHECKING:
     from .http_client import Post
@@ -21,11 +19,15 @@ CURRENT: Final[ContextVar[Request | None]] = ContextVar("opentelemetry_instrumen
 POST: Final[ContextVar[Post | None]] = ContextVar("opentelemetry_instrumentation_mcp_post", default=None)
 
 
-@contained
-def leave(variable: ContextVar[Any], token: Token[Any]) -> None:
-    """Reset a variable; a coroutine that was closed from another context cannot, and need not."""
-    with suppress(ValueError):
+def leave(variable: ContextVar[Any], token: Token[Any] | None) -> None:
+    """Reset a variable, if it was set."""
+    if token is None:
+        return
+    try:
         variable.reset(token)
+    except ValueError:
+        # A coroutine that was left alone is closed by the garbage collector, in a context where this was never set.
+        return
 
 
 def current_request() -> Request | None:

@@ -2,9 +2,8 @@
 
 The SDK serialises the very object that was handed to the transport, and hands on the very object it has parsed. So the
 join is by identity: an outgoing message waits here from its write until a transport serialises it, an incoming one from
-its parsing until the session takes it. Messages are held weakly, so that one that is never serialised (in memory, or
-dropped) or never taken (parsed by the application) leaves nothing behind. Nothing is serialised for a measure; text
-that is not ASCII is encoded once, since its length in bytes stands nowhere.
+its parsing until the session takes it. Messages are held weakly, and those that are gone are swept out. Nothing is
+serialised for a measure; text that is not ASCII is encoded once, since its length in bytes stands nowhere.
 """
 
 from __future__ import annotations
@@ -15,83 +14,94 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics.connection import Request
-from ..safety import contained
+from ..safety import report
 from .outbound import current_post
 
 if TYPE_CHECKING:
     from .adapter import Adapter
 
 
+_SWEEP_AT: Final = 256
+"""So many messages may wait before those that are gone are swept out."""
+
+
 class Sizes:
     """Messages between two sights of them, by identity."""
 
     def __init__(self) -> None:
-        # The weak reference is kept with the entry, for its callback is what removes it.
         self._outgoing: dict[int, tuple[weakref.ref[Any], Request, bool]] = {}
         self._incoming: dict[int, tuple[weakref.ref[Any], int]] = {}
 
     def expect(self, message: Any, request: Request, *, response: bool) -> None:
         """A message goes to a transport that will serialise it."""
-        key, outgoing = id(message), self._outgoing
-        outgoing[key] = (weakref.ref(message, lambda _: outgoing.pop(key, None)), request, response)
+        outgoing = self._outgoing
+        if len(outgoing) >= _SWEEP_AT:
+            _sweep(outgoing)
+        outgoing[id(message)] = (weakref.ref(message), request, response)
 
-    @contained
-    def serialised(self, message: Any, size: int) -> None:
-        """A transport has made ``size`` bytes of a message; another time is a replay."""
+    def serialised(self, message: Any, data: str | bytes | int) -> None:
+        """A transport has made ``data``, or so many bytes, of a message; another time is a replay."""
+        # An entry whose message is gone may stand under the identity of this one.
         waiting = self._outgoing.pop(id(message), None)
-        if waiting is not None:
-            waiting[1].measured(size, response=waiting[2])
+        if waiting is not None and waiting[0]() is message:
+            try:
+                size = data if isinstance(data, int) else wire_size(data)
+                waiting[1].measured(size, response=waiting[2])
+            except Exception as error:
+                report("Sizes.serialised", error)
 
-    def waits_for(self, message: Any) -> bool:
-        """Whether the bytes of this message are still to be told."""
-        return id(message) in self._outgoing
-
-    @contained
-    def parsed(self, message: Any, size: int) -> None:
-        """A transport has parsed a message from ``size`` bytes."""
-        key, incoming = id(message), self._incoming
-        incoming[key] = (weakref.ref(message, lambda _: incoming.pop(key, None)), size)
+    def parsed(self, message: Any, data: str | bytes) -> None:
+        """A transport has parsed a message from ``data``."""
+        try:
+            incoming = self._incoming
+            if len(incoming) >= _SWEEP_AT:
+                _sweep(incoming)
+            incoming[id(message)] = (weakref.ref(message), wire_size(data))
+        except Exception as error:
+            report("Sizes.parsed", error)
 
     def take(self, message: Any, metadata: Any) -> int | None:
         """The bytes of a message that has arrived; None if there are none or they are not known."""
         parsed = self._incoming.pop(id(message), None)
-        if parsed is not None:
+        if parsed is not None and parsed[0]() is message:
             return parsed[1]
+        if metadata is None:
+            return None
         # Streamable HTTP parses in two steps; the body is still with the request it came in.
         body = getattr(getattr(metadata, "request_context", None), "_body", None)
         return len(body) if body is not None else None
 
 
+def _sweep(table: dict[int, Any]) -> None:
+    """Forget messages that were dropped: never serialised (in memory), or never taken (parsed by the application).
+
+    Where more than that wait, all are under way. They are few, and none is worth a callback for every message.
+    """
+    for key, entry in tuple(table.items()):
+        if entry[0]() is None:
+            table.pop(key, None)
+
+
 def wire_size(text: str | bytes | bytearray) -> int:
     """The bytes of a message without its line ending."""
-    size = len(text) if not isinstance(text, str) or text.isascii() else len(text.encode())
-    ends = ("\r\n", "\n") if isinstance(text, str) else (b"\r\n", b"\n")
-    for end in ends:
-        if text.endswith(end):  # type: ignore[arg-type]
-            return size - len(end)
-    return size
+    if isinstance(text, str):
+        size = len(text) if text.isascii() else len(text.encode())
+        return size if text[-1:] != "\n" else size - (2 if text[-2:] == "\r\n" else 1)
+    size = len(text)
+    return size if text[-1:] != b"\n" else size - (2 if text[-2:] == b"\r\n" else 1)
 
 
 def _model_dump_json(adapter: Adapter, original: Any) -> Any:
+    serialised = adapter.sizes.serialised
+
     @functools.wraps(original)
     def model_dump_json(self: Any, *args: Any, **kwargs: Any) -> str:
         text: str = original(self, *args, **kwargs)
-        if adapter.recorder is not None and adapter.sizes.waits_for(self):
-            adapter.sizes.serialised(self, _size(text) or 0)
+        if adapter.recorder is not None:
+            serialised(self, text)
         return text
 
     return model_dump_json
-
-
-@contained
-def _size(text: Any) -> int:
-    return wire_size(text)
-
-
-def _parsed(adapter: Adapter, message: Any, data: Any) -> None:
-    size = _size(data)
-    if size is not None:
-        adapter.sizes.parsed(message, size)
 
 
 def _unparsable(adapter: Adapter, error: Exception) -> None:
@@ -111,7 +121,7 @@ def _patch_v1(adapter: Adapter, module: ModuleType) -> None:
         def model_validate_json(cls: Any, json_data: Any, **kwargs: Any) -> Any:
             parsed = original.__func__(cls, json_data, **kwargs)
             if adapter.recorder is not None:
-                _parsed(adapter, parsed, json_data)
+                adapter.sizes.parsed(parsed, json_data)
             return parsed
 
         return classmethod(model_validate_json)
@@ -134,7 +144,7 @@ def _patch_v2(adapter: Adapter, module: ModuleType) -> None:
                 _unparsable(adapter, error)
                 raise
             if adapter.recorder is not None:
-                _parsed(adapter, parsed, data)
+                adapter.sizes.parsed(parsed, data)
             return parsed
 
         return validate_json

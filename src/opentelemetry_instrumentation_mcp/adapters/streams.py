@@ -29,6 +29,7 @@ class Link:
 
     Attributes:
         transport: What is behind it.
+        has_bytes: Whether messages become bytes, by the SDK's hand.
         mode: Stateless for one server-side HTTP exchange.
         address: Where a client's peer is.
         server: The SDK's server object that serves it, once it does.
@@ -47,6 +48,7 @@ class Link:
         "deleting",
         "end",
         "failure",
+        "has_bytes",
         "http_transport",
         "is_sent_again",
         "mode",
@@ -60,6 +62,7 @@ class Link:
         self, transport: Transport, mode: Mode = Mode.STATEFUL, *, address: Address | None = None, http: Any = None
     ) -> None:
         self.transport = transport
+        self.has_bytes = transport not in (Transport.IN_MEMORY, Transport.OTHER)
         self.mode = mode
         self.address = address
         self.server: Any = None
@@ -71,11 +74,6 @@ class Link:
         self.outbound: Callable[[Any], Any] = lambda _: None
         self.posts: deque[Any] | None = None
         self.is_sent_again = False
-
-    @property
-    def has_bytes(self) -> bool:
-        """Whether messages become bytes, by the SDK's hand."""
-        return self.transport not in (Transport.IN_MEMORY, Transport.OTHER)
 
 
 class Streams:
@@ -127,6 +125,15 @@ def opening_failed(adapter: Adapter, role: Role, transport: Transport, error: Ba
         return
     status = getattr(getattr(error, "response", None), "status_code", None)
     adapter.recorder.connection_error(role, transport, str(status) if status else ending.leaf_name(error))
+
+
+@contained
+def broken(adapter: Adapter, role: Role, link: Link, item: Exception) -> None:
+    """The transport put an exception on the read stream instead of a message."""
+    # What an HTTP server could not read it has answered with a status, which is seen at its edge.
+    http = link.transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
+    if adapter.recorder is not None and not (http and role is Role.SERVER):
+        adapter.recorder.connection_error(role, link.transport, type(item).__name__)
 
 
 class Opening:

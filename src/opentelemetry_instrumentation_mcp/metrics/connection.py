@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from ..safety import contained
+from ..safety import contained, report
 from ..wire import fields, items
 from . import catalogue
 from .labels import LISTINGS, OTHER, TARGETS, Registry, Target
 from .outcome import CONNECTION_LOST, OK, TIMEOUT, End, Outcome
-from .series import Series
+from .series import Calls, Route, Series
 from .vocabulary import Death, Direction, Heartbeat, Mode, Role
 
 if TYPE_CHECKING:
@@ -25,97 +25,86 @@ class Request:
     specific, counts.
     """
 
-    __slots__ = (
-        "_active",
-        "_connection",
-        "_direction",
-        "_ended",
-        "_method",
-        "_name",
-        "_request_bytes",
-        "_response_bytes",
-        "_start",
-        "_target",
-        "answered",
-        "hint",
-        "id",
-        "shadowed",
-    )
+    # Defaults of the class: a request sets only what it has, and most never get the rest.
+    _ended = False
+    _calls: Calls | None = None
+    _request_bytes = -1
+    _response_bytes = -1
+    hint: Any = None
+    """Whatever an adapter wants to remember about the request; the recorder does not look at it."""
+    id: Any = None
+    """Its JSON-RPC id, for adapters that only learn it later."""
+    answered = False
+    """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
+    shadowed: Request | None = None
+    """An open request with the same id, for adapters that find requests by their id."""
 
-    def __init__(
-        self, connection: Connection, direction: Direction, method: str, name: object, started: float | None
-    ) -> None:
+    def __init__(self, connection: Connection, route: Route, name: str | None, started: float) -> None:
         self._connection = connection
-        self._direction = direction
-        self._method = method
-        self._name = name if isinstance(name, str) else None
-        self._ended = False
-        self._target: str | None = None
-        self._request_bytes = -1
-        self._response_bytes = -1
-        self.hint: Any = None
-        """Whatever an adapter wants to remember about the request; the recorder does not look at it."""
-        self.id: Any = None
-        """Its JSON-RPC id, for adapters that only learn it later."""
-        self.answered = False
-        """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
-        self.shadowed: Request | None = None
-        """An open request with the same id, for adapters that find requests by their id."""
-        self._active = connection.series.active(direction, method)
+        self._route = route
+        self._name = name
+        self._start = started
+        self._active = route.active
         self._active.add(1)
-        self._start = perf_counter() if started is None else started
 
     @property
     def method(self) -> str:
         """The bounded method name; the protocol's own methods are always themselves."""
-        return self._method
+        return self._route.method
 
     @property
     def ended(self) -> bool:
         """Whether the end was recorded."""
         return self._ended
 
-    @contained
     def end(self, outcome: Outcome) -> None:
         """Record how the request ended, now."""
         if self._ended:
             return
         self._ended = True
         elapsed = perf_counter() - self._start
-        self._active.add(-1)
-        connection, direction, method = self._connection, self._direction, self._method
-        self._target = target = connection.target(direction, method, self._name, outcome)
-        connection.series.requests(direction, method, target, outcome).add(elapsed)
-        if outcome is CONNECTION_LOST:
-            connection.lost_requests += 1
-        if method == "ping":
-            connection.pinged(direction, outcome)
-        if self._request_bytes >= 0:
-            connection.series.sizes(catalogue.REQUEST_SIZE, direction, method, target).add(self._request_bytes)
-        if self._response_bytes >= 0:
-            connection.series.sizes(catalogue.RESPONSE_SIZE, direction, method, target).add(self._response_bytes)
+        try:
+            self._active.add(-1)
+            connection, route, name = self._connection, self._route, self._name
+            if route.series is not connection.series:
+                # The connection has learnt its server's name or its protocol revision meanwhile.
+                self._route = route = connection.series.route(route.direction, route.method)
+            calls = route.by_name.get(name)
+            if calls is None:
+                calls = route.calls(connection.target(route.direction, route.method, name, outcome))
+            self._calls = calls
+            (calls.by_outcome.get(outcome) or calls.ended(outcome)).add(elapsed)
+            if outcome is CONNECTION_LOST:
+                connection.lost_requests += 1
+            if route.method == "ping":
+                connection.pinged(route.direction, outcome)
+            if self._request_bytes >= 0:
+                calls.request_sizes.add(self._request_bytes)
+            if self._response_bytes >= 0:
+                calls.response_sizes.add(self._response_bytes)
+        except Exception as error:
+            report("Request.end", error)
 
     @contained
     def sent(self) -> None:
         """The request goes out: a ping is a check of life from now on, answered or not."""
-        if self._method == "ping" and not self._connection.closed:
-            self._connection.heartbeat(self._direction, Heartbeat.PING)
+        if self._route.method == "ping" and not self._connection.closed:
+            self._connection.heartbeat(self._route.direction, Heartbeat.PING)
 
-    @contained
     def measured(self, size: int, *, response: bool) -> None:
         """The request, or its response, took ``size`` bytes on the wire. A second measure of the same is a replay.
 
         Sizes carry the tool's name, which is only settled at the end; what is known before waits for it.
         """
-        if (self._response_bytes if response else self._request_bytes) >= 0:
-            return
         if response:
-            self._response_bytes = size
-        else:
+            if self._response_bytes < 0:
+                self._response_bytes = size
+                if self._calls is not None:
+                    self._calls.response_sizes.add(size)
+        elif self._request_bytes < 0:
             self._request_bytes = size
-        if self._ended:
-            metric = catalogue.RESPONSE_SIZE if response else catalogue.REQUEST_SIZE
-            self._connection.series.sizes(metric, self._direction, self._method, self._target).add(size)
+            if self._calls is not None:
+                self._calls.request_sizes.add(size)
 
     @contained
     def abandon(self) -> None:
@@ -130,16 +119,16 @@ class Connection:
 
     __slots__ = (
         "__weakref__",
-        "_active",
         "_dead",
+        "_lines",
         "_mode",
-        "_opened",
         "_recorder",
         "_session",
         "_silence",
         "closed",
         "is_closing",
         "lost_requests",
+        "opened",
         "registry",
         "series",
     )
@@ -157,10 +146,11 @@ class Connection:
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, Series] | None = None
-        self._opened = perf_counter()
-        recorder.shared_cell(catalogue.CONNECTIONS_TOTAL, *self._attributes()).add(1)
-        self._active = recorder.shared_cell(catalogue.CONNECTIONS_ACTIVE, *self._attributes())
-        self._active.add(1)
+        self.opened = perf_counter()
+        """When it was (``perf_counter`` seconds)."""
+        self._lines = series.lines(mode)
+        self._lines.total.add(1)
+        self._lines.active.add(1)
 
     @property
     def mode(self) -> Mode:
@@ -182,15 +172,9 @@ class Connection:
         """Whether a session was established on the connection."""
         return self._session is not None
 
-    def _attributes(self) -> tuple[str, str, str]:
-        """Role, transport and mode, as the connection metrics have them."""
-        identity = self.series.identity
-        return identity.role.value, identity.transport.value, self._mode.value
-
-    @contained
     def begin(
         self, direction: Direction, method: str, params: object = None, *, started: float | None = None
-    ) -> Request:
+    ) -> Request | None:
         """A request came in or goes out.
 
         Args:
@@ -199,8 +183,18 @@ class Connection:
             params: Its ``params`` as on the wire; only ``name`` is looked at, and only where it is a target.
             started: When it was first seen (``perf_counter`` seconds), if that was earlier.
         """
-        name = fields(params).get("name") if method in TARGETS else None
-        return Request(self, direction, self._recorder.method(method, self.registry), name, started)
+        try:
+            series = self.series
+            route = (series.inbound if direction is Direction.INBOUND else series.outbound).get(method)
+            if route is None:
+                route = series.route(direction, self._recorder.method(method, self.registry))
+            name = fields(params).get("name") if method in TARGETS else None
+            if not isinstance(name, str):
+                name = None
+            return Request(self, route, name, perf_counter() if started is None else started)
+        except Exception as error:
+            report("Connection.begin", error)
+            return None
 
     @contained
     def notified(self, direction: Direction, method: str, seconds: float = 0.0) -> None:
@@ -282,7 +276,6 @@ class Connection:
             return OTHER
         return name if outcome is OK and names.prove(target, name) else OTHER
 
-    @contained
     def close(self, end: End, error_type: str | None = None) -> None:
         """The connection ended, and its session with it. Only the first call counts.
 
@@ -292,18 +285,20 @@ class Connection:
         """
         if self.closed:
             return
-        if end is End.PEER_LOST:
-            self.dead(self._silence)
-        elif end is End.CLOSED and self._dead:
-            end = End.PEER_LOST
-        self.closed = True
-        now = perf_counter()
-        self._active.add(-1)
-        error = self._recorder.exception_name(error_type) if end is End.ERROR else None
-        duration = self._recorder.shared_cell(catalogue.CONNECTION_DURATION, *self._attributes(), end.value, error)
-        duration.add(now - self._opened)
-        if self._session is not None:
-            self._close_session(end, error, now)
+        try:
+            if end is End.PEER_LOST:
+                self.dead(self._silence)
+            elif end is End.CLOSED and self._dead:
+                end = End.PEER_LOST
+            self.closed = True
+            now = perf_counter()
+            self._lines.active.add(-1)
+            exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
+            self._lines.ended(end, exception).add(now - self.opened)
+            if self._session is not None:
+                self._close_session(end, exception, now)
+        except Exception as error:
+            report("Connection.close", error)
 
     def _close_session(self, end: End, error: str | None, now: float) -> None:
         if self._session is None:

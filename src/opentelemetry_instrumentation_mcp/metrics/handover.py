@@ -2,129 +2,195 @@
 
 A :class:`Cell` is a list of numbers that share their attribute sets, and the sinks they are for. Appending to it is all
 a request pays for (one ``list.append``, atomic under the GIL). A drain takes a copy and deletes exactly what it copied,
-so values appended meanwhile wait for the next one. :class:`Ledger` drains every cell.
+so values appended meanwhile wait for the next one. :class:`Ledger` drains every cell when a reader collects.
 
-This module uses only the public ``add`` and ``record`` of the instruments.
+Now and then a request pays for more, while it is *due*: for the first value of a cell, which goes through at once so
+that its series begins with it; for a value with a sampled span around it, one after each drain, which becomes an
+exemplar; for a cell that is full. That happens on an event loop, so it waits for no other drain, and hands over no
+more than takes a fraction of a millisecond; the rest stays for the next. Where nobody reads the instruments nothing is
+kept.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Sequence
-from typing import Final, Protocol
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Final
+from weakref import WeakSet
 
-from opentelemetry.metrics import Counter, Histogram, UpDownCounter
+from opentelemetry import trace
 
 from ..safety import contained
-
-Attributes = dict[str, str | int]
+from . import bulk
+from .bulk import Batch
+from .sinks import SLICE, Sink
 
 CAP: Final = 256
-"""A cell that nobody collects is drained at this length: it bounds memory and keeps one drain below a few ms."""
+"""A cell that nobody collects is drained at this length: it bounds memory and the time of one drain."""
 
+BUDGET: Final = 65_536
+"""With more cells than have room in this many values the later ones are drained earlier, at :data:`SLICE` at least."""
 
-class Sink(Protocol):
-    """Where a cell's values go."""
-
-    def take(self, values: Sequence[float]) -> None:
-        """Hand ``values`` to the instrument."""
-        ...
-
-
-class CountOf:
-    """Adds how many values there are: one event each."""
-
-    __slots__ = ("_attributes", "_instrument")
-
-    def __init__(self, instrument: Counter, attributes: Attributes) -> None:
-        self._instrument = instrument
-        self._attributes = attributes
-
-    def take(self, values: Sequence[float]) -> None:
-        self._instrument.add(len(values), self._attributes)
-
-
-class SumOf:
-    """Adds the sum of the values: steps up and down."""
-
-    __slots__ = ("_attributes", "_instrument")
-
-    def __init__(self, instrument: UpDownCounter, attributes: Attributes) -> None:
-        self._instrument = instrument
-        self._attributes = attributes
-
-    def take(self, values: Sequence[float]) -> None:
-        self._instrument.add(sum(values), self._attributes)
-
-
-class Distribution:
-    """Records every value."""
-
-    __slots__ = ("_attributes", "_instrument")
-
-    def __init__(self, instrument: Histogram, attributes: Attributes) -> None:
-        self._instrument = instrument
-        self._attributes = attributes
-
-    def take(self, values: Sequence[float]) -> None:
-        record, attributes = self._instrument.record, self._attributes
-        for value in values:
-            record(value, attributes)
+_at_work: set[int] = set()
+"""Threads that are handing over. A garbage collection in there may end a request of its own; its values must wait,
+since the thread may hold locks of the SDK that are not re-entrant."""
 
 
 class Cell:
     """Values waiting for their sinks."""
 
-    __slots__ = ("_cap", "_lock", "_started", "_touched", "sinks", "values")
+    __slots__ = ("_cap", "_due", "_full", "_lock", "_seeks_span", "_started", "_touched", "sinks", "values")
 
     def __init__(self, sinks: Sequence[Sink], cap: int) -> None:
         self.sinks = sinks
-        self._cap = cap
         self.values: list[float] = []
+        self._cap = cap
+        # The length at which the adding thread has to look after the cell, and the one at which it has to drain it.
+        self._due = self._full = 1
         # Held through the hand-over. Two drains would delete what only one of them copied, and a collection that met
-        # a drain half done would miss values that had already left the cell. Re-entrant, since a garbage collection
-        # in there may end a request of its own.
-        self._lock = threading.RLock()
+        # a drain half done would miss values that had already left the cell.
+        self._lock = threading.Lock()
         self._started = False
         self._touched = False
+        self._seeks_span = False
 
     def add(self, value: float) -> None:
-        """Keep a value until the next collection.
-
-        The very first one goes through at once: it makes the SDK create the series with this moment as its start.
-        """
+        """Keep a value until the next collection."""
         values = self.values
         values.append(value)
-        if not self._started or len(values) >= self._cap:
-            self._started = True
-            self.drain()
+        if len(values) >= self._due:
+            self._look_after(value)
 
     def touch(self) -> None:
         """Make a counter's series exist at 0, so that its first event is an increase.
 
         Histograms are not touched: theirs still begin with the first value.
         """
-        if not self._touched and not self._started:
+        if not self._touched and not self._started and self._is_read():
             self._touched = True
-            for sink in self.sinks:
-                sink.take(())
+            with _working():
+                for sink in self.sinks:
+                    sink.take(())
 
     def pass_through(self) -> None:
         """Keep nothing from now on: nobody will collect."""
-        self._cap = 1
+        self._cap = self._due = self._full = 1
         self.drain()
 
+    def unlock(self) -> None:
+        """Make the cell usable in a forked child, whatever the parent's threads were at."""
+        self._lock = threading.Lock()
+
     def drain(self) -> None:
-        """Hand over what the cell holds."""
+        """Hand over what the cell holds, after whoever is at it now."""
         with self._lock:
-            values = self.values
-            count = len(values)
+            count = len(self.values)
             if not count:
                 return
-            taken = values[:count]
-            del values[:count]
+            if not self._is_read():
+                self._drop()
+                return
+            self._hand_over(count)
+            self._rest(seek_span=True)
+
+    def _look_after(self, value: float) -> None:
+        """Do what is due now that this thread has added ``value``."""
+        held = len(self.values)
+        if self._seeks_span and held < self._full:
+            span = trace.get_current_span().get_span_context()
+            if not span.trace_flags.sampled:
+                # Where spans are, the next one may be sampled. Where there are none, a few looks are enough.
+                self._due = min(self._full, held + 1 if span.is_valid else max(2 * held, 1))
+                return
+        # A cell that somebody drains is in good hands, and the next value sees to the rest. Only where nothing is to be
+        # kept there may be no next one.
+        if threading.get_ident() not in _at_work and self._lock.acquire(blocking=self._cap == 1):
+            try:
+                with _working():
+                    self._serve(value)
+            finally:
+                self._lock.release()
+
+    def _serve(self, value: float) -> None:
+        if not self._is_read():
+            self._drop()
+        elif not self._started:
+            self._started = True
+            self._hand_over_here(value)
+            # Only now the SDK knows whether a View drops the instrument.
+            if self._is_read():
+                self._rest(seek_span=True)
+            else:
+                self._drop()
+        elif self._cap == 1:
+            self._hand_over(len(self.values))
+        elif self._seeks_span and trace.get_current_span().get_span_context().trace_flags.sampled:
+            self._hand_over_here(value)
+            self._rest(seek_span=False)
+        else:
+            self._hand_over(self._room())
+            self._rest(seek_span=self._seeks_span)
+
+    def _hand_over(self, count: int) -> None:
+        taken = Batch(self.values[:count])
+        del self.values[:count]
+        for sink in self.sinks:
+            sink.take(taken)
+
+    def _hand_over_here(self, value: float) -> None:
+        """Hand over ``value``, which this thread has just added, in its context; and before it what came before it."""
+        held = self.values[:]
+        if value not in held:
+            # Drained by another thread meanwhile.
+            return
+        before, room = len(held) - 1 - held[::-1].index(value), self._room()
+        if before:
+            self._hand_over(min(before, room))
+        if before <= room:
+            del self.values[:1]
             for sink in self.sinks:
-                sink.take(taken)
+                sink.take_here(value)
+
+    def _rest(self, *, seek_span: bool) -> None:
+        """Let requests just append, until the cell is full or one has a span to offer."""
+        self._seeks_span = seek_span and any(sink.takes_exemplars() for sink in self.sinks)
+        self._full = self._room()
+        self._due = 1 if self._seeks_span else self._full
+
+    def _room(self) -> int:
+        """How many values to keep, and to hand over on an event loop at once."""
+        return self._cap if all(sink.is_quick() for sink in self.sinks) else min(self._cap, SLICE)
+
+    def _is_read(self) -> bool:
+        return any(sink.is_read() for sink in self.sinks)
+
+    def _drop(self) -> None:
+        """Keep nothing as long as nobody reads."""
+        count = len(self.values)
+        residues = [sink.residue(self.values[:count]) for sink in self.sinks]
+        del self.values[:count]
+        self._started = self._touched = self._seeks_span = False
+        self._due = 1
+        kept = [residue for residue in residues if residue is not None]
+        if kept:
+            self.values.insert(0, kept[0])
+            self._due = len(self.values) + SLICE
+        else:
+            self.__class__ = _Unread  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class _Unread(Cell):
+    """A cell whose instruments nobody reads."""
+
+    __slots__ = ()
+
+    def add(self, value: float) -> None:
+        # Readers come and go for all instruments of a meter at once.
+        if self.sinks[0].has_changed():
+            self.__class__ = Cell  # pyright: ignore[reportAttributeAccessIssue]
+            self.add(value)
 
 
 class Ledger:
@@ -132,27 +198,63 @@ class Ledger:
 
     def __init__(self) -> None:
         self._cells: list[Cell] = []
-        self._cap = CAP
+        self._passes_through = False
+        _ledgers.add(self)
 
     def cell(self, *sinks: Sink) -> Cell:
         """A new cell for these sinks."""
-        cell = Cell(sinks, self._cap)
+        cap = min(CAP, max(BUDGET // (len(self._cells) + 1), SLICE))
+        cell = Cell(sinks, 1 if self._passes_through else cap)
         self._cells.append(cell)
         return cell
 
     def drain(self) -> None:
         """Hand over what every cell holds. Called at collection, never by a request."""
-        for cell in tuple(self._cells):
-            _drain(cell)
+        bulk.check()
+        with _working():
+            for cell in tuple(self._cells):
+                _drain(cell)
 
     def pass_through(self) -> None:
         """Hand over what every cell holds, and from now on every value at once.
 
         What was open when the recorder was retired still ends, and its updowns have to come back to where they were.
         """
-        self._cap = 1
-        for cell in tuple(self._cells):
-            _pass_through(cell)
+        self._passes_through = True
+        with _working():
+            for cell in tuple(self._cells):
+                _pass_through(cell)
+
+    def unlock(self) -> None:
+        """Forget drains that run in threads which a fork has left behind."""
+        for cell in self._cells:
+            cell.unlock()
+
+
+_ledgers: WeakSet[Ledger] = WeakSet()
+
+
+def _unlock_all() -> None:
+    _at_work.clear()
+    for ledger in tuple(_ledgers):
+        ledger.unlock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock_all)
+
+
+@contextmanager
+def _working() -> Generator[None]:
+    thread = threading.get_ident()
+    if thread in _at_work:
+        yield
+        return
+    _at_work.add(thread)
+    try:
+        yield
+    finally:
+        _at_work.discard(thread)
 
 
 @contained

@@ -13,10 +13,11 @@ from typing import Generic, TypeVar
 
 from opentelemetry.metrics import Counter, Histogram, Meter, UpDownCounter
 
-from . import catalogue
+from . import bulk, catalogue
+from .bulk import Attributes, Reach
 from .catalogue import Instrument, Metric
-from .handover import Attributes, CountOf, Distribution, Sink, SumOf
 from .labels import OTHER
+from .sinks import CountOf, Distribution, Sink, SumOf
 
 _FOLDS = ((catalogue.TOOL, catalogue.PROMPT), (catalogue.ERROR_TYPE, catalogue.RPC_STATUS_CODE))
 
@@ -76,10 +77,11 @@ class Bound:
 
 
 class _Bounded(Generic[_I]):
-    """An instrument and its bound."""
+    """An instrument, its bound, and what it reaches."""
 
     def __init__(self, instrument: _I, bound: Bound) -> None:
         self.instrument = instrument
+        self.reach = Reach(instrument)
         self.bound = bound
 
 
@@ -92,6 +94,7 @@ class Instruments:
     """
 
     def __init__(self, meter: Meter, limit: int) -> None:
+        bulk.check()
         self._counters: dict[str, _Bounded[Counter]] = {}
         self._steps: dict[str, _Bounded[UpDownCounter]] = {}
         self._histograms: dict[str, _Bounded[Histogram]] = {}
@@ -112,9 +115,9 @@ class Instruments:
         """Where values of ``metric`` with these attributes go; keys the metric does not have are ignored."""
         if metric.instrument is Instrument.COUNTER:
             counter = self._counters[metric.name]
-            return CountOf(counter.instrument, counter.bound.admit(values))
+            return CountOf(counter.instrument, counter.bound.admit(values), counter.reach)
         if metric.instrument is Instrument.UP_DOWN_COUNTER:
             steps = self._steps[metric.name]
-            return SumOf(steps.instrument, steps.bound.admit(values))
+            return SumOf(steps.instrument, steps.bound.admit(values), steps.reach)
         histogram = self._histograms[metric.name]
-        return Distribution(histogram.instrument, histogram.bound.admit(values))
+        return Distribution(histogram.instrument, histogram.bound.admit(values), histogram.reach)

@@ -90,7 +90,7 @@ class Table:
         return value
 
 
-class Target(Enum):
+class Target(str, Enum):
     """What a request can name: the attribute key is the value."""
 
     TOOL = "gen_ai.tool.name"

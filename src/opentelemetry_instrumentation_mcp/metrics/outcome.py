@@ -23,7 +23,7 @@ _TERMINATED_1X: Final = 32600
 """mcp 1.x answers HTTP 404 with this code, the minus sign lost (``client/streamable_http.py``)."""
 
 
-class End(Enum):
+class End(str, Enum):
     """The ``status`` of a connection and of its session."""
 
     CLOSED = "closed"

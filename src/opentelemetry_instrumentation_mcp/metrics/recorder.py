@@ -13,22 +13,30 @@ from typing import Final
 
 from opentelemetry.metrics import MeterProvider, get_meter
 
-from ..safety import contained
+from ..safety import contained, report
 from ..version import __version__
 from . import catalogue, collection
 from .catalogue import Metric
 from .connection import Connection
 from .handover import Cell, Ledger
 from .instruments import Bound, Instruments
+from .interceptor import Interceptor
 from .labels import METHODS, OTHER, Names, Registry, Table, Target, bounded_version
 from .limits import Limits
 from .series import Identity, Series
-from .vocabulary import Action, Address, Death, Direction, Heartbeat, Mode, Phase, Role, Transport
+from .vocabulary import Address, Death, Direction, Heartbeat, Mode, Role, Transport
 
 SCOPE_NAME: Final = "opentelemetry_instrumentation_mcp"
 
 _MOST_CELLS: Final = 20_000
 """Request cells one recorder keeps apart. Closed sets bound their number, generously; this is the backstop."""
+
+
+_LOOK_SECONDS: Final = 1.0
+"""How long what a stateless server has registered counts as known; a name that is called is looked up at once."""
+
+_Known = tuple[Role, Transport, str | None, str | None, Address | None, str]
+"""What is known about a connection when it opens."""
 
 
 class Recorder:
@@ -54,6 +62,10 @@ class Recorder:
         self._ledger = Ledger()
         self._instruments = Instruments(meter, limits.attribute_sets)
         self._series: dict[Identity, Series] = {}
+        self._openings: dict[_Known, Series] = {}
+        self._tasks: dict[Role, Cell] = {}
+        self._known_interceptors: dict[str, Interceptor] = {}
+        self._pool_cells: dict[tuple[str, bool], tuple[Cell, Cell]] = {}
         self._shared: dict[tuple[str, tuple[str | int | None, ...]], Cell] = {}
         self._listed: set[tuple[Role, str | None, Target]] = set()
         self._request_cells = 0
@@ -61,7 +73,6 @@ class Recorder:
         self._idle_bound = Bound(catalogue.POOL_IDLE, limits.attribute_sets)
         collection.begin(self, meter)
 
-    @contained
     def open(
         self,
         role: Role,
@@ -74,7 +85,7 @@ class Recorder:
         registry: Registry | None = None,
         session_versions: Iterable[str] = (),
         crash_code: str = "0",
-    ) -> Connection:
+    ) -> Connection | None:
         """A connection opened.
 
         Args:
@@ -88,33 +99,55 @@ class Recorder:
             session_versions: The revisions a session on this connection may have; their counters begin at 0.
             crash_code: The JSON-RPC code the SDK answers with when a handler raises.
         """
+        try:
+            name = server_name if isinstance(server_name, str) else None
+            version = protocol_version if isinstance(protocol_version, str) else None
+            known = (role, transport, name, version, address, crash_code)
+            series = self._openings.get(known)
+            if series is None:
+                series = self._series_for(known)
+            connection = Connection(self, series, mode, registry)
+            if mode not in series.opened:
+                series.opened.add(mode)
+                self._zero(series.identity, mode)
+            if mode is Mode.STATEFUL:
+                for version in session_versions:
+                    values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: bounded_version(version)}
+                    series.session(catalogue.SESSIONS_CREATED, values).touch()
+            # Stateless exchanges open by the thousand, and what a server has registered seldom changes.
+            if registry is not None and (mode is Mode.STATEFUL or connection.opened - series.looked > _LOOK_SECONDS):
+                series.looked = connection.opened
+                self._register(connection, series, registry)
+            return connection
+        except Exception as error:
+            report("Recorder.open", error)
+            return None
+
+    def _series_for(self, known: _Known) -> Series:
+        role, transport, server_name, protocol_version, address, crash_code = known
         identity = Identity(
             role,
             transport,
-            self._servers.admit(server_name) if isinstance(server_name, str) else None,
+            self._servers.admit(server_name) if server_name is not None else None,
             bounded_version(protocol_version),
             self._address(address),
             crash_code,
         )
         series = self._series_of(identity)
-        connection = Connection(self, series, mode, registry)
-        self._zero(identity, mode)
-        if mode is Mode.STATEFUL:
-            for version in session_versions:
-                values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: bounded_version(version)}
-                series.session(catalogue.SESSIONS_CREATED, values).touch()
-        if role is Role.SERVER and mode is Mode.STATEFUL and transport is Transport.STREAMABLE_HTTP:
-            self.evictions(transport).touch()
-        if role is Role.SERVER and registry is not None:
-            self._register(connection, series, registry)
-        return connection
+        if (server_name, protocol_version, address) == (
+            identity.server_name,
+            identity.protocol_version,
+            identity.address,
+        ):
+            # Only what is bounded is remembered.
+            self._openings[known] = series
+        return series
 
     @contained
     def _register(self, connection: Connection, series: Series, registry: Registry) -> None:
         # Apart from open(): whatever a server object does, its connection is open and has to be closed.
         for target in Target:
             names = tuple(map(str, registry.names(target)))
-            # Stateless exchanges open by the thousand: what did not change was registered by an earlier one.
             if series.registered.get(target) != names:
                 series.registered[target] = names
                 connection.register(Direction.INBOUND, target, names)
@@ -138,32 +171,24 @@ class Recorder:
         identity = Identity(Role.SERVER, transport, None, None, None, "0")
         self.heartbeats(identity, Direction.OUTBOUND, Heartbeat.SSE_KEEPALIVE).add(1)
 
-    @contained
     def task_spawned(self, role: Role) -> None:
         """The SDK started a task for a message."""
-        self.shared_cell(catalogue.TASK_SPAWNS, role.value).add(1)
+        try:
+            (self._tasks.get(role) or self._task_cell(role)).add(1)
+        except Exception as error:
+            report("Recorder.task_spawned", error)
 
-    @contained
-    def intercepted(self, interceptor: str, action: Action, error: str | None = None) -> None:
-        """An interceptor dealt with a message.
+    def _task_cell(self, role: Role) -> Cell:
+        return self._tasks.setdefault(role, self.shared_cell(catalogue.TASK_SPAWNS, role.value))
 
-        Args:
-            interceptor: Its class or function name.
-            action: What it did.
-            error: With :attr:`Action.ERROR`, the class name of the exception it raised.
-        """
-        name = self._interceptors.admit(interceptor)
-        self.shared_cell(catalogue.INTERCEPTOR_ACTIONS, name, action.value).add(1)
-        if action is Action.ERROR:
-            self.shared_cell(catalogue.INTERCEPTOR_ERRORS, name, self._exceptions.admit(error)).add(1)
+    def interceptor(self, name: str) -> Interceptor:
+        """The interceptor of a class or function name."""
+        known = self._known_interceptors.get(name)
+        if known is None:
+            name = self._interceptors.admit(name)
+            known = self._known_interceptors.setdefault(name, Interceptor(self, name))
+        return known
 
-    @contained
-    def intercepting(self, interceptor: str, phase: Phase, seconds: float) -> None:
-        """An interceptor took that long, by itself, before (request) or after (response) what it wraps."""
-        name = self._interceptors.admit(interceptor)
-        self.shared_cell(catalogue.INTERCEPTOR_DURATION, name, phase.value).add(seconds)
-
-    @contained
     def pooled(self, pool: str, *, created: bool, waited: float) -> None:
         """The client's HTTP pool assigned a connection to an MCP request.
 
@@ -172,9 +197,20 @@ class Recorder:
             created: Whether it had to be opened.
             waited: Seconds from asking the pool to the assignment.
         """
+        try:
+            cells = self._pool_cells.get((pool, created)) or self._cells_of_pool(pool, created)
+            cells[0].add(1)
+            cells[1].add(waited)
+        except Exception as error:
+            report("Recorder.pooled", error)
+
+    def _cells_of_pool(self, pool: str, created: bool) -> tuple[Cell, Cell]:
         name = self._pools.admit(pool)
-        self.shared_cell(catalogue.POOL_CREATED if created else catalogue.POOL_REUSED, name).add(1)
-        self.shared_cell(catalogue.POOL_WAIT_DURATION, name).add(waited)
+        cells = (
+            self.shared_cell(catalogue.POOL_CREATED if created else catalogue.POOL_REUSED, name),
+            self.shared_cell(catalogue.POOL_WAIT_DURATION, name),
+        )
+        return self._pool_cells.setdefault((name, created), cells)
 
     def retire(self) -> None:
         """Hand over what is left and stop observing; called by ``uninstrument()``."""
@@ -231,6 +267,8 @@ class Recorder:
         self.deaths(identity, Death.WRITE_FAILED).touch()
         if transport is Transport.STREAMABLE_HTTP and role is Role.CLIENT:
             self.deaths(identity, Death.SESSION_NOT_FOUND).touch()
+        if role is Role.SERVER and mode is Mode.STATEFUL and transport is Transport.STREAMABLE_HTTP:
+            self.evictions(transport).touch()
 
     def evictions(self, transport: Transport) -> Cell:
         """The evicted sessions of a transport; the SDK knows one reason."""

@@ -1,7 +1,9 @@
-"""The cells of what connections have in common: one set of series for each identity.
+"""The cells of what connections have in common: one :class:`Series` for each identity.
 
 A request costs three appends: ``mcp.requests.active`` up and down, and one duration, whose cell feeds
-``mcp.requests.total`` (its length), ``mcp.request.duration`` and the operation histogram of the conventions.
+``mcp.requests.total`` (its length), ``mcp.request.duration`` and the operation histogram of the conventions. To get to
+them it looks up its :class:`Route` by its method, its :class:`Calls` by the name of its tool or prompt, and the cell by
+its outcome. Attribute sets are built when a cell is, never by a request.
 """
 
 from __future__ import annotations
@@ -13,11 +15,13 @@ from . import catalogue
 from .catalogue import Metric
 from .handover import Cell
 from .labels import OPEN_ENDED, OTHER, TARGETS, Target
-from .outcome import OK, TOOL_ERROR, Outcome, error_reply
-from .vocabulary import Address, Direction, Role, Transport
+from .outcome import OK, TOOL_ERROR, End, Outcome, error_reply
+from .vocabulary import Address, Direction, Mode, Role, Transport
 
 if TYPE_CHECKING:
     from .recorder import Recorder
+
+_Values = dict[str, str | int | None]
 
 _NETWORK: Final[dict[Transport, tuple[str | None, str | None]]] = {
     Transport.STDIO: ("pipe", None),
@@ -47,10 +51,10 @@ class Series:
 
     def __init__(self, identity: Identity, recorder: Recorder) -> None:
         self.identity = identity
-        self._recorder = recorder
+        self.recorder = recorder
         network_transport, network_protocol = _NETWORK[identity.transport]
         address = identity.address
-        self._common: dict[str, str | int | None] = {
+        self.common: _Values = {
             catalogue.ROLE: identity.role.value,
             catalogue.TRANSPORT: identity.transport.value,
             catalogue.SERVER_NAME: identity.server_name,
@@ -60,56 +64,43 @@ class Series:
             catalogue.SERVER_ADDRESS: address.host if address else None,
             catalogue.SERVER_PORT: address.port if address else None,
         }
-        self._active: dict[tuple[Direction, str], Cell] = {}
-        self._requests: dict[tuple[Direction, str, str | None, Outcome], Cell] = {}
+        self.inbound: dict[str, Route] = {}
+        """The routes of requests this process answers, by bounded method name."""
+        self.outbound: dict[str, Route] = {}
+        """Those of requests it sends."""
         self._notifications: dict[tuple[Direction, str], Cell] = {}
-        self._sizes: dict[tuple[Metric, Direction, str, str | None], Cell] = {}
+        self._lines: dict[Mode, Lines] = {}
         self._zeroed: set[tuple[Target, str]] = set()
+        self.opened: set[Mode] = set()
+        """The modes in which a connection was opened, so that the counters that can move on it have begun at 0."""
         self.registered: dict[Target, tuple[str, ...]] = {}
         """The names a server had registered when a connection last looked."""
+        self.looked = float("-inf")
+        """When that was (``perf_counter`` seconds)."""
 
-    def active(self, direction: Direction, method: str) -> Cell:
-        """Steps of ``mcp.requests.active``."""
-        key = (direction, method)
-        cell = self._active.get(key)
-        if cell is None:
-            values = {**self._common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
-            cell = self._active.setdefault(key, self._recorder.cell((catalogue.REQUESTS_ACTIVE, values)))
-        return cell
+    def route(self, direction: Direction, method: str) -> Route:
+        """The requests of a bounded method name."""
+        routes = self.inbound if direction is Direction.INBOUND else self.outbound
+        route = routes.get(method)
+        if route is None:
+            route = routes.setdefault(method, Route(self, direction, method))
+        return route
 
-    def requests(self, direction: Direction, method: str, target: str | None, outcome: Outcome) -> Cell:
-        """Durations in seconds of finished requests; ``target`` is the bounded tool or prompt name."""
-        key = (direction, method, target, outcome)
-        cell = self._requests.get(key)
-        if cell is None:
-            if not self._recorder.room_for_a_request_cell():
-                key = (direction, OTHER, None, outcome)
-                cell = self._requests.get(key)
-                if cell is not None:
-                    return cell
-                method, target = OTHER, None
-            cell = self._requests.setdefault(key, self._request_cell(direction, method, target, outcome))
-        return cell
+    def lines(self, mode: Mode) -> Lines:
+        """The connections of a mode."""
+        lines = self._lines.get(mode)
+        if lines is None:
+            lines = self._lines.setdefault(mode, Lines(self, mode))
+        return lines
 
     def notifications(self, direction: Direction, method: str) -> Cell:
         """Durations in seconds of notifications handled or sent."""
         key = (direction, method)
         cell = self._notifications.get(key)
         if cell is None:
-            values = {**self._common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
-            cell = self._recorder.cell((catalogue.NOTIFICATIONS_TOTAL, values), (operation_of(direction), values))
+            values = {**self.common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
+            cell = self.recorder.cell((catalogue.NOTIFICATIONS_TOTAL, values), (operation_of(direction), values))
             cell = self._notifications.setdefault(key, cell)
-        return cell
-
-    def sizes(self, metric: Metric, direction: Direction, method: str, target: str | None) -> Cell:
-        """Bytes of requests or of responses, by ``metric``."""
-        key = (metric, direction, method, target)
-        cell = self._sizes.get(key)
-        if cell is None:
-            values = {**self._common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
-            if target is not None:
-                values[TARGETS[method].value] = target
-            cell = self._sizes.setdefault(key, self._recorder.cell((metric, values)))
         return cell
 
     def zero(self, direction: Direction, target: Target, name: str) -> None:
@@ -117,44 +108,128 @@ class Series:
         if (target, name) in self._zeroed:
             return
         self._zeroed.add((target, name))
-        method = "tools/call" if target is Target.TOOL else "prompts/get"
+        calls = self.route(direction, "tools/call" if target is Target.TOOL else "prompts/get").calls(name)
         crash = error_reply(int(self.identity.crash_code))
         for outcome in (OK, TOOL_ERROR, crash) if target is Target.TOOL else (OK, crash):
-            self.requests(direction, method, name, outcome).touch()
+            calls.ended(outcome).touch()
 
-    def _request_cell(self, direction: Direction, method: str, target: str | None, outcome: Outcome) -> Cell:
-        values = {
-            **self._common,
-            catalogue.DIRECTION: direction.value,
-            catalogue.METHOD: method,
-            catalogue.STATUS: outcome.status,
-        }
+    def session(self, metric: Metric, values: _Values | None = None) -> Cell:
+        """The cell of a session metric, with ``values`` beside what the identity says."""
+        known = {**self.common, **(values or {})}
+        return self.recorder.shared_cell(metric, *(known.get(key) for key in metric.attributes))
+
+
+class Lines:
+    """The cells of an identity's connections of one mode."""
+
+    __slots__ = ("_attributes", "_durations", "_recorder", "active", "total")
+
+    def __init__(self, series: Series, mode: Mode) -> None:
+        identity = series.identity
+        self._recorder = series.recorder
+        self._attributes = (identity.role.value, identity.transport.value, mode.value)
+        self.total = self._recorder.shared_cell(catalogue.CONNECTIONS_TOTAL, *self._attributes)
+        self.active = self._recorder.shared_cell(catalogue.CONNECTIONS_ACTIVE, *self._attributes)
+        self._durations: dict[tuple[End, str | None], Cell] = {}
+
+    def ended(self, end: End, error: str | None) -> Cell:
+        """Durations in seconds of connections that ended so; ``error`` is a bounded exception name."""
+        cell = self._durations.get((end, error))
+        if cell is None:
+            cell = self._recorder.shared_cell(catalogue.CONNECTION_DURATION, *self._attributes, end.value, error)
+            self._durations[end, error] = cell
+        return cell
+
+
+class Route:
+    """The requests of one method in one direction."""
+
+    __slots__ = ("active", "by_name", "direction", "method", "series", "values")
+
+    def __init__(self, series: Series, direction: Direction, method: str) -> None:
+        self.series = series
+        self.direction = direction
+        self.method = method
+        self.values: _Values = {**series.common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
+        self.active = series.recorder.cell((catalogue.REQUESTS_ACTIVE, self.values))
+        """Steps of ``mcp.requests.active``."""
+        self.by_name: dict[str | None, Calls] = {}
+        """What was admitted so far, by the bounded tool or prompt name; under None what names none."""
+
+    def calls(self, target: str | None) -> Calls:
+        """The requests of a bounded tool or prompt name."""
+        calls = self.by_name.get(target)
+        if calls is None:
+            calls = self.by_name.setdefault(target, Calls(self, target))
+        return calls
+
+
+class Calls:
+    """The requests of one route that name the same tool or prompt, or none."""
+
+    __slots__ = ("_request_sizes", "_response_sizes", "_route", "_values", "by_outcome")
+
+    def __init__(self, route: Route, target: str | None) -> None:
+        self._route = route
+        self._values = route.values
         if target is not None:
-            values[TARGETS[method].value] = target
+            self._values = {**route.values, TARGETS[route.method].value: target}
+        self.by_outcome: dict[Outcome, Cell] = {}
+        self._request_sizes: Cell | None = None
+        self._response_sizes: Cell | None = None
+
+    def ended(self, outcome: Outcome) -> Cell:
+        """Durations in seconds of requests that ended so."""
+        cell = self.by_outcome.get(outcome)
+        if cell is None:
+            route = self._route
+            if route.series.recorder.room_for_a_request_cell() or self._is_last_resort():
+                cell = self._make(outcome)
+            else:
+                cell = route.series.route(route.direction, OTHER).calls(None).ended(outcome)
+            cell = self.by_outcome.setdefault(outcome, cell)
+        return cell
+
+    @property
+    def request_sizes(self) -> Cell:
+        """Bytes of requests."""
+        if self._request_sizes is None:
+            self._request_sizes = self._route.series.recorder.cell((catalogue.REQUEST_SIZE, self._values))
+        return self._request_sizes
+
+    @property
+    def response_sizes(self) -> Cell:
+        """Bytes of responses."""
+        if self._response_sizes is None:
+            self._response_sizes = self._route.series.recorder.cell((catalogue.RESPONSE_SIZE, self._values))
+        return self._response_sizes
+
+    def _is_last_resort(self) -> bool:
+        return self._route.method == OTHER and self._values is self._route.values
+
+    def _make(self, outcome: Outcome) -> Cell:
+        route = self._route
+        values = {**self._values, catalogue.STATUS: outcome.status}
         # On the request counter error.type tells apart what one status lumps together; elsewhere it would repeat it.
         counted = {
             **values,
             catalogue.ERROR_TYPE: outcome.error_type if outcome.status in ("client_error", "server_error") else None,
         }
-        if method in OPEN_ENDED:
-            return self._recorder.cell((catalogue.REQUESTS_TOTAL, counted))
-        blameless = direction is Direction.INBOUND and outcome.caller_fault
+        cell = route.series.recorder.cell
+        if route.method in OPEN_ENDED:
+            return cell((catalogue.REQUESTS_TOTAL, counted))
+        blameless = route.direction is Direction.INBOUND and outcome.caller_fault
         operation = {
             **values,
             catalogue.ERROR_TYPE: None if blameless else outcome.error_type,
             catalogue.RPC_STATUS_CODE: outcome.code,
-            catalogue.OPERATION: "execute_tool" if method == "tools/call" else None,
+            catalogue.OPERATION: "execute_tool" if route.method == "tools/call" else None,
         }
-        return self._recorder.cell(
+        return cell(
             (catalogue.REQUESTS_TOTAL, counted),
             (catalogue.REQUEST_DURATION, values),
-            (operation_of(direction), operation),
+            (operation_of(route.direction), operation),
         )
-
-    def session(self, metric: Metric, values: dict[str, str | int | None] | None = None) -> Cell:
-        """The cell of a session metric, with ``values`` beside what the identity says."""
-        known = {**self._common, **(values or {})}
-        return self._recorder.shared_cell(metric, *(known.get(key) for key in metric.attributes))
 
 
 def operation_of(direction: Direction) -> Metric:

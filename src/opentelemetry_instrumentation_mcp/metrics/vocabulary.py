@@ -1,4 +1,8 @@
-"""The words in which adapters tell what happened. Values are those of the attributes they end up in."""
+"""The words in which adapters tell what happened. Values are those of the attributes they end up in.
+
+They are strings too, for their hash: that of a plain enumeration is computed by a Python function, and they are keys on
+the way of every request.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +12,21 @@ from enum import Enum
 from .labels import OTHER
 
 
-class Role(Enum):
+class Role(str, Enum):
     """What this process is in a connection."""
 
     SERVER = "server"
     CLIENT = "client"
 
 
-class Heartbeat(Enum):
+class Heartbeat(str, Enum):
     """How life is checked."""
 
     PING = "ping"
     SSE_KEEPALIVE = "sse_keepalive"
 
 
-class Death(Enum):
+class Death(str, Enum):
     """How a peer was found dead."""
 
     PING_FAILED = "ping_failed"
@@ -31,7 +35,7 @@ class Death(Enum):
     WRITE_FAILED = "write_failed"
 
 
-class Action(Enum):
+class Action(str, Enum):
     """What an interceptor did with a message."""
 
     CONTINUE = "continue"
@@ -41,21 +45,21 @@ class Action(Enum):
     ERROR = "error"
 
 
-class Phase(Enum):
+class Phase(str, Enum):
     """Before what an interceptor wraps, or after it."""
 
     REQUEST = "request"
     RESPONSE = "response"
 
 
-class Direction(Enum):
+class Direction(str, Enum):
     """Which way a message goes, seen from this process."""
 
     INBOUND = "inbound"
     OUTBOUND = "outbound"
 
 
-class Transport(Enum):
+class Transport(str, Enum):
     """How the peer is reached; ``OTHER`` is a stream pair of the application's own."""
 
     STDIO = "stdio"
@@ -66,7 +70,7 @@ class Transport(Enum):
     OTHER = OTHER
 
 
-class Mode(Enum):
+class Mode(str, Enum):
     """``STATELESS`` is one server-side HTTP exchange; every stream pair and every client is ``STATEFUL``."""
 
     STATEFUL = "stateful"

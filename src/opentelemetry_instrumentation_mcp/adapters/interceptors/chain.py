@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from ..adapter import Adapter
-from .interception import begin, through
+from .interception import interceptor_of, through
 
 
 def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
@@ -20,11 +20,11 @@ def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
 
 def _apply_middleware(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def apply_middleware(middleware: Any, call_next: Any, ctx: Any) -> Any:
-        interception = begin(adapter, middleware, ctx)
-        if interception is None:
-            return await original(middleware, call_next, ctx)
-        return await through(interception, call_next, lambda seen: original(middleware, seen, ctx))
+    def apply_middleware(middleware: Any, call_next: Any, ctx: Any) -> Any:
+        interceptor = interceptor_of(adapter, middleware)
+        if interceptor is None:
+            return original(middleware, call_next, ctx)
+        return through(interceptor, call_next, lambda seen: original(middleware, seen, ctx), ctx)
 
     return apply_middleware
 
@@ -43,10 +43,12 @@ def bind_interceptor(adapter: Adapter, original: Any) -> Any:
         *others, call_next = settings
 
         async def call(context: Any) -> Any:
-            interception = begin(adapter, extension, context)
-            if interception is None:
+            interceptor = interceptor_of(adapter, extension)
+            if interceptor is None:
                 return await original(extension, *settings)(context)
-            return await through(interception, call_next, lambda seen: original(extension, *others, seen)(context))
+            return await through(
+                interceptor, call_next, lambda seen: original(extension, *others, seen)(context), context
+            )
 
         return call
 

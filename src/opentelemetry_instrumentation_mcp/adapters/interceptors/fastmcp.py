@@ -18,7 +18,7 @@ from ...metrics.vocabulary import Action
 from ...safety import contained
 from ..adapter import Adapter
 from .chain import bind_interceptor
-from .interception import Instead, begin, name_of, through
+from .interception import Instead, interceptor_of, name_of, through
 
 
 def _patch_server(adapter: Adapter, module: ModuleType) -> None:
@@ -45,12 +45,13 @@ def _watched(adapter: Adapter, server: Any) -> Any:
 
 def _seen(adapter: Adapter, middleware: Any) -> Any:
     async def intercept(context: Any, *args: Any, **kwargs: Any) -> Any:
-        interception = begin(adapter, middleware, context)
-        if interception is None:
+        interceptor = interceptor_of(adapter, middleware)
+        if interceptor is None:
             return await middleware(context, *args, **kwargs)
         if "call_next" in kwargs:  # fastmcp 2
-            return await through(interception, kwargs["call_next"], lambda seen: middleware(context, call_next=seen))
-        return await through(interception, args[0], lambda seen: middleware(context, seen))
+            call_next = kwargs["call_next"]
+            return await through(interceptor, call_next, lambda seen: middleware(context, call_next=seen), context)
+        return await through(interceptor, args[0], lambda seen: middleware(context, seen), context)
 
     return intercept
 
@@ -80,7 +81,7 @@ def _send_missing_auth(adapter: Adapter, original: Any) -> Any:
 @contained
 def _rejected(adapter: Adapter, guard: Any) -> None:
     if adapter.recorder is not None:
-        adapter.recorder.intercepted(name_of(guard), Action.REJECT)
+        adapter.recorder.interceptor(name_of(guard)).acted(Action.REJECT)
 
 
 PATCHES: Final = (

@@ -14,19 +14,19 @@ import functools
 from types import ModuleType
 from typing import Any, Final
 
-from ...metrics.recorder import Recorder
+from ...metrics.interceptor import Interceptor
 from ...metrics.vocabulary import Action
-from ...safety import contained
+from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
-from .interception import Instead, Interception, ObjectProxy, begin, name_of, through
+from .interception import Instead, interceptor_of, through
 
 
-def _none_is_fine(_: Interception, result: Any) -> Action:
+def _none_is_fine(result: Any) -> Action:
     return Action.CONTINUE if result is None else Action.REJECT
 
 
-def _all_is_fine(_: Interception, __: Any) -> Action:
+def _all_is_fine(_: Any) -> Action:
     return Action.CONTINUE
 
 
@@ -47,10 +47,10 @@ def _patch_bearer_auth(adapter: Adapter, module: ModuleType) -> None:
 def _validate_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def validate_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        interception = begin(adapter, self, judge=_none_is_fine)
-        if interception is None:
+        interceptor = interceptor_of(adapter, self)
+        if interceptor is None:
             return await original(self, *args, **kwargs)
-        return await through(interception, None, lambda _: original(self, *args, **kwargs))
+        return await through(interceptor, None, lambda _: original(self, *args, **kwargs), judge=_none_is_fine)
 
     return validate_request
 
@@ -59,13 +59,14 @@ def _authenticate(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def authenticate(self: Any, *args: Any, **kwargs: Any) -> Any:
         verifier = getattr(self, "token_verifier", None)
-        interception = begin(adapter, self, judge=_all_is_fine) if verifier is not None else None
-        if interception is None:
+        interceptor = interceptor_of(adapter, self) if verifier is not None else None
+        if interceptor is None:
             return await original(self, *args, **kwargs)
         return await through(
-            interception,
+            interceptor,
             _verify_token(adapter, verifier),
             lambda seen: original(_with_verifier(self, verifier, seen) or self, *args, **kwargs),
+            judge=_all_is_fine,
         )
 
     return authenticate
@@ -78,29 +79,41 @@ def _with_verifier(backend: Any, verifier: Any, verify_token: Any) -> Any:
 
 def _verify_token(adapter: Adapter, verifier: Any) -> Any:
     async def verify_token(*args: Any, **kwargs: Any) -> Any:
-        interception = begin(adapter, verifier, judge=_all_is_fine)
-        if interception is None:
+        interceptor = interceptor_of(adapter, verifier)
+        if interceptor is None:
             return await verifier.verify_token(*args, **kwargs)
-        return await through(interception, None, lambda _: verifier.verify_token(*args, **kwargs))
+        return await through(interceptor, None, lambda _: verifier.verify_token(*args, **kwargs), judge=_all_is_fine)
 
     return verify_token
 
 
 class _Gate:
-    """A guard that calls its application, or answers itself."""
+    """A guard that calls its application, or answers itself.
 
-    def __init__(self, recorder: Recorder, guard: Any) -> None:
-        self._recorder = recorder
-        self._name = name_of(guard)
+    Given to the guard's own method as its ``self``: the guard as it is, but for an ``app`` that is watched.
+    """
+
+    def __init__(self, interceptor: Interceptor, guard: Any) -> None:
+        self._interceptor = interceptor
+        self._guard = guard
         self._decided = False
-        self.guard: Any = Instead(guard, "app", _App(guard.app, self))
 
-    @contained
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guard, name)
+
+    async def app(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the guarded application."""
+        self.decide(Action.CONTINUE)
+        return await self._guard.app(*args, **kwargs)
+
     def decide(self, action: Action, error: str | None = None) -> None:
         """It acts on the request; only the first time counts."""
         if not self._decided:
             self._decided = True
-            self._recorder.intercepted(self._name, action, error)
+            try:
+                self._interceptor.acted(action, error)
+            except Exception as failure:
+                report("guards.decide", failure)
 
     @contained
     def raised(self, error: BaseException) -> None:
@@ -111,31 +124,15 @@ class _Gate:
             self.decide(Action.ERROR, ending.leaf_name(error))
 
 
-class _App(ObjectProxy):
-    """The application behind a gate, as it is; the gate hears when it is called."""
-
-    def __init__(self, app: Any, gate: _Gate) -> None:
-        ObjectProxy.__init__(self, app)
-        self._self_gate = gate
-
-    async def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self._self_gate.decide(Action.CONTINUE)
-        return await self.__wrapped__(*args, **kwargs)
-
-
-@contained
-def _watch(adapter: Adapter, guard: Any) -> _Gate | None:
-    return _Gate(adapter.recorder, guard) if adapter.recorder is not None else None
-
-
 def _gate(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        gate = _watch(adapter, self)
-        if gate is None:
+        interceptor = interceptor_of(adapter, self)
+        if interceptor is None:
             return await original(self, scope, receive, send)
+        gate = _Gate(interceptor, self)
         try:
-            result = await original(gate.guard, scope, receive, send)
+            result = await original(gate, scope, receive, send)
         except BaseException as error:
             gate.raised(error)
             raise

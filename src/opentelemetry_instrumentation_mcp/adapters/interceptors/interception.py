@@ -16,9 +16,9 @@ from typing import Any, Final
 
 import wrapt
 
-from ...metrics.recorder import Recorder
-from ...metrics.vocabulary import Action, Phase
-from ...safety import contained
+from ...metrics.interceptor import Interceptor
+from ...metrics.vocabulary import Action
+from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
 
@@ -36,158 +36,128 @@ _REFUSALS: Final = frozenset(
 """Exceptions an interceptor raises to say no, by name: importing their modules is not ours to do."""
 
 
-class Interception:
-    """One message and one interceptor.
+_NOTHING: Final[Any] = object()
+
+Judge = Callable[[Any], Action]
+"""What it means that an interceptor returned what it did."""
+
+
+def interceptor_of(adapter: Adapter, interceptor: Any) -> Interceptor | None:
+    """Where an interceptor is recorded."""
+    recorder = adapter.recorder
+    if recorder is None:
+        return None
+    try:
+        return recorder.interceptor(name_of(interceptor))
+    except Exception as error:
+        report("interception.interceptor_of", error)
+        return None
+
+
+async def through(
+    interceptor: Interceptor,
+    call_next: Any,
+    run: Callable[[Any], Awaitable[Any]],
+    context: Any = None,
+    judge: Judge | None = None,
+) -> Any:
+    """Await ``run(call_next)``, an interceptor, with a ``call_next`` that is watched. All in the caller's task.
+
+    Every message comes this way, through every interceptor: what is counted is counted in place.
 
     Args:
-        recorder: Where it is recorded.
-        name: The interceptor.
-        judge: What it means that the interceptor returned; gets this and the result.
+        interceptor: Where it is recorded.
+        call_next: The rest of the chain.
+        run: Calls the interceptor with the ``call_next`` it is given.
         context: What the interceptor was given to pass on.
+        judge: By default one of a chain is judged by what it passed on and returned.
     """
-
-    __slots__ = (
-        "_answered",
-        "_context",
-        "_judge",
-        "_name",
-        "_raised",
-        "_recorder",
-        "_request",
-        "_response",
-        "_results",
-        "_rewritten",
-        "_running",
-        "_since",
-    )
-
-    def __init__(
-        self, recorder: Recorder, name: str, judge: Callable[[Interception, Any], Action], context: Any = None
-    ) -> None:
-        self._recorder = recorder
-        self._name = name
-        self._judge = judge
-        self._context = context
-        self._rewritten = False
-        self._answered = False
-        self._running = 0
-        self._request: float | None = None
-        self._response = 0.0
-        self._results: list[Any] = []
-        self._raised: list[BaseException] = []
-        self._since = perf_counter()
-
-    @contained
-    def hand_over(self, context: Any) -> None:
-        """It calls what it wraps."""
-        if not self._running:
-            self._count()
-        self._running += 1
-        if context is not self._context:
-            self._rewritten = True
-
-    @contained
-    def given(self, result: Any) -> None:
-        """What it wraps returned."""
-        self._results.append(result)
-        self._take_back()
-
-    @contained
-    def thrown(self, error: BaseException) -> None:
-        """What it wraps raised."""
-        self._raised.append(error)
-        self._take_back()
-
-    @contained
-    def returned(self, result: Any) -> None:
-        """It returned."""
-        self._finish(self._judge(self, result))
-
-    @contained
-    def raised(self, error: BaseException) -> None:
-        """An exception came out of it."""
-        if self._passes(error):
-            self._finish(Action.CONTINUE)
-        elif is_refusal(error):
-            self._finish(Action.REJECT)
-        else:
-            self._finish(Action.ERROR, ending.leaf_name(error))
-
-    def action(self, result: Any) -> Action:
-        """What an interceptor of a chain did that returned ``result``."""
-        own = not any(result is each for each in self._results)
-        if own and type(result).__name__ == "ErrorData":
-            # Not documented, but the 2.x runner makes an error reply of it.
-            return Action.REJECT
-        if self._request is None:
-            return Action.SHORT_CIRCUIT
-        return Action.MODIFY if own or self._rewritten else Action.CONTINUE
-
-    def _passes(self, error: BaseException) -> bool:
-        """Whether an exception only passed through, be it in a group."""
-        if any(error is each for each in self._raised):
-            return True
-        if inner := getattr(error, "exceptions", None):
-            return all(self._passes(each) for each in inner)
-        return ending.is_cancellation(error)
-
-    def _count(self) -> None:
-        own = perf_counter() - self._since
-        if self._request is None:
-            self._request = own
-        else:
-            self._response += own
-
-    def _take_back(self) -> None:
-        self._answered = True
-        self._running -= 1
-        self._since = perf_counter()
-
-    def _finish(self, action: Action, error: str | None = None) -> None:
-        if not self._running:
-            self._count()
-        # An exception refers to the frames it went through, and these to this object.
-        self._raised.clear()
-        self._results.clear()
-        self._recorder.intercepting(self._name, Phase.REQUEST, self._request or 0.0)
-        if self._answered:
-            self._recorder.intercepting(self._name, Phase.RESPONSE, self._response)
-        self._recorder.intercepted(self._name, action, error)
-
-
-@contained
-def begin(
-    adapter: Adapter,
-    interceptor: Any,
-    context: Any = None,
-    judge: Callable[[Interception, Any], Action] = Interception.action,
-) -> Interception | None:
-    """An interceptor gets a message."""
-    if adapter.recorder is None:
-        return None
-    return Interception(adapter.recorder, name_of(interceptor), judge, context)
-
-
-async def through(interception: Interception, call_next: Any, run: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Await ``run(call_next)``, the interceptor, with a ``call_next`` that is watched. All in the caller's task."""
+    request, response, running = -1.0, 0.0, 0
+    is_rewritten = False
+    answer: Any = _NOTHING
+    others: tuple[Any, ...] = ()
+    thrown: tuple[BaseException, ...] = ()
+    since = perf_counter()
 
     async def call_next_seen(*args: Any, **kwargs: Any) -> Any:
-        interception.hand_over(args[0] if args else next(iter(kwargs.values()), None))
+        nonlocal request, response, running, is_rewritten, answer, others, thrown, since
+        if not running:
+            own = perf_counter() - since
+            if request < 0:
+                request = own
+            else:
+                response += own
+        running += 1
+        if (args[0] if args else next(iter(kwargs.values()), None)) is not context:
+            is_rewritten = True
         try:
             result = await call_next(*args, **kwargs)
         except BaseException as error:
-            interception.thrown(error)
+            thrown += (error,)
+            running -= 1
+            since = perf_counter()
             raise
-        interception.given(result)
+        if answer is _NOTHING:
+            answer = result
+        else:
+            others += (result,)
+        running -= 1
+        since = perf_counter()
         return result
 
+    result: Any = None
+    failure: BaseException | None = None
     try:
         result = await run(call_next_seen)
+        return result
     except BaseException as error:
-        interception.raised(error)
+        failure = error
         raise
-    interception.returned(result)
-    return result
+    finally:
+        own = 0.0 if running else perf_counter() - since
+        name = None
+        if failure is not None:
+            action, name = _what_it_raised(failure, thrown) or (Action.ERROR, None)
+        elif judge is not None:
+            action = judge(result)
+        elif result is answer or any(result is each for each in others):
+            action = Action.MODIFY if is_rewritten else Action.CONTINUE
+        else:
+            action = _what_it_made_up(result, request < 0)
+        if request < 0:
+            interceptor.dealt(own, None, action, name)
+        else:
+            interceptor.dealt(request, response + own if answer is not _NOTHING or thrown else None, action, name)
+        # An exception refers to the frames it went through, and these to what it is kept in.
+        failure = None
+        answer = others = thrown = ()
+
+
+def _what_it_made_up(result: Any, is_alone: bool) -> Action:
+    """What an interceptor did whose result is its own; ``is_alone`` if it called nothing."""
+    if type(result).__name__ == "ErrorData":
+        # Not documented, but the 2.x runner makes an error reply of it.
+        return Action.REJECT
+    return Action.SHORT_CIRCUIT if is_alone else Action.MODIFY
+
+
+@contained
+def _what_it_raised(error: BaseException, thrown: tuple[BaseException, ...]) -> tuple[Action, str | None]:
+    """What an interceptor did that raised ``error`` after what it called had ``thrown`` these."""
+    if _passed(error, thrown):
+        return Action.CONTINUE, None
+    if is_refusal(error):
+        return Action.REJECT, None
+    return Action.ERROR, ending.leaf_name(error)
+
+
+def _passed(error: BaseException, thrown: tuple[BaseException, ...]) -> bool:
+    """Whether an exception only passed through, be it in a group."""
+    if any(error is each for each in thrown):
+        return True
+    if inner := getattr(error, "exceptions", None):
+        return all(_passed(each, thrown) for each in inner)
+    return ending.is_cancellation(error)
 
 
 def is_refusal(error: BaseException) -> bool:
@@ -197,6 +167,8 @@ def is_refusal(error: BaseException) -> bool:
 
 def name_of(interceptor: Any) -> str:
     """What an interceptor is called: the class of an object, or the function's name, with its class if it has one."""
+    if not isinstance(interceptor, (FunctionType, MethodType, functools.partial, type)):
+        return type(interceptor).__name__
     while isinstance(interceptor, functools.partial):
         interceptor = interceptor.func
     if isinstance(interceptor, MethodType):

@@ -19,11 +19,11 @@ from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, error_reply
 from ...metrics.vocabulary import Death, Direction, Role, Transport
-from ...safety import contained
+from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..streams import Link
+from ..streams import Link, broken
 from .server import ServerNames
 
 _TAP: Final = "_otel_mcp_tap"
@@ -96,14 +96,19 @@ class _Tap:
         """The open request sent with this id."""
         return self._outbound.get(request_id)
 
-    @contained
     def received(self, item: Any) -> None:
         """A message came off the read stream, or what the transport has to say instead of one."""
         connection = self.connection
         if connection is None:
             return
+        try:
+            self._received(connection, item)
+        except Exception as error:
+            report("session.received", error)
+
+    def _received(self, connection: Connection, item: Any) -> None:
         if isinstance(item, Exception):
-            self._stream_error(item)
+            broken(self.adapter, self._role, self.link, item)
             return
         message = item.message
         root = message.root
@@ -126,21 +131,25 @@ class _Tap:
         else:
             self._replied(self._outbound, Direction.OUTBOUND, root, size)
 
-    @contained
     def settle(self) -> None:
         """The session asks for the next message: it has dealt with the notification before it."""
-        if self._notification is None or self.connection is None:
-            return
-        (method, since), self._notification = self._notification, None
-        if self.adapter.recorder is not None:
+        notification, self._notification = self._notification, None
+        if notification is not None and self.connection is not None and self.adapter.recorder is not None:
+            method, since = notification
             self.connection.notified(Direction.INBOUND, method, perf_counter() - since)
 
-    @contained
-    def sending(self, item: Any) -> tuple[str | None, Request | None] | None:
+    def sending(self, item: Any) -> tuple[str | None, Request | None]:
         """A message is about to be written; returns a notification's method, or the request."""
         connection = self.connection
         if connection is None:
-            return None
+            return None, None
+        try:
+            return self._sending(connection, item)
+        except Exception as error:
+            report("session.sending", error)
+            return None, None
+
+    def _sending(self, connection: Connection, item: Any) -> tuple[str | None, Request | None]:
         message = item.message
         root = message.root
         if self.link.posts is not None:
@@ -151,9 +160,9 @@ class _Tap:
             answered = self._replied(self._inbound, Direction.INBOUND, root, None)
             if answered is not None and self.link.has_bytes:
                 self.adapter.sizes.expect(message, answered, response=True)
-            return None
+            return None, None
         if self.adapter.recorder is None:
-            return None
+            return None, None
         if kind == _NOTIFICATION:
             return root.method, None
         request = connection.begin(Direction.OUTBOUND, root.method, root.params)
@@ -164,10 +173,9 @@ class _Tap:
                 self.adapter.sizes.expect(message, request, response=False)
         return None, request
 
-    @contained
-    def sent(self, method: str | None, since: float) -> None:
+    def sent(self, method: str, since: float) -> None:
         """The write of a notification returned."""
-        if method is not None and self.connection is not None:
+        if self.connection is not None:
             self.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
 
     @contained
@@ -195,12 +203,6 @@ class _Tap:
             return CANCELLED
         code = getattr(getattr(error, "error", None), "code", None)
         return TIMEOUT if code == _TIMEOUT_CODE else CONNECTION_LOST
-
-    def _stream_error(self, error: Exception) -> None:
-        # What an HTTP server could not read it has answered with a status, which is seen at its edge.
-        http = self.link.transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
-        if self.adapter.recorder is not None and not (http and self._role is Role.SERVER):
-            self.adapter.recorder.connection_error(self._role, self.link.transport, type(error).__name__)
 
     def _replied(self, table: dict[Any, Request], direction: Direction, root: Any, size: int | None) -> Request | None:
         request_id = root.id
@@ -306,14 +308,15 @@ class _ReadStream(_Stream):
 class _WriteStream(_Stream):
     async def send(self, item: Any) -> None:
         tap = self._tap
-        method, request = tap.sending(item) or (None, None)
+        method, request = tap.sending(item)
         since = perf_counter()
         try:
             await self._stream.send(item)
         except BaseException as error:
             tap.unsent(request, error)
             raise
-        tap.sent(method, since)
+        if method is not None:
+            tap.sent(method, since)
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:

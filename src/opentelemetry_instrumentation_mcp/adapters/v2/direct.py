@@ -70,29 +70,27 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
 
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def send_raw_request(self: Any, method: str, params: Any, opts: Any = None) -> Any:
+    def send_raw_request(self: Any, method: str, params: Any, opts: Any = None) -> Any:
         line = line_of(adapter, self)
         if line is None or not line.closed():
-            return await original(self, method, params, opts)
-        return await seam.call(adapter, line, method, params, lambda: original(self, method, params, opts))
+            return original(self, method, params, opts)
+        return seam.call(line, method, params, partial(original, self, method, params, opts))
 
     return send_raw_request
 
 
 def _dispatch_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
-        caller = line_of(adapter, self._peer)
-        return await seam.call(adapter, caller, method, params, lambda: original(self, method, params, opts))
+    def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
+        return seam.call(line_of(adapter, self._peer), method, params, partial(original, self, method, params, opts))
 
     return _dispatch_request
 
 
 def _dispatch_notify(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def _dispatch_notify(self: Any, method: str, params: Any) -> None:
-        sender = line_of(adapter, self._peer)
-        await seam.notify(adapter, sender, method, lambda: original(self, method, params))
+    def _dispatch_notify(self: Any, method: str, params: Any) -> Any:
+        return seam.notify(line_of(adapter, self._peer), method, partial(original, self, method, params))
 
     return _dispatch_notify
 

@@ -14,13 +14,16 @@ from types import ModuleType
 from typing import Any, Final
 
 from ...metrics.vocabulary import Death, Role, Transport
-from ...safety import contained
+from ...safety import contained, report
 from ..adapter import Adapter
 from ..outbound import current_request
-from ..streams import Link
+from ..streams import Link, broken
 from . import seam
 from .seam import LINE, Line, line_of
 from .server import open_server, server_behind
+
+_REQUEST: Final = "JSONRPCRequest"
+_NOTIFICATION: Final = "JSONRPCNotification"
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:
@@ -73,44 +76,51 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
     return line, owned
 
 
+# What follows runs for every message. Wrappers that need not see how the original ends are plain functions that return
+# its coroutine, and hooks contain themselves: a decorator costs more than what many of them do.
+
+
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def send_raw_request(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> Any:
-        line = line_of(adapter, self)
-        return await seam.call(adapter, line, method, params, lambda: original(self, method, params, opts, **kwargs))
+    def send_raw_request(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> Any:
+        send = partial(original, self, method, params, opts, **kwargs)
+        return seam.call(line_of(adapter, self), method, params, send)
 
     return send_raw_request
 
 
 def _dispatch(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def _dispatch(self: Any, item: Any, *args: Any, **kwargs: Any) -> None:
+    def _dispatch(self: Any, item: Any, *args: Any, **kwargs: Any) -> Any:
         line = line_of(adapter, self)
-        if line is not None and adapter.recorder is not None:
+        if line is not None:
             _arrived(adapter, line, item)
-        await original(self, item, *args, **kwargs)
+        return original(self, item, *args, **kwargs)
 
     return _dispatch
 
 
-@contained
 def _arrived(adapter: Adapter, line: Line, item: Any) -> None:
     """A message came off the read stream, or what the transport has to say instead of one."""
-    if isinstance(item, Exception):
-        # What an HTTP server could not read it has answered with a status, which is seen at its edge.
-        http = line.link.transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
-        if adapter.recorder is not None and not (http and line.role is Role.SERVER):
-            adapter.recorder.connection_error(line.role, line.link.transport, type(item).__name__)
-        return
-    message = item.message
-    request_id = getattr(message, "id", None)
-    if request_id is None:
-        return
-    size = adapter.sizes.take(message, item.metadata)
-    if hasattr(message, "method"):
-        if size is not None:
-            line.arrived[request_id] = size
-        return
+    try:
+        if isinstance(item, Exception):
+            broken(adapter, line.role, line.link, item)
+            return
+        message = item.message
+        kind = type(message).__name__
+        if kind == _NOTIFICATION:
+            return
+        size = adapter.sizes.take(message, item.metadata) if line.link.has_bytes else None
+        if kind == _REQUEST:
+            if size is not None:
+                line.arrived[message.id] = size
+        else:
+            _replied(line, message.id, size)
+    except Exception as error:
+        report("dispatcher.arrived", error)
+
+
+def _replied(line: Line, request_id: Any, size: int | None) -> None:
     request = line.outbound.get(request_id)
     if request is None and isinstance(request_id, str):
         # As the dispatcher does (dispatcher.coerce_request_id).
@@ -126,40 +136,42 @@ def _write(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def _write(self: Any, message: Any, *args: Any, **kwargs: Any) -> None:
         line = line_of(adapter, self)
-        if line is None or adapter.recorder is None:
-            await original(self, message, *args, **kwargs)
-            return
-        _writing(adapter, line, message)
+        if line is not None:
+            _writing(adapter, line, message)
         try:
             await original(self, message, *args, **kwargs)
         except Exception:
-            _unwritten(line)
+            if line is not None:
+                _unwritten(line)
             raise
 
     return _write
 
 
-@contained
 def _writing(adapter: Adapter, line: Line, message: Any) -> None:
     """A message goes to the write stream."""
-    if line.link.posts is not None:
-        line.link.posts.append(message)
-    request_id = getattr(message, "id", None)
-    if request_id is None:
-        return
-    if hasattr(message, "method"):
-        request = current_request()
-        if request is None:
+    try:
+        link = line.link
+        if link.posts is not None:
+            link.posts.append(message)
+        kind = type(message).__name__
+        if kind == _NOTIFICATION:
             return
-        request.id = request_id
-        line.outbound[request_id] = request
-        request.sent()
-    else:
-        request = line.inbound.pop(request_id, None)
-        if request is None:
-            return
-    if line.link.has_bytes:
-        adapter.sizes.expect(message, request, response=not hasattr(message, "method"))
+        if kind == _REQUEST:
+            request = current_request()
+            if request is None:
+                return
+            request.id = message.id
+            line.outbound[message.id] = request
+            request.sent()
+        else:
+            request = line.inbound.pop(message.id, None)
+            if request is None:
+                return
+        if link.has_bytes:
+            adapter.sizes.expect(message, request, response=kind != _REQUEST)
+    except Exception as error:
+        report("dispatcher.writing", error)
 
 
 @contained
@@ -170,20 +182,19 @@ def _unwritten(line: Line) -> None:
 
 def _spawn(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def _spawn(self: Any, *args: Any, **kwargs: Any) -> None:
+    def _spawn(self: Any, *args: Any, **kwargs: Any) -> Any:
         line = line_of(adapter, self)
         if line is not None and adapter.recorder is not None:
             adapter.recorder.task_spawned(line.role)
-        original(self, *args, **kwargs)
+        return original(self, *args, **kwargs)
 
     return _spawn
 
 
 def _notify(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def notify(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> None:
-        line = line_of(adapter, self)
-        await seam.notify(adapter, line, method, lambda: original(self, method, params, opts, **kwargs))
+    def notify(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> Any:
+        return seam.notify(line_of(adapter, self), method, partial(original, self, method, params, opts, **kwargs))
 
     return notify
 

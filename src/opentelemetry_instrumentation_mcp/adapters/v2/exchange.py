@@ -11,15 +11,14 @@ import functools
 import json
 from collections.abc import Mapping
 from contextvars import ContextVar
-from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, cast
 
 from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
-from ...metrics.outcome import error_reply, http_error
+from ...metrics.outcome import CANCELLED, error_reply, http_error
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
-from ...safety import contained
+from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
@@ -30,45 +29,67 @@ from . import messages
 from .server import ServerNames
 
 _CRASH_CODE: Final = -32603
+_CRASH_CODE_NAME: Final = str(_CRASH_CODE)
 _VERSION_HEADER: Final = b"mcp-protocol-version"
 _FRAME_BYTES: Final = len(b"event: message\r\ndata: \r\n\r\n")
+_LINK: Final = Link(Transport.STREAMABLE_HTTP, Mode.STATELESS)
+"""What an exchange knows of its transport: each ends by itself."""
+
 _LONGEST_REFUSAL: Final = 65_536
 """Bytes of an error response that are kept to read its code; a JSON-RPC error is a few hundred."""
 
 
 class _Exchange:
-    """One POST."""
+    """One POST. What runs for every one of them contains itself."""
+
+    _request: Request | None = None
+    _json_bytes = 0
+    _is_json = False
+    _status = 0
+    handled = False
+    listing = False
+    disconnected = False
 
     def __init__(self, adapter: Adapter, connection: Connection, answers_in_json: bool) -> None:
         self.connection = connection
         self._adapter = adapter
         self._answers_in_json = answers_in_json
-        self._request: Request | None = None
-        self._json_bytes = 0
-        self._is_json = False
-        self.handled = False
-        self.listing = False
-        self.disconnected = False
-        self._started = perf_counter()
         self._body: list[bytes] = []
-        self._status = 0
         self._refusal: list[bytes] = []
 
-    @contained
-    def came_in(self, message: Any) -> None:
-        """An ASGI message was received."""
-        if message.get("type") == "http.disconnect":
+    def watched(self, receive: Any, send: Any) -> tuple[Any, Any]:
+        """The ASGI ``receive`` and ``send``, watched."""
+
+        async def receive_watched() -> Any:
+            message = await receive()
+            try:
+                self._comes_in(message)
+            except Exception as error:
+                report("exchange.receive", error)
+            return message
+
+        async def send_watched(message: Any) -> None:
+            try:
+                self._goes_out(message)
+            except Exception as error:
+                report("exchange.send", error)
+            await send(message)
+
+        return receive_watched, send_watched
+
+    def _comes_in(self, message: Any) -> None:
+        if message["type"] == "http.disconnect":
             self.disconnected = True
-        elif not self.handled and message.get("type") == "http.request":
+        elif not self.handled:
             self._body.append(message.get("body", b""))
 
-    @contained
-    def goes_out(self, message: Any) -> None:
-        """An ASGI message is sent."""
-        if message.get("type") == "http.response.start":
+    def _goes_out(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
             self._status = message["status"]
-            kinds = (value for key, value in message.get("headers", ()) if key.lower() == b"content-type")
-            self._is_json = next(kinds, b"").startswith(b"application/json")
+            for key, value in message.get("headers", ()):
+                if key.lower() == b"content-type":
+                    self._is_json = value.startswith(b"application/json")
+                    break
             return
         body: bytes = message.get("body", b"")
         if self._is_json:
@@ -82,27 +103,40 @@ class _Exchange:
         if self._request is not None and not hasattr(message, "method"):
             self._request.measured(len(frame) - _FRAME_BYTES, response=True)
 
-    @contained
     def begin(self, method: str, params: Any) -> Request | None:
         """The handler chain is entered."""
         self.handled = True
-        size = sum(map(len, self._body))
-        self._body.clear()
-        self._is_a_request()
-        request = self._request = self.connection.begin(Direction.INBOUND, method, params)
-        if request is not None:
-            request.measured(size, response=False)
-        if self._adapter.recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
-            self._adapter.recorder.task_spawned(Role.SERVER)
-        return request
+        try:
+            size = sum(map(len, self._body))
+            self._body.clear()
+            self._is_a_request()
+            request = self._request = self.connection.begin(Direction.INBOUND, method, params)
+            if request is not None:
+                request.measured(size, response=False)
+            if self._adapter.recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
+                self._adapter.recorder.task_spawned(Role.SERVER)
+            return request
+        except Exception as error:
+            report("exchange.begin", error)
+            return self._request
 
     @contained
+    def raised(self, request: Request, error: BaseException) -> None:
+        """The handler chain raised."""
+        request.end(CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE))
+
     def over(self) -> None:
         """The response is sent; account for its bytes, or for a message no handler saw."""
         if self._request is not None and self._is_json:
             self._request.measured(self._json_bytes, response=True)
-        if self.handled or not self._body:
-            return
+        if not self.handled and self._body:
+            self._unhandled()
+        # Contexts outlive the exchange, and this is in them (see http_edge.Answer).
+        self._request = None
+        self._body.clear()
+
+    @contained
+    def _unhandled(self) -> None:
         try:
             decoded: Any = json.loads(b"".join(self._body))
         except (ValueError, RecursionError):
@@ -119,13 +153,16 @@ class _Exchange:
                 # Acknowledged and dropped by the SDK; it came all the same.
                 self.connection.notified(Direction.INBOUND, method)
         elif isinstance(message["id"], (int, str)) and not isinstance(message["id"], bool):
-            request = self.connection.begin(Direction.INBOUND, method, cast("Any", params), started=self._started)
-            if request is not None:
-                self._is_a_request()
-                request.measured(sum(map(len, self._body)), response=False)
-                if self._is_json:
-                    request.measured(self._json_bytes, response=True)
-                request.end(self._refused())
+            self._refused(method, cast("Any", params))
+
+    def _refused(self, method: str, params: Any) -> None:
+        request = self.connection.begin(Direction.INBOUND, method, params, started=self.connection.opened)
+        if request is not None:
+            self._is_a_request()
+            request.measured(sum(map(len, self._body)), response=False)
+            if self._is_json:
+                request.measured(self._json_bytes, response=True)
+            request.end(self._refusal_outcome())
 
     def _is_a_request(self) -> None:
         # Its outcome tells what went wrong; the line is not to blame.
@@ -133,7 +170,7 @@ class _Exchange:
         if answer is not None:
             answer.is_request = True
 
-    def _refused(self) -> Any:
+    def _refusal_outcome(self) -> Any:
         try:
             error = json.loads(b"".join(self._refusal))["error"]
             return error_reply(error["code"], error.get("message"))
@@ -152,55 +189,52 @@ def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
 def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def handle_modern_request(app: Any, *args: Any) -> None:
-        *settings, scope, receive, send = args
-        exchange = _open(adapter, app, scope, settings) if adapter.recorder is not None else None
+        exchange = _open(adapter, app, args) if adapter.recorder is not None else None
         if exchange is None:
             await original(app, *args)
             return
-
-        async def receive_seen() -> Any:
-            message = await receive()
-            exchange.came_in(message)
-            return message
-
-        async def send_seen(message: Any) -> None:
-            exchange.goes_out(message)
-            await send(message)
-
         token = _exchange.set(exchange)
-        link = Link(Transport.STREAMABLE_HTTP, Mode.STATELESS)
         try:
-            await original(app, *settings, scope, receive_seen, send_seen)
+            await original(app, *args[:-2], *exchange.watched(*args[-2:]))
         except BaseException as error:
             exchange.over()
             # A client that leaves while its request is read is no crash, though the framework raises for it.
             gone = exchange.disconnected and not ending.is_cancellation(error)
-            ending.close(exchange.connection, link, Role.SERVER, None if gone else error)
+            ending.close(exchange.connection, _LINK, Role.SERVER, None if gone else error)
             raise
         finally:
             leave(_exchange, token)
         exchange.over()
-        ending.close(exchange.connection, link, Role.SERVER, None)
+        ending.close(exchange.connection, _LINK, Role.SERVER, None)
 
     return handle_modern_request
 
 
-@contained
-def _open(adapter: Adapter, app: Any, scope: Any, settings: Any) -> _Exchange | None:
-    if adapter.recorder is None:
+def _open(adapter: Adapter, app: Any, args: Any) -> _Exchange | None:
+    recorder = adapter.recorder
+    if recorder is None:
         return None
-    version = next((value.decode("latin-1") for key, value in scope["headers"] if key == _VERSION_HEADER), None)
-    connection = adapter.recorder.open(
-        Role.SERVER,
-        Transport.STREAMABLE_HTTP,
-        Mode.STATELESS,
-        server_name=app.name,
-        protocol_version=version,
-        registry=ServerNames(app),
-        crash_code=str(_CRASH_CODE),
-    )
-    # security_settings, json_response, lifespan_state
-    return _Exchange(adapter, connection, bool(settings[1])) if connection is not None else None
+    try:
+        # security_settings, json_response, lifespan_state, then what every ASGI application gets
+        _, answers_in_json, *_, scope, _, _ = args
+        version = None
+        for key, value in scope["headers"]:
+            if key == _VERSION_HEADER:
+                version = value.decode("latin-1")
+                break
+        connection = recorder.open(
+            Role.SERVER,
+            Transport.STREAMABLE_HTTP,
+            Mode.STATELESS,
+            server_name=app.name,
+            protocol_version=version,
+            registry=ServerNames(app),
+            crash_code=_CRASH_CODE_NAME,
+        )
+        return _Exchange(adapter, connection, bool(answers_in_json)) if connection is not None else None
+    except Exception as error:
+        report("exchange.open", error)
+        return None
 
 
 def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
@@ -229,9 +263,7 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
             result = await original(app, dctx, method, params, **kwargs)
         except BaseException as error:
             # Closing the response stream is how a 2026-07-28 client cancels.
-            messages.handler_raised(
-                exchange.connection, request, error, cancelled=exchange.disconnected, crash_code=_CRASH_CODE
-            )
+            exchange.raised(request, error)
             raise
         messages.answered(exchange.connection, request, Direction.INBOUND, params, result)
         return result

@@ -28,10 +28,20 @@ SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 """Where a 2026-07-28 result says which server it is from (``_meta``)."""
 
 
-@contained
 def answered(connection: Connection, request: Request, direction: Direction, params: Any, result: Any) -> None:
     """A request with ``params`` got a result: the peer sent it (outbound), or the handler returned it (inbound)."""
     method = request.method
+    if method in _TELLING or connection.protocol_version is None:
+        _learn(connection, method, direction, params, result)
+    request.end(TOOL_ERROR if method == "tools/call" and fields(result).get("isError") is True else OK)
+
+
+_TELLING: Final = frozenset({"initialize", "server/discover", *LISTINGS})
+"""Methods whose results say something about the server."""
+
+
+@contained
+def _learn(connection: Connection, method: str, direction: Direction, params: Any, result: Any) -> None:
     if connection.protocol_version is None:
         # A 2026-07-28 request says its revision itself; that it was answered makes it the connection's.
         version = fields(fields(params).get("_meta")).get(PROTOCOL_VERSION_KEY)
@@ -48,28 +58,16 @@ def answered(connection: Connection, request: Request, direction: Direction, par
         connection.identify(fields(fields(answer.get("_meta")).get(SERVER_INFO_KEY)).get("name"))
     elif method in LISTINGS:
         connection.listed(direction, method, result)
-    request.end(TOOL_ERROR if method == "tools/call" and answer.get("isError") is True else OK)
 
 
-@contained
-def handler_raised(
-    connection: Connection, request: Request, error: BaseException, *, cancelled: bool, crash_code: int
-) -> None:
-    """A handler raised instead of answering.
+def outcome_of(error: BaseException, crash_code: int) -> Outcome:
+    """What becomes of a request whose handler raised instead of answering.
 
     Args:
-        connection: The connection the request came in on.
-        request: The request.
         error: What came out of the handler.
-        cancelled: Whether the peer no longer wants the answer.
         crash_code: What the SDK answers when the exception is none of its own.
     """
-    if cancelled:
-        request.end(CANCELLED)
-    elif ending.is_cancellation(error):
-        request.end(CONNECTION_LOST)
-    else:
-        request.end(_reply_to(error, crash_code))
+    return CONNECTION_LOST if ending.is_cancellation(error) else _reply_to(error, crash_code)
 
 
 def _reply_to(error: BaseException, crash_code: int) -> Outcome:
@@ -92,7 +90,7 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
         request.end(CONNECTION_LOST)
         return
     # The id is seen when the request is written.
-    is_written = request.id is not None or line.in_process
+    is_written = request.id is not None or line.peer is not None
     if ending.is_cancellation(error):
         if is_written:
             request.end(CANCELLED)
@@ -103,7 +101,7 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
     code = getattr(reply, "code", None)
     if code is None:
         # An id that is in flight already is refused with a ValueError. Anything else broke on the way.
-        if isinstance(error, ValueError) and (request.id is None or line.in_process):
+        if isinstance(error, ValueError) and (request.id is None or line.peer is not None):
             request.abandon()
         else:
             request.end(CONNECTION_LOST)
@@ -114,7 +112,7 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
         if size is not None:
             request.measured(size, response=True)
         request.end(outcome)
-    elif request.answered or (line.in_process and not _is_the_sdks_own(line, error, code)):
+    elif request.answered or (line.peer is not None and not _is_the_sdks_own(line, error, code)):
         request.end(error_reply(code, getattr(reply, "message", None)))
     else:
         request.end(TIMEOUT if code == _REQUEST_TIMEOUT else CONNECTION_LOST)

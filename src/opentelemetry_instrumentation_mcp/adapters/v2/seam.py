@@ -6,13 +6,13 @@ dispatcher tells that it is closed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from ...metrics.connection import Connection, Request
-from ...metrics.outcome import CANCELLED, CONNECTION_LOST
+from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome
 from ...metrics.vocabulary import Direction, Role, Transport
-from ...safety import contained
+from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
 from ..outbound import CURRENT, leave
@@ -34,8 +34,8 @@ class Line:
         link: What the transport knows.
         role: What this process is in it.
         closed: Whether no reply can come or go any more.
-        peer: In process, the dispatcher on the other side: the handler runs in the caller's task, so that a
-            cancellation can only be the caller's, and a call fails when either side is closed.
+        peer: In process, without streams, the dispatcher on the other side: the handler runs in the caller's task, so
+            that a cancellation can only be the caller's, and a call fails when either side is closed.
     """
 
     __slots__ = ("adapter", "arrived", "closed", "connection", "inbound", "link", "outbound", "peer", "role")
@@ -64,20 +64,15 @@ class Line:
         link.outbound = self.outbound.get
 
     @property
-    def in_process(self) -> bool:
-        """Whether there is no stream in between."""
-        return self.peer is not None
-
-    @property
     def is_cut(self) -> bool:
         """Whether either side is closed, as far as it can be told."""
         return self.closed() or (self.peer is not None and getattr(self.peer(), "_closed", False))
 
 
 def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
-    """The line of a dispatcher; one from before an ``uninstrument()`` is not ours."""
+    """The line of a dispatcher; None once retired. One from before an ``uninstrument()`` is not ours."""
     line: Line | None = getattr(dispatcher, LINE, None)
-    return line if line is not None and line.adapter is adapter else None
+    return line if line is not None and line.adapter is adapter and adapter.recorder is not None else None
 
 
 def client_session(dispatcher: Any) -> Any:
@@ -119,14 +114,12 @@ async def drive(
         ending.close(line.connection, line.link, line.role, None)
 
 
-async def call(adapter: Adapter, line: Line | None, method: str, params: Any, send: Callable[[], Any]) -> Any:
+async def call(line: Line | None, method: str, params: Any, send: Callable[[], Awaitable[Any]]) -> Any:
     """Await ``send()``, which sends a request and returns its result, as one outbound request."""
-    request = None
-    if line is not None and adapter.recorder is not None:
-        request = line.connection.begin(Direction.OUTBOUND, method, params)
+    request = line.connection.begin(Direction.OUTBOUND, method, params) if line is not None else None
     if request is None or line is None:
         return await send()
-    if line.in_process and not line.closed():
+    if line.peer is not None and not line.closed():
         request.sent()
     token = CURRENT.set(request)
     try:
@@ -141,9 +134,9 @@ async def call(adapter: Adapter, line: Line | None, method: str, params: Any, se
     return result
 
 
-async def notify(adapter: Adapter, line: Line | None, method: str, send: Callable[[], Any]) -> None:
+async def notify(line: Line | None, method: str, send: Callable[[], Awaitable[None]]) -> None:
     """Await ``send()``, which sends a notification."""
-    if line is None or adapter.recorder is None or line.closed() or _stays_here(line, method):
+    if line is None or line.closed() or _stays_here(line, method):
         await send()
         return
     timer = messages.NotificationTimer(line.connection, Direction.OUTBOUND, method)
@@ -165,7 +158,7 @@ def handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
 
     async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
-        request = _begin(adapter, line, dctx, method, params)
+        request = _begin(line, dctx, method, params) if adapter.recorder is not None else None
         if request is None:
             return await on_request(dctx, method, params)
         try:
@@ -179,48 +172,52 @@ def handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
     return on_request_seen
 
 
-@contained
-def _begin(adapter: Adapter, line: Line, dctx: Any, method: str, params: Any) -> Request | None:
-    if adapter.recorder is None:
-        return None
+def _begin(line: Line, dctx: Any, method: str, params: Any) -> Request | None:
     request = line.connection.begin(Direction.INBOUND, method, params)
-    if request is not None and not line.in_process:
-        size = line.arrived.pop(dctx.request_id, None)
-        if size is not None:
-            request.measured(size, response=False)
-        line.inbound[dctx.request_id] = request
+    if request is not None and line.peer is None:
+        try:
+            request_id = dctx.request_id
+            line.inbound[request_id] = request
+            size = line.arrived.pop(request_id, None)
+            if size is not None:
+                request.measured(size, response=False)
+        except Exception as error:
+            report("seam.begin", error)
     return request
 
 
-@contained
-def _raised(line: Line, request: Any, dctx: Any, error: BaseException) -> None:
-    if not isinstance(error, Exception) and line.in_process:
-        request.end(CANCELLED)
-        return
-    if dctx.cancel_requested.is_set() or line.closed():
-        # No reply will be written.
-        line.inbound.pop(dctx.request_id, None)
-    if line.closed() and not line.in_process and not dctx.cancel_requested.is_set():
-        # The stream has ended under the handler; what it raised will not be written.
-        request.end(CONNECTION_LOST)
-        return
-    messages.handler_raised(
-        line.connection,
-        request,
-        error,
-        cancelled=dctx.cancel_requested.is_set(),
-        crash_code=line.connection.crash_code,
-    )
-
-
-@contained
-def _returned(line: Line, request: Any, dctx: Any, params: Any, result: Any) -> None:
-    if dctx.cancel_requested.is_set() or line.closed():
-        line.inbound.pop(dctx.request_id, None)
+def _unanswered(line: Line, dctx: Any) -> Outcome | None:
+    """Why no reply will be written to a request whose handler is done, if so."""
     if dctx.cancel_requested.is_set():
+        outcome = CANCELLED
+    elif line.peer is None and line.closed():
+        # The stream has ended under the handler.
+        outcome = CONNECTION_LOST
+    else:
+        return None
+    line.inbound.pop(dctx.request_id, None)
+    return outcome
+
+
+@contained
+def _raised(line: Line, request: Request, dctx: Any, error: BaseException) -> None:
+    if line.peer is not None and not isinstance(error, Exception):
         request.end(CANCELLED)
-    elif line.closed() and not line.in_process:
-        request.end(CONNECTION_LOST)
+        return
+    outcome = _unanswered(line, dctx)
+    if outcome is None:
+        outcome = messages.outcome_of(error, line.connection.crash_code)
+    request.end(outcome)
+
+
+def _returned(line: Line, request: Request, dctx: Any, params: Any, result: Any) -> None:
+    try:
+        outcome = _unanswered(line, dctx)
+    except Exception as error:
+        report("seam.returned", error)
+        outcome = None
+    if outcome is not None:
+        request.end(outcome)
     else:
         messages.answered(line.connection, request, Direction.INBOUND, params, result)
 

@@ -1,0 +1,294 @@
+"""Many values at once into a histogram of the OpenTelemetry SDK, equal to recording them one by one.
+
+``Histogram.record`` costs 8 to 16 us a value, nearly all of it to find the series. Here the series of every reader and
+view is found once, and the values of a batch are added to it in the order of their recording: counts, sum, minimum and
+maximum are the same numbers, bit for bit.
+
+No other module knows the SDK from inside, and this one trusts what it knows only after :func:`check` has compared both
+ways on a provider of its own. Whatever it does not know, it declines, and the caller uses ``record``: other
+aggregations than explicit buckets, series that do not exist (yet), values that ``record`` would refuse, other classes
+than the SDK's own, and everything when the check has failed.
+
+No lock of the SDK is held but the series' own, which ``record`` takes as well, so nobody waits longer than for that.
+A delta collection of SDK 1.45 discards its series; it takes them out of the view first and reads them, each under its
+lock, afterwards. A series that is still in the view while its lock is held will therefore be read with what is added.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from typing import Any, Final, NamedTuple
+
+from opentelemetry.metrics import Instrument, NoOpCounter, NoOpHistogram, NoOpUpDownCounter
+
+_logger = logging.getLogger("opentelemetry_instrumentation_mcp")
+
+Attributes = dict[str, str | int]
+
+_Series = tuple[Any, Any, Any]
+"""A view match, the key of an attribute set in it, and the aggregation that is there."""
+
+_SDK: Final = "opentelemetry.sdk.metrics"
+_NO_OPS: Final = (NoOpCounter, NoOpHistogram, NoOpUpDownCounter)
+
+
+class Batch(list[float]):
+    """Values of one cell, and what several histograms would each have to compute of them."""
+
+    __slots__ = ("_counts", "_extremes")
+
+    def __init__(self, values: Sequence[float]) -> None:
+        super().__init__(values)
+        self._counts: dict[tuple[float, ...], list[int]] = {}
+        self._extremes: tuple[float, float] | None = None
+
+    def counts(self, boundaries: tuple[float, ...]) -> list[int]:
+        """How many of the values fall into each bucket."""
+        counts = self._counts.get(boundaries)
+        if counts is None:
+            counts = self._counts[boundaries] = [0] * (len(boundaries) + 1)
+            for value in self:
+                counts[bisect_left(boundaries, value)] += 1
+        return counts
+
+    def extremes(self) -> tuple[float, float]:
+        """The least and the greatest value."""
+        if self._extremes is None:
+            self._extremes = (min(self), max(self))
+        return self._extremes
+
+    def is_plain(self) -> bool:
+        """Whether ``record`` takes every value as it is: it refuses negative ones, some releases also inf and nan."""
+        # A nan or an infinity anywhere is in the sum as well; only without a nan the least value is the least.
+        return math.isfinite(sum(self)) and self.extremes()[0] >= 0
+
+
+class _Sdk(NamedTuple):
+    """The classes of the SDK this module knows, and how it keys series."""
+
+    consumer: type
+    match: type
+    explicit: type
+    drop: type
+    always_off: type
+    key: Callable[[Attributes], Any]
+
+
+class Audience(NamedTuple):
+    """Who reads an instrument, at one moment."""
+
+    is_read: bool
+    """False without an SDK, without a reader, with a disabled meter, and where Views drop the instrument everywhere."""
+    takes_exemplars: bool
+    """Whether a span around a value is of use to anybody."""
+    matches: tuple[Any, ...] | None
+    """The view matches of all readers that an :class:`Outlet` adds to; None where only ``record`` will do."""
+    real: Any = None
+    """The instrument behind a proxy of the API."""
+    readers: Any = None
+    """The SDK's storages by reader, replaced when a reader comes or goes."""
+    size: int = 0
+    enabled: bool = True
+    final: bool = True
+    """Whether this holds until :meth:`is_outdated`, and is not just what could be known so far."""
+
+    def is_outdated(self, instrument: Any) -> bool:
+        """Whether a provider, a reader or the meter's switch came or went."""
+        real = getattr(instrument, "_real_instrument", instrument)
+        if real is not self.real:
+            return True
+        if self.readers is None:
+            return False
+        readers = real._measurement_consumer._reader_storages
+        return readers is not self.readers or len(readers) != self.size or _is_enabled(real) is not self.enabled
+
+
+class Reach:
+    """What the measurements of one instrument reach.
+
+    Args:
+        instrument: One of the SDK, a proxy of the API, or any other.
+        trusted: Whether to do without the verdict of :func:`check`, which needs this to come to one.
+    """
+
+    def __init__(self, instrument: Instrument, *, trusted: bool = False) -> None:
+        self._instrument: Any = instrument
+        self._trusted = trusted
+        # Replaced as a whole, since cells of several threads share it.
+        self._audience = Audience(True, True, None, final=False)
+
+    def has_changed(self) -> bool:
+        """Whether the audience may be another one than :meth:`audience` last said."""
+        return self._audience.is_outdated(self._instrument)
+
+    def audience(self) -> Audience:
+        """Who reads the instrument now."""
+        audience = self._audience
+        if not audience.final or audience.is_outdated(self._instrument):
+            try:
+                audience = self._look()
+            except (AttributeError, ImportError, KeyError, TypeError) as error:
+                real = getattr(self._instrument, "_real_instrument", self._instrument)
+                audience = Audience(True, True, None, real)
+                _logger.debug("values are recorded one by one, since the SDK is not as known: %r", error)
+            self._audience = audience
+        return audience
+
+    def _look(self) -> Audience:
+        # A proxy has nothing behind it before a provider is set, and drops what it is given.
+        real = getattr(self._instrument, "_real_instrument", self._instrument)
+        if real is None or isinstance(real, _NO_OPS):
+            return Audience(False, False, (), real)
+        sdk = _sdk()
+        consumer: Any = getattr(real, "_measurement_consumer", None)
+        if sdk is None or type(consumer) is not sdk.consumer:
+            return Audience(True, True, None, real)
+        readers, enabled = consumer._reader_storages, _is_enabled(real)
+        seen = (real, readers, len(readers), enabled)
+        takes_exemplars = _takes_exemplars(consumer, readers, sdk)
+        # A reader's storage learns of an instrument with its first measurement.
+        views = [storage._instrument_view_instrument_matches.get(real) for storage in readers.values()]
+        if not enabled:
+            views.clear()
+        elif None in views:
+            return Audience(True, takes_exemplars, None, *seen, final=False)
+        matches = tuple(match for views_ in views for match in views_ if type(match._aggregation) is not sdk.drop)
+        known = all(type(match) is sdk.match and type(match._aggregation) is sdk.explicit for match in matches)
+        trusted = self._trusted or _verdict
+        return Audience(
+            bool(matches), takes_exemplars, matches if known and trusted else None, *seen, final=trusted is not None
+        )
+
+
+class Outlet:
+    """Where the values of one attribute set of a histogram go: one series for each view of each reader."""
+
+    __slots__ = ("_attributes", "_keys", "_matches", "_reach")
+
+    def __init__(self, reach: Reach, attributes: Attributes) -> None:
+        self._reach = reach
+        self._attributes = attributes
+        self._matches: tuple[Any, ...] = ()
+        self._keys: list[Any] = []
+
+    def is_open(self) -> bool:
+        """Whether all series can be added to and exist. Past the SDK's cardinality limit they never do."""
+        return self._find() is not None
+
+    def add(self, values: Batch) -> bool:
+        """Add values to all series or, where one of them will not do, to none; tell which."""
+        found = self._find()
+        if not found:
+            return found is not None
+        if not values.is_plain():
+            return False
+        for _, _, series in found:
+            # Before any lock is taken: this is where the time goes.
+            values.counts(series._boundaries)
+        return _add(found, 0, values)
+
+    def _find(self) -> list[_Series] | None:
+        """The series; None where one of them is missing or is not for us."""
+        matches, sdk = self._reach.audience().matches, _sdk()
+        if matches is None or sdk is None:
+            return None
+        if self._matches is not matches:
+            self._matches, self._keys = matches, [self._key(match, sdk) for match in matches]
+        found: list[_Series] = []
+        for match, key in zip(matches, self._keys, strict=True):
+            series = match._attributes_aggregation.get(key)
+            if type(series) is not sdk.explicit:
+                return None
+            found.append((match, key, series))
+        return found
+
+    def _key(self, match: Any, sdk: _Sdk) -> Any:
+        keys = match._view._attribute_keys
+        if keys is None:
+            return sdk.key(self._attributes)
+        return sdk.key({key: value for key, value in self._attributes.items() if key in keys})
+
+
+def _add(found: list[_Series], position: int, values: Batch) -> bool:
+    # One call for each lock: no exception leaves any of them locked. Their order, by reader, is the same for everybody.
+    if position == len(found):
+        for _, _, series in found:
+            _add_to(series, values)
+        return True
+    match, key, series = found[position]
+    with series._lock:
+        # A delta collection may have discarded the series in the meantime.
+        return match._attributes_aggregation.get(key) is series and _add(found, position + 1, values)
+
+
+def _add_to(series: Any, values: Batch) -> None:
+    counts, total = values.counts(series._boundaries), series._sum
+    for value in values:
+        # Not sum(): from Python 3.12 on it compensates for rounding, which adding one by one does not.
+        total += value
+    before = series._value
+    series._value = counts[:] if before is None else [old + new for old, new in zip(before, counts, strict=True)]
+    series._sum = total
+    if series._record_min_max:
+        least, greatest = values.extremes()
+        series._min = min(series._min, least)
+        series._max = max(series._max, greatest)
+
+
+def _is_enabled(instrument: Any) -> bool:
+    # Meters can be switched off from SDK 1.40 on.
+    is_enabled = getattr(instrument, "_is_enabled", None)
+    return is_enabled is None or bool(is_enabled())
+
+
+def _takes_exemplars(consumer: Any, readers: Mapping[Any, Any], sdk: _Sdk) -> bool:
+    if type(consumer._sdk_config.exemplar_filter) is sdk.always_off:
+        return False
+    # The Prometheus reader shows none. If its module is not loaded, there is no such reader.
+    exporter = sys.modules.get("opentelemetry.exporter.prometheus")
+    return exporter is None or not all(isinstance(reader, exporter.PrometheusMetricReader) for reader in readers)
+
+
+_known_sdk: _Sdk | None = None
+_verdict: bool | None = None
+
+
+def check() -> None:
+    """Compare both ways, once in a process, as soon as it has loaded the SDK. Takes about 2 ms. Never raises."""
+    global _verdict
+    if _verdict is not None or _SDK not in sys.modules:
+        return
+    reason = "they differ"
+    try:
+        _verdict = import_module(".bulk_check", __package__).agree()
+    except Exception as error:
+        _verdict, reason = False, repr(error)
+    if not _verdict:
+        _logger.info("histograms are recorded value by value; in bulk does not fit this OpenTelemetry SDK: %s", reason)
+
+
+def _sdk() -> _Sdk | None:
+    """What is known of the SDK; None as long as the process has not loaded it, which is not for us to do."""
+    global _known_sdk
+    if _known_sdk is None and _SDK in sys.modules:
+        aggregation = import_module(f"{_SDK}._internal.aggregation")
+        view = import_module(f"{_SDK}._internal._view_instrument_match")
+        _known_sdk = _Sdk(
+            consumer=import_module(f"{_SDK}._internal.measurement_consumer").SynchronousMeasurementConsumer,
+            match=view._ViewInstrumentMatch,
+            explicit=aggregation._ExplicitBucketHistogramAggregation,
+            drop=aggregation._DropAggregation,
+            always_off=import_module(_SDK).AlwaysOffExemplarFilter,
+            # Up to SDK 1.44 a frozen set.
+            key=getattr(view, "_hash_attributes", _frozen),
+        )
+    return _known_sdk
+
+
+def _frozen(attributes: Attributes) -> frozenset[tuple[str, str | int]]:
+    return frozenset(attributes.items())

@@ -1,0 +1,54 @@
+"""What a request may cost: the figures the tests hold the code to, in this one place.
+
+``python -m benchmarks.instructions --budget`` counts anew and prints the rows below, ready to be pasted. A change that
+makes requests cheaper lowers them; one that raises them says why.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from ..example import V2
+
+
+class Budget(NamedTuple):
+    """The most that instrumentation may add, in percent of the instructions of a bare call.
+
+    Attributes:
+        path: While the request is served, in a process that ``opentelemetry-instrument`` has set up.
+        hand_over: For each request waiting when a reader collects.
+        off: While a request is served, with everything or this instrumentation switched off by its variable.
+    """
+
+    path: float
+    hand_over: float
+    off: float
+
+
+_V1: Final = {
+    "stdio": Budget(path=3.9, hand_over=9.6, off=3.4),
+    "http": Budget(path=5.2, hand_over=8.2, off=4.9),
+}
+_V2: Final = {
+    "stdio": Budget(path=39.0, hand_over=63.1, off=26.6),
+    "http": Budget(path=19.7, hand_over=27.3, off=15.3),
+    "memory": Budget(path=35.0, hand_over=67.6, off=20.9),
+    "http-2026": Budget(path=42.8, hand_over=52.6, off=34.0),
+}
+BUDGETS: Final = _V2 if V2 else _V1
+"""By path, for the SDK that is installed."""
+
+CALLS: Final = 10
+"""How many calls a test counts: the figures differ by less than 1 % from those of many."""
+
+_MARGIN: Final = 1.1
+"""Another Python or another release of a dependency shifts the counts a little; what matters shifts them by more."""
+
+_JITTER: Final = 0.5
+"""Percent of bare. Timers make the HTTP paths differ by this much from one count to the next."""
+
+
+def rounded_up(percent: float) -> float:
+    """A budget for what was counted."""
+    return math.ceil((percent * _MARGIN + _JITTER) * 10) / 10

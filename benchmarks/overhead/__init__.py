@@ -1,0 +1,1 @@
+"""What instrumentation adds to the CPU time, the throughput and the latency of real processes."""

@@ -1,0 +1,85 @@
+"""Compares bare and instrumented processes, on the SDK of the Python that runs this.
+
+python -m benchmarks.overhead [--scenario "server stdio"] [--rounds 10] [--disabled] [--peer REQUIREMENT]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+from pathlib import Path
+
+from ..example import SDK_VERSION, V2
+from . import peer
+from .rounds import Comparison, Plan, Round, measure_round
+from .statistics import Estimate
+from .subjects import BARE, CONTROL, DISABLED, INSTRUMENTED, OTHERS, SERVERS, Launch, Scenario
+
+SCENARIOS = {each.name: each for each in (*SERVERS, *OTHERS) if V2 or not each.modern}
+_UNITS = {"cpu": "CPU per call", "p50": "latency p50", "p99": "latency p99", "rate": "calls per second"}
+
+
+def main() -> None:
+    plan = Plan()
+    parser = argparse.ArgumentParser(description="CPU, latency and throughput, bare and instrumented.")
+    parser.add_argument("--scenario", action="append", choices=list(SCENARIOS), help="only this; may be repeated")
+    parser.add_argument("--rounds", type=int, default=plan.rounds, help="how often everything is started anew")
+    parser.add_argument("--interval", type=float, default=plan.interval, help="seconds of calls between two scrapes")
+    parser.add_argument("--block", type=float, default=plan.block, help="seconds of one block of calls")
+    parser.add_argument("--bursts", type=int, default=plan.bursts, help="blocks at saturation per round; 0: none")
+    parser.add_argument("--at-once", type=int, default=plan.at_once, help="calls in flight at saturation")
+    parser.add_argument("--disabled", action="store_true", help="also with the instrumentation switched off")
+    parser.add_argument("--peer", help="a requirement: another package's instrumentation, as one more column")
+    parser.add_argument("--json", type=Path, help="write the result to this file as well")
+    options = parser.parse_args()
+    plan = Plan(
+        rounds=options.rounds,
+        interval=options.interval,
+        block=options.block,
+        bursts=options.bursts,
+        at_once=options.at_once,
+    )
+    launches = [BARE, INSTRUMENTED, CONTROL]
+    if options.disabled:
+        launches.append(DISABLED)
+    if options.peer and (launch := peer.prepare(options.peer)):
+        launches.append(launch)
+    results: dict[str, list[Round]] = {}
+    for name in options.scenario or SCENARIOS:
+        results[name] = asyncio.run(_measure(SCENARIOS[name], launches, plan))
+        _show(name, launches, results[name])
+    if options.json:
+        options.json.write_text(json.dumps(results))
+
+
+async def _measure(scenario: Scenario, launches: list[Launch], plan: Plan) -> list[Round]:
+    rounds: list[Round] = []
+    for number in range(plan.rounds):
+        print(f"\r{scenario.name}: round {number + 1} of {plan.rounds}", end="", file=sys.stderr, flush=True)
+        rounds.append(await measure_round(scenario, launches, plan))
+    print("\r\033[K", end="", file=sys.stderr)
+    return rounds
+
+
+def _show(name: str, launches: list[Launch], rounds: list[Round]) -> None:
+    comparison = Comparison(rounds)
+    print(f"\nmcp {SDK_VERSION}, {name}: difference to bare in percent, median [95 % interval] of {len(rounds)} rounds")
+    for figure, title in _UNITS.items():
+        bare = comparison.bare(figure)
+        if bare is None:
+            continue
+        value = f"{bare:.0f}" if figure == "rate" else f"{1e6 * bare:.0f} us"
+        print(f"  {title:18}{value:>10}", end="")
+        for launch in launches[1:]:
+            print(f"   {launch.name}: {_text(comparison.difference(launch.name, figure))}", end="")
+        print(flush=True)
+
+
+def _text(difference: Estimate | None) -> str:
+    return "-" if difference is None else str(difference)
+
+
+if __name__ == "__main__":
+    main()

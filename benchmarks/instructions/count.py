@@ -92,23 +92,28 @@ def _instrumented(path: str, calls: int) -> Counted:
     return asyncio.run(count())
 
 
-def _launched(path: str, calls: int) -> Counted:
+def _set_up() -> None:
+    """What ``opentelemetry-instrument`` does; the stock distro, where it is installed too, must not be chosen."""
+    os.environ["OTEL_PYTHON_DISTRO"] = "mcp"
     # A port of the system's choice: nobody scrapes here.
     os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] = "0"
     initialize()
+
+
+def _launched(path: str, calls: int) -> Counted:
+    _set_up()
     return {"launched": asyncio.run(_as_it_is(path, calls))}
 
 
 def _switched_off(path: str, calls: int) -> Counted:
     os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "mcp_sdk"
-    os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] = "0"
-    initialize()
+    _set_up()
     return {"switched_off": asyncio.run(_as_it_is(path, calls))}
 
 
 def _disabled(path: str, calls: int) -> Counted:
     os.environ["OTEL_SDK_DISABLED"] = "true"
-    initialize()
+    _set_up()
     return {"disabled": asyncio.run(_as_it_is(path, calls))}
 
 

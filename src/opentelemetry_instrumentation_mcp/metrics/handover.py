@@ -256,6 +256,11 @@ def _working() -> Generator[None]:
     finally:
         _at_work.discard(thread)
 
+    def abandon(self) -> None:
+        """Hand over nothing, now or later: it is another process' to tell."""
+        for cell in self._cells:
+            cell.sinks = ()
+
 
 @contained
 def _drain(cell: Cell) -> None:

@@ -1,0 +1,59 @@
+"""When a process comes to life: the first measurement, or the first thing of somebody else's to observe.
+
+Every Python process that starts under the launcher gets an SDK, a server's supervisor and the helpers of
+``multiprocessing`` included. Only those with something to tell need a page. What tells them apart passes the SDK's
+consumer of measurements, which is watched until then and left as it was afterwards: a measurement costs nothing more.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from ..metrics.recorder import SCOPE_NAME
+
+_MEASURE: Final = "consume_measurement"
+_REGISTER: Final = "register_asynchronous_instrument"
+_HELPERS: Final = ("from multiprocessing.resource_tracker import", "from multiprocessing.forkserver import")
+
+
+def consumer_of(collect: Callable[..., Any]) -> Any:
+    """The SDK's consumer behind the callback that a reader collects with; None if this SDK has another shape."""
+    consumer = getattr(collect, "__self__", None)
+    return consumer if all(callable(getattr(consumer, name, None)) for name in (_MEASURE, _REGISTER)) else None
+
+
+def watch(consumer: Any, wake: Callable[[], None]) -> None:
+    """Call ``wake`` once, at the first sign of life; it has to be quick and must not raise.
+
+    Observable instruments of this package are no sign: they are there whether MCP is used or not. Those of others are
+    one at once, since nobody reads them before there is a page.
+    """
+    measure, register = getattr(consumer, _MEASURE), getattr(consumer, _REGISTER)
+
+    def awake() -> None:
+        for name in (_MEASURE, _REGISTER):
+            cast("dict[str, Any]", vars(consumer)).pop(name, None)
+        wake()
+
+    def measured(measurement: Any) -> None:
+        awake()
+        measure(measurement)
+
+    def registered(instrument: Any) -> None:
+        register(instrument)
+        if _scope(instrument) != SCOPE_NAME and not _is_helper():
+            awake()
+
+    setattr(consumer, _MEASURE, measured)
+    setattr(consumer, _REGISTER, registered)
+
+
+def _scope(instrument: Any) -> object:
+    return getattr(getattr(instrument, "instrumentation_scope", None), "name", None)
+
+
+def _is_helper() -> bool:
+    """Whether this is a process ``multiprocessing`` keeps for itself; other instrumentations load there as well."""
+    return any(argument.startswith(_HELPERS) for argument in sys.orig_argv)

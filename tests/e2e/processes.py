@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from pathlib import Path
 import pytest
 
 PATIENCE_SECONDS = 30.0
+LAUNCHER = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 
 
 @dataclass
@@ -63,6 +65,9 @@ class Child:
     def stderr(self) -> str:
         return self.stderr_file.read_text()
 
+
+Launch = Callable[..., Child]
+"""``launch(*command, **variables)``."""
 
 Start = Callable[..., Child]
 """``start(code, *flags, launcher=True, interpreter=None, **variables)``."""

@@ -24,11 +24,13 @@ from opentelemetry.sdk.environment_variables import (
 )
 
 from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
+from ..safety import report
 from .file_sd import TargetFile
 from .listener import METRICS_PATH, Listener
+from .origin import Origin, origin
 from .pages import Pages
 from .siblings import Family
-from .workers import Membership, Origin, join, origin
+from .workers import Membership, join
 
 _logger = logging.getLogger(__name__)
 
@@ -88,6 +90,7 @@ class Endpoint:
         with self._lock:
             if self._target is not None:
                 self._target.remove()
+            self.keep()
             for listener in (self._listener, self._answering):
                 if listener is not None:
                     listener.close()
@@ -95,6 +98,13 @@ class Endpoint:
                 self._membership.leave()
             self._listener = self._answering = self._membership = self._target = None
             self.port, self.url = 0, ""
+
+    def keep(self) -> None:
+        """Write down what this worker has counted; for other processes there is nothing to do. Never raises."""
+        try:
+            self._pages.keep()
+        except Exception as error:
+            report("what a worker keeps for its successor", error)
 
     def withdraw(self) -> None:
         """Remove the target file: this process is about to end. Safe in a signal handler."""
@@ -122,7 +132,7 @@ class Endpoint:
             _logger.log(level, "the workers of this server cannot find each other (%s): each serves its own", error)
         membership = self._membership
         if membership is not None:
-            self._pages = Pages(membership.worker)
+            self._pages = Pages(membership)
         if membership is None or membership.listens():
             self._serve(host, port, remarks)
         else:

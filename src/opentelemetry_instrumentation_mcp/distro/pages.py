@@ -1,6 +1,7 @@
 """What a scrape shows: one collection for all who came before it began, and one page made of several workers' pages.
 
-The rendering is prometheus_client's, and so is the choice of the format by the ``Accept`` header.
+A worker's page has its number as a label, goes on from its predecessor's and is kept for its successor. The rendering
+is prometheus_client's, and so is the choice of the format by the ``Accept`` header.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.metrics_core import Metric
 
+from ..safety import report
+from . import history
 from .listener import Page, Request
 
 WORKER_LABEL: Final = "worker"
@@ -29,6 +32,17 @@ _EOF: Final = b"# EOF\n"
 _HELP: Final = b"\n# HELP "
 
 
+class Worker(Protocol):
+    """What a worker has among its siblings: a label, and a place to keep its page."""
+
+    @property
+    def worker(self) -> str | None: ...
+    @property
+    def name(self) -> str: ...
+    def keep(self, page: bytes) -> None: ...
+    def kept(self, name: str) -> bytes: ...
+
+
 class Siblings(Protocol):
     """The other workers of the server."""
 
@@ -38,17 +52,19 @@ class Siblings(Protocol):
 
 
 class Pages:
-    """The pages of this process and, when it answers for a whole server, of its siblings.
+    """The pages of this process and, where it answers for a whole server, of its siblings.
 
     A scrape shows everything that happened before it arrived: it shares a collection that begins after that, never one
     that is under way already. However many scrapers there are, one collection runs at a time, and at most one waits.
 
     Args:
-        worker: The value of the label ``worker`` on every series of this process; None leaves the label away.
+        worker: This worker; None for a process that is none.
     """
 
-    def __init__(self, worker: str | None = None) -> None:
-        self._worker = worker
+    def __init__(self, worker: Worker | None = None) -> None:
+        self._label = worker.worker if worker is not None else None
+        self._keep = _Keeper(worker) if worker is not None and self._label is not None else None
+        self._past = _past(worker) if worker is not None and self._label is not None else {}
         self._changed = threading.Condition()
         self._begun = 0
         self._running = False
@@ -58,6 +74,11 @@ class Pages:
     def own(self, request: Request) -> Page:
         """The page of this process alone."""
         return self._join().page(request, None)
+
+    def keep(self) -> None:
+        """Write down what there is to tell, for a successor. Raises what a collection raises."""
+        if self._keep is not None:
+            self._join().page(Request(), None)
 
     def with_siblings(self, siblings: Siblings) -> Callable[[Request], Page]:
         """Makes the page of the whole server."""
@@ -88,7 +109,7 @@ class Pages:
                 self._forget()
         collection: _Collection | None = None
         try:
-            collection = _Collection(self._families())
+            collection = _Collection(number, self._families(), self._keep)
             return collection
         finally:
             with self._changed:
@@ -104,38 +125,79 @@ class Pages:
 
     def _families(self) -> list[Metric]:
         families = list(REGISTRY.collect())
-        worker = self._worker
-        return families if worker is None else [_labelled(family, worker) for family in families]
+        label = self._label
+        if label is None:
+            return families
+        return history.added([_labelled(family, label) for family in families], self._past)
 
 
 class _Collection:
     """What one collection brought, and the pages made of it."""
 
-    def __init__(self, families: list[Metric]) -> None:
+    def __init__(self, number: int, families: list[Metric], keep: _Keeper | None) -> None:
+        self._number = number
         self._families = families
+        self._keep = keep
         self._lock = threading.Lock()
         self._bodies: dict[tuple[str, tuple[str, ...], bool], bytes] = {}
 
     def page(self, request: Request, siblings: Siblings | None) -> Page:
         """The page in the format that the scraper asks for, made once for all who ask for the same."""
-        encode, content_type = choose_encoder(request.accept)
+        content_type = choose_encoder(request.accept)[1]
         compressed = gzip_accepted(request.encoding)
         plain, packed = ((content_type, request.names, packed) for packed in (False, True))
         with self._lock:
             if plain not in self._bodies:
-                self._bodies[plain] = self._body(encode, request, siblings)
+                self._bodies[plain] = self._body(request, siblings)
             if not compressed:
                 return Page(content_type, self._bodies[plain])
             if packed not in self._bodies:
                 self._bodies[packed] = gzip.compress(self._bodies[plain], _GZIP_LEVEL)
         return Page(content_type, self._bodies[packed], (("Content-Encoding", "gzip"),))
 
-    def _body(self, encode: Callable[[Any], bytes], request: Request, siblings: Siblings | None) -> bytes:
+    def _body(self, request: Request, siblings: Siblings | None) -> bytes:
         # They are at work while this process renders its own part.
         answers = siblings.ask(request) if siblings is not None else list[bytes]
-        own = encode(_Families(_chosen(self._families, request.names)))
+        own = rendered(self._families, request)
+        if self._keep is not None and not request.names:
+            self._keep(self._number, choose_encoder(request.accept)[1], own)
         others = answers()
         return merged([own, *others]) if others else own
+
+
+class _Keeper:
+    """Keeps a worker's newest page, whichever of two scrapes is ready first."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+        self._lock = threading.Lock()
+        self._newest = 0
+
+    def __call__(self, number: int, content_type: str, body: bytes) -> None:
+        with self._lock:
+            if number < self._newest:
+                return
+            self._newest = number
+            try:
+                self._worker.keep(history.written(content_type, body))
+            except OSError as error:
+                report("what a worker keeps for its successor", error)
+
+
+def rendered(families: list[Metric], request: Request) -> bytes:
+    """A page of these families as the request wants it, uncompressed."""
+    return choose_encoder(request.accept)[0](_Families(_chosen(families, request.names)))
+
+
+def _past(worker: Worker) -> dict[str, Metric]:
+    """What the worker's predecessors have counted, by family."""
+    try:
+        return {family.name: family for family in history.counters(worker.kept(worker.name))}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        report("what a worker's predecessor has kept", error)
+        return {}
 
 
 class _Families:

@@ -27,7 +27,7 @@ from ..environment_variables import (
 from ..safety import report
 from . import life
 from .endpoint import Endpoint
-from .workers import origin
+from .origin import origin
 
 _logger = logging.getLogger(__name__)
 
@@ -138,11 +138,12 @@ class PrometheusReader(PrometheusMetricReader):
         return False
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Do nothing, with success: a scrape collects what it shows.
+        """Let nothing be lost with this process that can be kept: a worker's counters, for the one in its place.
 
-        The stock reader would keep the result of this collection and add it to the next scrape, which then has every
-        series twice.
+        Otherwise there is nothing to do, for a scrape collects what it shows. (The stock reader would keep the result
+        of this collection and add it to the next scrape, which then has every series twice.)
         """
+        self._endpoint.keep()
         return True
 
     def withdraw(self) -> None:

@@ -1,4 +1,8 @@
-"""Asking the other workers of a server for their pages: HTTP over the Unix sockets of :mod:`.workers`."""
+"""Asking the other workers of a server for their pages: HTTP over the Unix sockets of :mod:`.workers`.
+
+Who does not answer, because it hangs or is dead and nobody has come in its place yet, is there with the counters it has
+kept. They are those of the last scrape it answered.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,16 @@ from collections.abc import Callable
 from typing import Final
 from urllib.parse import urlencode
 
+from prometheus_client.metrics_core import Metric
+
 from ..safety import report
+from . import history
 from .listener import METRICS_PATH, Request, is_of_this_user
+from .pages import rendered
 from .workers import Membership
 
 ANSWER_SECONDS: Final = 2.0
-"""How long all of them together may take. A worker that hangs is left out of the page, and said to be."""
+"""How long all of them together may take."""
 
 
 class Family:
@@ -26,6 +34,7 @@ class Family:
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
+        self._kept: dict[str, tuple[bytes, list[Metric]]] = {}
 
     def ask(self, request: Request) -> Callable[[], list[bytes]]:
         """Ask them all for their pages, uncompressed; the function returned waits for the answers."""
@@ -41,8 +50,30 @@ class Family:
                 connection.close()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                _left_out(name, error)
-        return lambda: [body for name, connection in asked if (body := _answer(name, connection, deadline)) is not None]
+                _is_silent(name, error)
+        return lambda: self._answers(request, asked, deadline)
+
+    def _answers(
+        self, request: Request, asked: list[tuple[str, http.client.HTTPConnection]], deadline: float
+    ) -> list[bytes]:
+        bodies = {name: _answer(name, connection, deadline) for name, connection in asked}
+        answers = {name: body for name, body in bodies.items() if body is not None}
+        for name in self._membership.keepers() - answers.keys() - {self._membership.name}:
+            if counters := self._counters(name):
+                answers[name] = rendered(counters, request)
+        return [answers[name] for name in sorted(answers)]
+
+    def _counters(self, name: str) -> list[Metric]:
+        """What a sibling that does not answer has kept; parsed again only if it has changed."""
+        try:
+            page = self._membership.kept(name)
+            known = self._kept.get(name)
+            if known is None or known[0] != page:
+                known = self._kept[name] = page, history.counters(page)
+            return known[1]
+        except (OSError, ValueError) as error:
+            _is_silent(name, error)
+            return []
 
 
 class _Connection(http.client.HTTPConnection):
@@ -73,11 +104,11 @@ def _answer(name: str, connection: http.client.HTTPConnection, deadline: float) 
             raise http.client.HTTPException(f"status {response.status}")
         return body
     except (OSError, http.client.HTTPException) as error:
-        _left_out(name, error)
+        _is_silent(name, error)
         return None
     finally:
         connection.close()
 
 
-def _left_out(name: str, error: Exception) -> None:
-    report(f"a scrape, which is without worker {name}", error)
+def _is_silent(name: str, error: Exception) -> None:
+    report(f"a scrape: worker {name} does not answer", error)

@@ -1,25 +1,21 @@
-"""The processes of one server, and how they find each other.
+"""How the processes of one server find each other: a directory that only this user can enter.
 
-A process belongs to the server of the process that it was forked from, or that ``multiprocessing`` started it from
-(``uvicorn --workers`` does that, gunicorn forks); everything else is a server of its own, however alike the commands
-and settings are. Members meet in a directory that only this user can enter. There one lock decides who listens at the
-configured port, and others which number a worker has; the system gives them back when a process dies, however it
-dies. Numbers are reused, so there are never more than there were workers at a time.
+One lock there decides who listens at the configured port, and others which number a worker has; the system gives them
+back when a process dies, however it dies. Numbers are reused, so there are never more than there were workers at a
+time.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import sys
 import tempfile
 import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from typing import Final
 
-import psutil
+from .origin import Origin
 
 try:
     import fcntl
@@ -36,69 +32,6 @@ _JOIN_SECONDS: Final = 5.0
 _LISTENER: Final = 0
 _ROOT: Final = 1
 _FIRST_WORKER: Final = 2
-
-_FORKED_WITHOUT_EXEC: Final = 0x40
-"""PF_FORKNOEXEC of Linux' task flags."""
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a process comes from.
-
-    Attributes:
-        server: Stands for the server on this machine.
-        pid: The process the server's processes come from: a supervisor, or the only one.
-        is_worker: Whether it is another process than this one.
-    """
-
-    server: str
-    pid: int
-    is_worker: bool
-
-
-_known: tuple[int, Origin] | None = None
-"""The origin of a process, with that process' number: in a forked child it is still the parent's."""
-
-
-def origin() -> Origin:
-    """The origin of this process. What it is for a child is settled by the first call before the fork."""
-    global _known
-    pid = os.getpid()
-    if _known is None or _known[0] != pid:
-        _known = (pid, _find_origin() if _known is None else Origin(_known[1].server, _known[1].pid, True))
-    return _known[1]
-
-
-def _find_origin() -> Origin:
-    # Whoever was started by multiprocessing has it imported; for the others it is not worth its time.
-    module = sys.modules.get("multiprocessing.process")
-    parent = module.parent_process() if module is not None else None
-    if parent is not None:
-        return Origin(_identity(parent.pid), parent.pid, True)
-    if _is_fork():
-        return Origin(_identity(os.getppid()), os.getppid(), True)
-    return Origin(_identity(os.getpid()), os.getpid(), False)
-
-
-def _identity(pid: int) -> str:
-    """A process, told apart from a later one of the same number and from those of other containers."""
-    with suppress(OSError, IndexError):
-        return f"{os.readlink('/proc/self/ns/pid')}:{pid}:{_status(pid)[19]}"
-    return str(pid)
-
-
-def _is_fork() -> bool:
-    """Whether this process is a fork of a parent that is still there: of the one that would be its supervisor."""
-    with suppress(OSError, IndexError, ValueError, psutil.Error):
-        forked = int(_status(os.getpid())[6]) & _FORKED_WITHOUT_EXEC
-        return bool(forked) and psutil.Process(os.getppid()).exe() == psutil.Process().exe()
-    return False
-
-
-def _status(pid: int) -> list[str]:
-    """The fields of Linux' ``stat`` from the third on; the second one, the name, may have spaces in it."""
-    with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-        return file.read().rpartition(")")[2].split()
 
 
 class Membership:
@@ -140,6 +73,32 @@ class Membership:
         names = [name for name in os.listdir(self._directory) if name.endswith(".sock") and name != self._socket_name]
         return {name.removesuffix(".sock"): self._address(name) for name in sorted(names)}
 
+    def keep(self, page: bytes) -> None:
+        """Write this process' page down, for its siblings and for whoever has its place after it.
+
+        Raises:
+            OSError: If that cannot be done.
+        """
+        name, unfinished = f"{self.name}.page", f"{self.name}.unfinished"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(unfinished, flags, 0o600, dir_fd=self._directory), "wb") as file:
+            file.write(page)
+        os.rename(unfinished, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
+
+    def keepers(self) -> set[str]:
+        """The names of those who have kept a page, dead or alive, this one's predecessor among them."""
+        return {name.removesuffix(".page") for name in os.listdir(self._directory) if name.endswith(".page")}
+
+    def kept(self, name: str) -> bytes:
+        """The page that a sibling, or a predecessor, has kept.
+
+        Raises:
+            OSError: If there is none.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(f"{name}.page", flags, dir_fd=self._directory), "rb") as file:
+            return file.read()
+
     def clear_socket(self) -> None:
         """Remove what this process, or a dead one that had its place, answered at."""
         with suppress(OSError):
@@ -158,8 +117,13 @@ class Membership:
         os.close(self._lock)
 
     @property
+    def name(self) -> str:
+        """What its siblings call this process."""
+        return self.worker or "root"
+
+    @property
     def _socket_name(self) -> str:
-        return f"{self.worker or 'root'}.sock"
+        return f"{self.name}.sock"
 
     def _address(self, name: str) -> str:
         """The path of a socket. By the descriptor it fits into the 107 bytes there are, and cannot be redirected."""

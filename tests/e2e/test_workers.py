@@ -50,6 +50,26 @@ for child in children:
     child.start()
 sys.stdin.read()
 """
+# A parent that has used MCP itself and forks with a session open, values not yet collected and threads at work.
+PRELOADED = """
+import multiprocessing, sys, time
+import anyio
+from opentelemetry import metrics
+from tests.sdk import setups
+memory = setups.SETUPS[0]
+async def use(times, between=lambda: None):
+    async with setups.connect(memory) as link:
+        for _ in range(times):
+            await link.session.call_tool("ok", {})
+        between()
+def child():
+    anyio.run(use, 5)
+    time.sleep(600)
+fork = multiprocessing.get_context("fork")
+children = [fork.Process(target=child, daemon=True) for _ in range(2)]
+anyio.run(use, 7, lambda: [child.start() for child in children])
+sys.stdin.read()
+"""
 IN_CODE = """
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 initialize()
@@ -231,6 +251,37 @@ def test_a_second_server_with_the_same_settings_is_not_merged_with_the_first(
     assert server.scrape() == 10
     [line] = other.stderr.splitlines()
     assert "the metrics of this server are at" in line
+
+
+def test_a_forked_child_does_not_repeat_what_its_parent_has_counted(start: Start, free_port: int) -> None:
+    child = start(PRELOADED, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), PYTHONPATH=str(ROOT))
+    url = f"http://localhost:{free_port}/metrics"
+    calls: dict[str | None, float] = {}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and sorted(calls.values()) != [5, 5, 7]:
+        page = child.scrape(url, "mcp_requests_total")
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                worker = sample.labels.get("worker")
+                labels = (sample.name, sample.labels.get("gen_ai_tool_name"), sample.labels.get("status"))
+                if labels == ("mcp_requests_total", "ok", "ok") and sample.labels["mcp_role"] == "server":
+                    calls[worker] = sample.value
+
+    assert calls == {None: 7, "0": 5, "1": 5}
+    assert child.stderr.count("a metric was lost") == 0
+
+
+def test_a_process_that_only_prepares_a_server_does_not_listen(start: Start, free_port: int) -> None:
+    code = (
+        "import sys, threading, time\n"
+        "from tests.sdk import example, setups\n"
+        "setups.http_app(example.build(), setups.HANDSHAKE[3]); setups.http_app(example.build(), setups.HANDSHAKE[2])\n"
+        "time.sleep(1); print([thread.name for thread in threading.enumerate()])\n"
+    )
+    child = start(code, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), PYTHONPATH=str(ROOT))
+
+    assert child.finish() == 0
+    assert child.stdout == b"['MainThread']\n"
 
 
 def test_workers_that_cannot_meet_say_so_and_serve_their_own_metrics(

@@ -181,7 +181,7 @@ class Endpoint:
 
     @property
     def _whose(self) -> str:
-        return "server" if self._membership is not None and self._membership.worker is not None else "process"
+        return "server" if self._membership is not None and self._membership.label is not None else "process"
 
     def _bind(self, host: str, port: int, remarks: list[str], deadline: float) -> Listener:
         """A listener; what is not as configured is put into ``remarks``. Raises when no choice is left."""

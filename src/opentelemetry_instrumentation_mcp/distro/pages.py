@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import gzip
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
@@ -22,6 +23,9 @@ from .listener import Page, Request
 
 WORKER_LABEL: Final = "worker"
 
+_THEIR_LABEL: Final = re.compile(rb'(^|,)worker="')
+_QUOTED_NAME: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
 PATIENCE_SECONDS: Final = 10.0
 """How long a scrape waits for a collection that another one has under way."""
 
@@ -33,14 +37,20 @@ _HELP: Final = b"\n# HELP "
 
 
 class Worker(Protocol):
-    """What a worker has among its siblings: a label, and a place to keep its page."""
+    """What a worker has among its siblings."""
 
     @property
-    def worker(self) -> str | None: ...
-    @property
-    def name(self) -> str: ...
-    def keep(self, page: bytes) -> None: ...
-    def kept(self, name: str) -> bytes: ...
+    def label(self) -> str | None:
+        """Its number; None for a process that is none."""
+        ...
+
+    def keep(self, page: bytes) -> None:
+        """Write a page down. Raises OSError if that cannot be done."""
+        ...
+
+    def kept(self, name: str) -> bytes:
+        """What was written down under a number. Raises OSError if there is nothing."""
+        ...
 
 
 class Siblings(Protocol):
@@ -62,9 +72,7 @@ class Pages:
     """
 
     def __init__(self, worker: Worker | None = None) -> None:
-        self._label = worker.worker if worker is not None else None
-        self._keep = _Keeper(worker) if worker is not None and self._label is not None else None
-        self._past = _past(worker) if worker is not None and self._label is not None else {}
+        self._place = _Place(worker, worker.label) if worker is not None and worker.label is not None else None
         self._changed = threading.Condition()
         self._begun = 0
         self._running = False
@@ -77,7 +85,7 @@ class Pages:
 
     def keep(self) -> None:
         """Write down what there is to tell, for a successor. Raises what a collection raises."""
-        if self._keep is not None:
+        if self._place is not None:
             self._join().page(Request(), None)
 
     def with_siblings(self, siblings: Siblings) -> Callable[[Request], Page]:
@@ -109,7 +117,7 @@ class Pages:
                 self._forget()
         collection: _Collection | None = None
         try:
-            collection = _Collection(number, self._families(), self._keep)
+            collection = _Collection(number, list(REGISTRY.collect()), self._place)
             return collection
         finally:
             with self._changed:
@@ -123,29 +131,23 @@ class Pages:
         if not self._waiting:
             self._latest = None
 
-    def _families(self) -> list[Metric]:
-        families = list(REGISTRY.collect())
-        label = self._label
-        if label is None:
-            return families
-        return history.added([_labelled(family, label) for family in families], self._past)
-
 
 class _Collection:
     """What one collection brought, and the pages made of it."""
 
-    def __init__(self, number: int, families: list[Metric], keep: _Keeper | None) -> None:
+    def __init__(self, number: int, families: list[Metric], place: _Place | None) -> None:
         self._number = number
-        self._families = families
-        self._keep = keep
+        self._families = families if place is None else history.added(families, place.past)
+        self._place = place
         self._lock = threading.Lock()
-        self._bodies: dict[tuple[str, tuple[str, ...], bool], bytes] = {}
+        self._bodies: dict[tuple[object, ...], bytes] = {}
 
     def page(self, request: Request, siblings: Siblings | None) -> Page:
         """The page in the format that the scraper asks for, made once for all who ask for the same."""
         content_type = choose_encoder(request.accept)[1]
         compressed = gzip_accepted(request.encoding)
-        plain, packed = ((content_type, request.names, packed) for packed in (False, True))
+        whole = siblings is not None
+        plain, packed = ((content_type, request.names, whole, packed) for packed in (False, True))
         with self._lock:
             if plain not in self._bodies:
                 self._bodies[plain] = self._body(request, siblings)
@@ -159,21 +161,26 @@ class _Collection:
         # They are at work while this process renders its own part.
         answers = siblings.ask(request) if siblings is not None else list[bytes]
         own = rendered(self._families, request)
-        if self._keep is not None and not request.names:
-            self._keep(self._number, choose_encoder(request.accept)[1], own)
+        if self._place is not None:
+            if not request.names:
+                self._place.keep(self._number, choose_encoder(request.accept)[1], own)
+            own = labelled(own, self._place.label)
         others = answers()
         return merged([own, *others]) if others else own
 
 
-class _Keeper:
-    """Keeps a worker's newest page, whichever of two scrapes is ready first."""
+class _Place:
+    """A worker's place, with what its predecessors have left there and what it leaves itself."""
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, label: str) -> None:
+        self.label = label
+        self.past = _past(worker, label)
         self._worker = worker
         self._lock = threading.Lock()
         self._newest = 0
 
-    def __call__(self, number: int, content_type: str, body: bytes) -> None:
+    def keep(self, number: int, content_type: str, body: bytes) -> None:
+        """Keep the newest page, whichever of two scrapes is ready first."""
         with self._lock:
             if number < self._newest:
                 return
@@ -189,10 +196,10 @@ def rendered(families: list[Metric], request: Request) -> bytes:
     return choose_encoder(request.accept)[0](_Families(_chosen(families, request.names)))
 
 
-def _past(worker: Worker) -> dict[str, Metric]:
+def _past(worker: Worker, label: str) -> dict[str, Metric]:
     """What the worker's predecessors have counted, by family."""
     try:
-        return {family.name: family for family in history.counters(worker.kept(worker.name))}
+        return {family.name: family for family in history.counters(worker.kept(label))}
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
@@ -221,15 +228,31 @@ def _chosen(families: list[Metric], names: tuple[str, ...]) -> Iterable[Metric]:
     )
 
 
-def _labelled(family: Metric, worker: str) -> Metric:
-    """The family with the worker's label; a label of that name that it has already becomes ``exported_worker``."""
-    samples: list[Any] = []
-    for sample in family.samples:
-        labels = {**sample.labels, WORKER_LABEL: worker}
-        if WORKER_LABEL in sample.labels:
-            labels[f"exported_{WORKER_LABEL}"] = sample.labels[WORKER_LABEL]
-        samples.append(sample._replace(labels=labels))
-    return _copied(family, samples)
+def labelled(page: bytes, worker: str) -> bytes:
+    """The page with the worker's label on every sample; one of that name that is there becomes ``exported_worker``.
+
+    It is done to the text, line by line: copying the samples would cost several times as much.
+    """
+    label = f'{WORKER_LABEL}="{worker}"'.encode()
+    return b"\n".join([_labelled(line, label) for line in page.split(b"\n")])
+
+
+def _labelled(line: bytes, label: bytes) -> bytes:
+    if not line or line.startswith(b"#"):
+        return line
+    name, brace, rest = line.partition(b"{")
+    if not brace or b" " in name:
+        # No labels; the brace, if there is one, is an exemplar's.
+        name, _, rest = line.partition(b" ")
+        return b"%s{%s} %s" % (name, label, rest)
+    if WORKER_LABEL.encode() in rest:
+        # A quote within a label's value is escaped, so this cannot be one.
+        rest = _THEIR_LABEL.sub(rb'\1exported_worker="', rest)
+    if not name and (quoted := _QUOTED_NAME.match(rest)):
+        # A name of any characters, which stands within the braces and before the labels.
+        end = quoted.end()
+        return b"{%s,%s%s" % (rest[:end], label, rest[end:])
+    return b"%s{%s,%s" % (name, label, rest)
 
 
 def _copied(family: Metric, samples: list[Any]) -> Metric:

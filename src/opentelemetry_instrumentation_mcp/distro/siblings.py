@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 from ..safety import report
 from . import history
 from .listener import METRICS_PATH, Request, is_of_this_user
-from .pages import rendered
+from .pages import labelled, rendered
 from .workers import Membership
 
 ANSWER_SECONDS: Final = 2.0
@@ -60,7 +60,7 @@ class Family:
         answers = {name: body for name, body in bodies.items() if body is not None}
         for name in self._membership.keepers() - answers.keys() - {self._membership.name}:
             if counters := self._counters(name):
-                answers[name] = rendered(counters, request)
+                answers[name] = labelled(rendered(counters, request), name)
         return [answers[name] for name in sorted(answers)]
 
     def _counters(self, name: str) -> list[Metric]:

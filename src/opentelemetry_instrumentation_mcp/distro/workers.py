@@ -50,7 +50,7 @@ class Membership:
         self._place = place
         self._path = path
         self._left = False
-        self.worker = str(place - _FIRST_WORKER) if place >= _FIRST_WORKER else None
+        self.label = str(place - _FIRST_WORKER) if place >= _FIRST_WORKER else None
         """This worker's number, as a label; None for the process the others come from."""
 
     def listens(self, *, wait: bool = False) -> bool:
@@ -119,7 +119,7 @@ class Membership:
     @property
     def name(self) -> str:
         """What its siblings call this process."""
-        return self.worker or "root"
+        return self.label or "root"
 
     @property
     def _socket_name(self) -> str:

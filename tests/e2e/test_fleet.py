@@ -128,6 +128,10 @@ def test_the_files_of_the_dead_are_swept_and_nothing_else_is(start: Start, tmp_p
     while len(list(directory.glob("*.json"))) < 2 and time.monotonic() < deadline:
         time.sleep(0.02)
     (directory / "hand-written.json").write_text("[]")
+    # Another one that is just being written, and one whose writer died over it.
+    (directory / "opentelemetry-mcp-new.json.tmp").touch()
+    (directory / "opentelemetry-mcp-old.json.tmp").touch()
+    os.utime(directory / "opentelemetry-mcp-old.json.tmp", (0, 0))
     assert stale.exists(), "its process lives"
     dead.process.kill()
     dead.process.wait()
@@ -140,7 +144,8 @@ def test_the_files_of_the_dead_are_swept_and_nothing_else_is(start: Start, tmp_p
         time.sleep(0.02)
     assert names == {"living", "another", "hand"}
     assert (living.finish(), another.finish()) == (0, 0)
-    assert [path.name for path in directory.iterdir()] == ["hand-written.json"]
+    left = {path.name for path in directory.iterdir()}
+    assert left == {"hand-written.json", "opentelemetry-mcp-new.json.tmp"}
 
 
 def test_a_directory_that_cannot_be_written_to_costs_one_line(start: Start, tmp_path: Path, free_port: int) -> None:

@@ -11,6 +11,7 @@ import os
 import re
 import secrets
 import stat
+import time
 from contextlib import suppress
 from typing import Final
 
@@ -20,6 +21,9 @@ except ImportError:  # Windows, where nothing is swept.
     fcntl = None
 
 _PREFIX: Final = "opentelemetry-mcp-"
+
+_UNFINISHED_SECONDS: Final = 60.0
+"""The age at which a file that is not yet in place never will be."""
 
 _mine: set[str] = set()
 """The names of this process' files: the system lets a process take its own locks once more."""
@@ -77,6 +81,12 @@ def _lock(descriptor: int) -> None:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+def _is_finished(name: str, status: os.stat_result) -> bool:
+    """Whether the file's owner has got as far as to lock it, unless it died before."""
+    is_old = time.time() - status.st_mtime > _UNFINISHED_SECONDS
+    return stat.S_ISREG(status.st_mode) and (is_old or name.endswith(".json"))
+
+
 def _sweep(directory: str) -> None:
     """Remove the files whose owners are dead, as far as this user may."""
     for name in os.listdir(directory):
@@ -86,7 +96,7 @@ def _sweep(directory: str) -> None:
         with suppress(OSError):
             descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
-                if stat.S_ISREG(os.fstat(descriptor).st_mode):
+                if _is_finished(name, os.fstat(descriptor)):
                     _lock(descriptor)
                     os.unlink(path)
             finally:

@@ -7,15 +7,14 @@ consumer of measurements, which is watched until then and left as it was afterwa
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any, Final, cast
 
 from ..metrics.recorder import SCOPE_NAME
+from .origin import is_helper
 
 _MEASURE: Final = "consume_measurement"
 _REGISTER: Final = "register_asynchronous_instrument"
-_HELPERS: Final = ("from multiprocessing.resource_tracker import", "from multiprocessing.forkserver import")
 
 
 def consumer_of(collect: Callable[..., Any]) -> Any:
@@ -28,7 +27,8 @@ def watch(consumer: Any, wake: Callable[[], None]) -> None:
     """Call ``wake`` once, at the first sign of life; it has to be quick and must not raise.
 
     Observable instruments of this package are no sign: they are there whether MCP is used or not. Those of others are
-    one at once, since nobody reads them before there is a page.
+    one at once, since nobody reads them before there is a page; but not in a helper process of ``multiprocessing``, in
+    which other instrumentations load as well.
     """
     measure, register = getattr(consumer, _MEASURE), getattr(consumer, _REGISTER)
 
@@ -43,7 +43,7 @@ def watch(consumer: Any, wake: Callable[[], None]) -> None:
 
     def registered(instrument: Any) -> None:
         register(instrument)
-        if _scope(instrument) != SCOPE_NAME and not _is_helper():
+        if _scope(instrument) != SCOPE_NAME and not is_helper():
             awake()
 
     setattr(consumer, _MEASURE, measured)
@@ -52,8 +52,3 @@ def watch(consumer: Any, wake: Callable[[], None]) -> None:
 
 def _scope(instrument: Any) -> object:
     return getattr(getattr(instrument, "instrumentation_scope", None), "name", None)
-
-
-def _is_helper() -> bool:
-    """Whether this is a process ``multiprocessing`` keeps for itself; other instrumentations load there as well."""
-    return any(argument.startswith(_HELPERS) for argument in sys.orig_argv)

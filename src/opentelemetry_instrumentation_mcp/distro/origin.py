@@ -15,6 +15,10 @@ from typing import Final
 
 import psutil
 
+# By the command line, since it is known before multiprocessing itself has set anything up in the process.
+_STARTED_BY_MULTIPROCESSING: Final = {"--multiprocessing-fork"}
+_HELPERS: Final = ("from multiprocessing.resource_tracker import", "from multiprocessing.forkserver import")
+
 _FORKED_WITHOUT_EXEC: Final = 0x40
 """PF_FORKNOEXEC of Linux' task flags."""
 
@@ -48,14 +52,14 @@ def origin() -> Origin:
 
 
 def _find_origin() -> Origin:
-    # Whoever was started by multiprocessing has it imported; for the others it is not worth its time.
-    module = sys.modules.get("multiprocessing.process")
-    parent = module.parent_process() if module is not None else None
-    if parent is not None:
-        return Origin(_identity(parent.pid), parent.pid, True)
-    if _is_fork():
+    if _STARTED_BY_MULTIPROCESSING & set(sys.orig_argv) or is_helper() or _is_fork():
         return Origin(_identity(os.getppid()), os.getppid(), True)
     return Origin(_identity(os.getpid()), os.getpid(), False)
+
+
+def is_helper() -> bool:
+    """Whether this is a process that ``multiprocessing`` keeps for itself."""
+    return any(argument.startswith(_HELPERS) for argument in sys.orig_argv)
 
 
 def _identity(pid: int) -> str:

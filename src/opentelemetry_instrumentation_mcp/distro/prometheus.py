@@ -147,7 +147,7 @@ class PrometheusReader(PrometheusMetricReader):
         return True
 
     def withdraw(self) -> None:
-        """Tell Prometheus' service discovery that this process is about to end. Safe in a signal handler."""
+        """Remove the target file, if there is one."""
         self._endpoint.withdraw()
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
@@ -180,6 +180,12 @@ class PrometheusReader(PrometheusMetricReader):
 
 
 _readers: weakref.WeakSet[PrometheusReader] = weakref.WeakSet()
+
+
+def withdraw() -> None:
+    """Remove this process' target files for service discovery: it is about to end. Safe in a signal handler."""
+    for reader in tuple(_readers):
+        reader.withdraw()
 
 
 def _each(method: Callable[[PrometheusReader], None]) -> Callable[[], None]:

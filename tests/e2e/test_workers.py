@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -37,18 +38,18 @@ server = example.build(**({} if V2 else settings))
 server.add_tool(pid)
 app = server.streamable_http_app(**settings) if V2 else server.streamable_http_app()
 """
-# A supervisor that forks two workers, which count something; they end with it.
-FORKS = """
+# A supervisor that starts two workers, which count something; they end with it.
+SUPERVISOR = """
 import multiprocessing, sys, time
 from opentelemetry import metrics
-def count(number):
+def count(number, seconds=600):
     metrics.get_meter("m").create_counter("mcp.requests").add(number, {"gen_ai.tool.name": "pid"})
-    time.sleep(600)
-fork = multiprocessing.get_context("fork")
-children = [fork.Process(target=count, args=(number,), daemon=True) for number in (1000, 2000)]
-for child in children:
-    child.start()
-sys.stdin.read()
+    time.sleep(seconds)
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    for number in (1000, 2000):
+        context.Process(target=count, args=(number,), daemon=True).start()
+    sys.stdin.read()
 """
 # A parent that has used MCP itself and forks with a session open, values not yet collected and threads at work.
 PRELOADED = """
@@ -84,6 +85,7 @@ class Server:
         self.supervisor = psutil.Process(child.process.pid)
         self._port = port
         self.metrics_url = metrics_url
+        self.page = ""
         self._last: dict[tuple[tuple[str, str], ...], float] = {}
 
     def call(self, times: int) -> Counter[int]:
@@ -99,9 +101,10 @@ class Server:
 
     def scrape(self) -> float:
         """The sum of all requests; none of the series may ever fall or go away."""
+        self.page = read(self.metrics_url)
         series = {
             tuple(sorted(sample.labels.items())): sample.value
-            for family in text_string_to_metric_families(read(self.metrics_url))
+            for family in text_string_to_metric_families(self.page)
             for sample in family.samples
             if sample.name == "mcp_requests_total" and sample.labels["gen_ai_tool_name"] == "pid"
         }
@@ -110,9 +113,9 @@ class Server:
         self._last = series
         return sum(series.values())
 
-    def shown(self) -> set[str]:
-        """The workers that answer: those that have gauges on the page."""
-        families = text_string_to_metric_families(read(self.metrics_url))
+    def shown(self, page: str | None = None) -> set[str]:
+        """The workers that answer: those that have gauges on the page, which is read anew without one."""
+        families = text_string_to_metric_families(read(self.metrics_url) if page is None else page)
         return {
             sample.labels["worker"]
             for family in families
@@ -221,19 +224,18 @@ def test_workers_that_are_set_up_in_code_find_each_other(serve: Callable[..., Se
 
 def test_a_worker_that_hangs_is_there_with_what_it_has_counted(serve: Callable[..., Server]) -> None:
     server = serve("gunicorn", workers=2)
-    answered = server.call(10)
+    server.call(10)
     assert server.scrape() == 10
     [other] = server.workers() - {server.listener()}
     os.kill(other, signal.SIGSTOP)
     try:
-        assert len(server.shown()) == 1
         assert server.scrape() == 10
+        assert len(server.shown(server.page)) == 1
     finally:
         os.kill(other, signal.SIGCONT)
     assert "in a scrape: worker" in server.child.stderr
-    assert len(server.shown()) == 2
     assert server.scrape() == 10
-    assert answered.total() == 10
+    assert len(server.shown(server.page)) == 2
 
 
 def test_a_second_server_with_the_same_settings_is_not_merged_with_the_first(
@@ -241,7 +243,7 @@ def test_a_second_server_with_the_same_settings_is_not_merged_with_the_first(
 ) -> None:
     server = serve("gunicorn --preload", workers=2)
     server.call(10)
-    other = start(FORKS, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_ports[1]))
+    other = start(SUPERVISOR, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_ports[1]))
     url = other.announced_url()
 
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -251,6 +253,28 @@ def test_a_second_server_with_the_same_settings_is_not_merged_with_the_first(
     assert server.scrape() == 10
     [line] = other.stderr.splitlines()
     assert "the metrics of this server are at" in line
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_the_children_of_a_process_are_its_workers_however_they_are_started(
+    launch: Launch, tmp_path: Path, free_port: int, method: str
+) -> None:
+    script = tmp_path / "supervisor.py"
+    counts_too = "    count(500, 0)\n    sys.stdin.read()"
+    script.write_text(SUPERVISOR.replace('"fork"', repr(method)).replace("    sys.stdin.read()", counts_too))
+    child = launch(LAUNCHER, sys.executable, str(script), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
+    shown: dict[str | None, float] = {}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and len(shown) < 3:
+        for family in text_string_to_metric_families(
+            child.scrape(f"http://localhost:{free_port}/metrics", "mcp_requests_total")
+        ):
+            shown |= {s.labels.get("worker"): s.value for s in family.samples if s.name == "mcp_requests_total"}
+
+    assert shown.keys() == {None, "0", "1"}
+    assert shown[None] == 500
+    assert sum(shown.values()) == 3500
+    assert child.stderr == ""
 
 
 def test_a_forked_child_does_not_repeat_what_its_parent_has_counted(start: Start, free_port: int) -> None:
@@ -290,7 +314,7 @@ def test_workers_that_cannot_meet_say_so_and_serve_their_own_metrics(
     # Neither place can be trusted: somebody has put links there.
     for name in ("opentelemetry-distro-mcp", f"opentelemetry-distro-mcp-{os.geteuid()}"):
         (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
-    other = start(FORKS, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), TMPDIR=str(tmp_path))
+    other = start(SUPERVISOR, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), TMPDIR=str(tmp_path))
 
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and len(other.stderr.splitlines()) < 3:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from opentelemetry_instrumentation_mcp.distro import workers
-from opentelemetry_instrumentation_mcp.distro.origin import Origin
+from opentelemetry_instrumentation_mcp.distro.origin import Origin, origin
 from opentelemetry_instrumentation_mcp.distro.workers import Membership, join
 
 ADDRESS = "localhost:9464"
@@ -23,7 +23,7 @@ MEMBER = """
 import sys
 from opentelemetry_instrumentation_mcp.distro.origin import Origin
 from opentelemetry_instrumentation_mcp.distro.workers import join
-member = join(Origin(sys.argv[1], 1, sys.argv[2] == "worker"), sys.argv[3])
+member = join(Origin(sys.argv[1], int(sys.argv[4]), sys.argv[2] == "worker"), sys.argv[3])
 print(member.name, member.listens(), flush=True)
 if sys.stdin.readline():
     print(member.listens(wait=True), flush=True)
@@ -70,8 +70,8 @@ def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def start(runtime: Path) -> Iterator[Start]:
     with ExitStack() as processes:
 
-        def start_one(server: str = "server", role: str = "worker", address: str = ADDRESS) -> Process:
-            command = [sys.executable, "-c", MEMBER, server, role, address]
+        def start_one(server: str = "server", role: str = "worker", address: str = ADDRESS, pid: int = 0) -> Process:
+            command = [sys.executable, "-c", MEMBER, server, role, address, str(pid)]
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
             processes.enter_context(process)
             processes.callback(process.kill)
@@ -162,14 +162,39 @@ def test_everything_is_private_to_this_user(join_here: Join, runtime: Path) -> N
     assert set(modes.values()) == {0o700, 0o600}
 
 
+def directories(runtime: Path) -> set[Path]:
+    return {path for path in runtime.iterdir() if path.is_dir()}
+
+
 def test_the_directories_of_dead_servers_are_swept(start: Start, runtime: Path) -> None:
     dead, living = start(server="dead"), start(server="living")
-    assert len(list(runtime.iterdir())) == 3
+    assert len(directories(runtime)) == 2
     dead.kill()
 
     start(server="new")
-    assert len(list(runtime.iterdir())) == 3
+    assert len(directories(runtime)) == 2
     assert living.process.poll() is None
+
+
+def test_but_not_while_their_supervisor_lives(start: Start, runtime: Path) -> None:
+    supervisor = origin()
+    start(server=supervisor.server, pid=supervisor.pid).kill()
+    [kept] = directories(runtime)
+
+    start(server="new")
+    assert kept in directories(runtime)
+
+
+def test_a_server_without_workers_leaves_nothing_behind(start: Start, runtime: Path) -> None:
+    lone, parent, worker = start("lone", "root"), start("parent", "root"), start("parent")
+    for leaving in (lone, parent):
+        leaving.tell()
+        assert leaving.line() == "True"
+        leaving.tell()
+        assert leaving.process.wait(10) == 0
+
+    assert len(directories(runtime)) == 1
+    assert worker.process.poll() is None
 
 
 def open_to_others(path: Path) -> None:

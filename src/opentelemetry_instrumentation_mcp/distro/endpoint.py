@@ -42,7 +42,7 @@ _PORT_ERRORS: Final = (errno.EADDRINUSE, errno.EACCES)
 """Errors that another port may cure. Everything else is blamed on the host."""
 
 _SUCCESSION_SECONDS: Final = 2.0
-"""How long a successor waits for the port: of a process that dies, the locks may be free before the sockets are."""
+"""How long a worker waits for the port: of one that dies, the locks may be free before the sockets are."""
 
 
 class Endpoint:
@@ -154,19 +154,25 @@ class Endpoint:
         with self._lock:
             if self._closed:
                 return
-            self._serve(host, port, remarks, patience=_SUCCESSION_SECONDS)
+            try:
+                self._serve(host, port, remarks)
+            except Exception as error:
+                _logger.warning("cannot serve the metrics of this server (%s)", error)
             if self._answering is not None:
                 self._answering.close()
                 self._answering = None
             membership.clear_socket()
 
-    def _serve(self, host: str, port: int, remarks: list[str], patience: float = 0.0) -> None:
+    def _serve(self, host: str, port: int, remarks: list[str]) -> None:
         """Listen, and say in one line what is not as configured."""
+        is_worker = self._membership is not None and self._membership.label is not None
+        whose = "server" if is_worker else "process"
+        deadline = time.monotonic() + (_SUCCESSION_SECONDS if is_worker else 0)
         try:
-            self._listener = self._bind(host, port, remarks, time.monotonic() + patience)
+            self._listener = self._bind(host, port, remarks, deadline)
         except (OSError, ValueError) as error:
             remarks.append(f"cannot listen ({error})")
-            _logger.warning("%s; the metrics of this %s are not served", "; ".join(remarks), self._whose)
+            _logger.warning("%s; the metrics of this %s are not served", "; ".join(remarks), whose)
             return
         self._listener.start()
         self.port = self._listener.port
@@ -175,13 +181,9 @@ class Endpoint:
         if port == 0 and not is_published:
             remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}=0 leaves the port to the system")
         if remarks:
-            _logger.warning("%s; the metrics of this %s are at %s", "; ".join(remarks), self._whose, self.url)
+            _logger.warning("%s; the metrics of this %s are at %s", "; ".join(remarks), whose, self.url)
         else:
-            _logger.debug("the metrics of this %s are at %s", self._whose, self.url)
-
-    @property
-    def _whose(self) -> str:
-        return "server" if self._membership is not None and self._membership.label is not None else "process"
+            _logger.debug("the metrics of this %s are at %s", whose, self.url)
 
     def _bind(self, host: str, port: int, remarks: list[str], deadline: float) -> Listener:
         """A listener; what is not as configured is put into ``remarks``. Raises when no choice is left."""

@@ -62,6 +62,11 @@ def is_helper() -> bool:
     return any(argument.startswith(_HELPERS) for argument in sys.orig_argv)
 
 
+def is_alive(server: str, pid: int) -> bool:
+    """Whether the process that a server stands for is still there, as far as this one can see."""
+    return _identity(pid) == server and psutil.pid_exists(pid)
+
+
 def _identity(pid: int) -> str:
     """A process, told apart from a later one of the same number and from those of other containers."""
     with suppress(OSError, IndexError):

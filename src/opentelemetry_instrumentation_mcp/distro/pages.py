@@ -29,7 +29,7 @@ _QUOTED_NAME: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
 PATIENCE_SECONDS: Final = 10.0
 """How long a scrape waits for a collection that another one has under way."""
 
-# Twice as fast as the default of 9, and a tenth larger.
+# Of 5,000 series, the default of 9 takes a third longer and makes a tenth less.
 _GZIP_LEVEL: Final = 6
 
 _EOF: Final = b"# EOF\n"
@@ -202,7 +202,8 @@ def _past(worker: Worker, label: str) -> dict[str, Metric]:
         return {family.name: family for family in history.counters(worker.kept(label))}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
+    except Exception as error:
+        # Whatever is written there, the parsers may raise for it what they like.
         report("what a worker's predecessor has kept", error)
         return {}
 

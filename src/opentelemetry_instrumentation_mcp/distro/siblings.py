@@ -71,7 +71,8 @@ class Family:
             if known is None or known[0] != page:
                 known = self._kept[name] = page, history.counters(page)
             return known[1]
-        except (OSError, ValueError) as error:
+        except Exception as error:
+            # Whatever is written there, the parsers may raise for it what they like.
             _is_silent(name, error)
             return []
 

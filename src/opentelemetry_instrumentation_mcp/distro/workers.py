@@ -8,6 +8,7 @@ time.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import tempfile
 import time
@@ -15,7 +16,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from .origin import Origin
+from .origin import Origin, is_alive
 
 try:
     import fcntl
@@ -26,6 +27,7 @@ MOST_WORKERS: Final = 128
 """Workers of one server that get a number; the ones after them are not shown."""
 
 _NAME: Final = "opentelemetry-distro-mcp"
+_SERVER_FILE: Final = "server.json"
 _JOIN_SECONDS: Final = 5.0
 
 # Places in the lock file: who listens, the process the others come from, and the workers.
@@ -80,8 +82,7 @@ class Membership:
             OSError: If that cannot be done.
         """
         name, unfinished = f"{self.name}.page", f"{self.name}.unfinished"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(unfinished, flags, 0o600, dir_fd=self._directory), "wb") as file:
+        with os.fdopen(_open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self._directory), "wb") as file:
             file.write(page)
         os.rename(unfinished, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
@@ -95,8 +96,7 @@ class Membership:
         Raises:
             OSError: If there is none.
         """
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
-        with os.fdopen(os.open(f"{name}.page", flags, dir_fd=self._directory), "rb") as file:
+        with os.fdopen(_open(f"{name}.page", os.O_RDONLY, self._directory), "rb") as file:
             return file.read()
 
     def clear_socket(self) -> None:
@@ -110,6 +110,19 @@ class Membership:
         self.clear_socket()
         _give_back(self._lock, self._place)
         _give_back(self._lock, _LISTENER)
+        if self.label is None:
+            # It is the server's end, unless it has workers.
+            with suppress(OSError):
+                self._clear_directory()
+
+    def _clear_directory(self) -> None:
+        path, name = os.path.split(self._path)
+        base = _private(path)
+        try:
+            with _alone(base):
+                _remove(base, name, self._directory)
+        finally:
+            os.close(base)
 
     def abandon(self) -> None:
         """Close what a forked child has inherited; the locks are its parent's, and stay so."""
@@ -148,19 +161,21 @@ def join(server: Origin, address: str) -> Membership:
     try:
         with _alone(base):
             _sweep(base, name)
-            return _enter(base, name, os.path.join(path, name), server.is_worker)
+            return _enter(base, name, os.path.join(path, name), server)
     finally:
         os.close(base)
 
 
-def _enter(base: int, name: str, path: str, is_worker: bool) -> Membership:
+def _enter(base: int, name: str, path: str, server: Origin) -> Membership:
     directory = _private(name, base)
     try:
-        lock = _lock_file(directory)
+        lock = _open("lock", os.O_RDWR | os.O_CREAT, directory)
+        with os.fdopen(_open(_SERVER_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, directory), "w") as file:
+            json.dump([server.server, server.pid], file)
     except OSError:
         os.close(directory)
         raise
-    for place in range(_FIRST_WORKER, _FIRST_WORKER + MOST_WORKERS) if is_worker else (_ROOT,):
+    for place in range(_FIRST_WORKER, _FIRST_WORKER + MOST_WORKERS) if server.is_worker else (_ROOT,):
         with suppress(OSError):
             _take(lock, place)
             return Membership(directory, lock, place, path)
@@ -196,8 +211,8 @@ def _private(path: str, parent: int | None = None) -> int:
     return directory
 
 
-def _lock_file(directory: int) -> int:
-    return os.open("lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
+def _open(name: str, flags: int, directory: int) -> int:
+    return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=directory)
 
 
 def _take(lock: int, place: int, *, length: int = 1, wait: bool = False) -> None:
@@ -219,7 +234,7 @@ def _give_back(lock: int, place: int) -> None:
 @contextmanager
 def _alone(base: int) -> Generator[None]:
     """Nobody else of this user joins or sweeps meanwhile."""
-    lock = _lock_file(base)
+    lock = _open("lock", os.O_RDWR | os.O_CREAT, base)
     try:
         deadline = time.monotonic() + _JOIN_SECONDS
         while True:
@@ -236,20 +251,31 @@ def _alone(base: int) -> Generator[None]:
 
 
 def _sweep(base: int, own: str) -> None:
-    """Remove the directories of servers of which no process is left."""
+    """Remove the directories of servers of which no process is left.
+
+    A supervisor without workers may be about to start some, who are to go on from what is kept there.
+    """
     for name in os.listdir(base):
         if name in (own, "lock"):
             continue
         with suppress(OSError):
             directory = _private(name, base)
             try:
-                _remove(base, name, directory)
+                if not _has_supervisor(directory):
+                    _remove(base, name, directory)
             finally:
                 os.close(directory)
 
 
+def _has_supervisor(directory: int) -> bool:
+    with suppress(OSError, ValueError, TypeError), os.fdopen(_open(_SERVER_FILE, os.O_RDONLY, directory)) as file:
+        server, pid = json.load(file)
+        return is_alive(server, pid)
+    return False
+
+
 def _remove(base: int, name: str, directory: int) -> None:
-    lock = _lock_file(directory)
+    lock = _open("lock", os.O_RDWR | os.O_CREAT, directory)
     try:
         _take(lock, 0, length=0)  # to the end of the file, which is all places
         for file in os.listdir(directory):

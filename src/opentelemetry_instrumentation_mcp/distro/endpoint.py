@@ -80,10 +80,6 @@ class Endpoint:
                 # The application does not depend on its metrics, whatever the reason is.
                 _logger.warning("cannot serve the metrics of this process (%s)", error)
 
-    def open_soon(self) -> None:
-        """Likewise in a thread of its own: whoever records a measurement does not wait for files and sockets."""
-        threading.Thread(target=self.open, name="otel-mcp-endpoint", daemon=True).start()
-
     def close(self) -> None:
         """Stop serving. A second call, and one before :meth:`open`, does no harm."""
         self._closed = True

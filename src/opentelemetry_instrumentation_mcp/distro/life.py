@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-from ..metrics.recorder import SCOPE_NAME
 from .origin import is_helper
+
+# The recorder's scope is called like the package. It is not imported for that: most processes have no use for it.
+_OWN_SCOPE: Final = __name__.partition(".")[0]
 
 _MEASURE: Final = "consume_measurement"
 _REGISTER: Final = "register_asynchronous_instrument"
@@ -43,7 +45,7 @@ def watch(consumer: Any, wake: Callable[[], None]) -> None:
 
     def registered(instrument: Any) -> None:
         register(instrument)
-        if _scope(instrument) != SCOPE_NAME and not is_helper():
+        if _scope(instrument) != _OWN_SCOPE and not is_helper():
             awake()
 
     setattr(consumer, _MEASURE, measured)

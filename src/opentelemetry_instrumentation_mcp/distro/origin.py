@@ -13,8 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-import psutil
-
 # By the command line, since it is known before multiprocessing itself has set anything up in the process.
 _STARTED_BY_MULTIPROCESSING: Final = {"--multiprocessing-fork"}
 _HELPERS: Final = ("from multiprocessing.resource_tracker import", "from multiprocessing.forkserver import")
@@ -64,6 +62,8 @@ def is_helper() -> bool:
 
 def is_alive(server: str, pid: int) -> bool:
     """Whether the process that a server stands for is still there, as far as this one can see."""
+    import psutil  # noqa: PLC0415
+
     return _identity(pid) == server and psutil.pid_exists(pid)
 
 
@@ -76,9 +76,9 @@ def _identity(pid: int) -> str:
 
 def _is_fork() -> bool:
     """Whether this process is a fork of a parent that is still there: of the one that would be its supervisor."""
-    with suppress(OSError, IndexError, ValueError, psutil.Error):
+    with suppress(OSError, IndexError, ValueError):
         forked = int(_status(os.getpid())[6]) & _FORKED_WITHOUT_EXEC
-        return bool(forked) and psutil.Process(os.getppid()).exe() == psutil.Process().exe()
+        return bool(forked) and os.readlink(f"/proc/{os.getppid()}/exe") == os.readlink("/proc/self/exe")
     return False
 
 

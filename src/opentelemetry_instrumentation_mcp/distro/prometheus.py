@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import ExponentialHistogram, Metric, MetricsData
@@ -26,8 +26,10 @@ from ..environment_variables import (
 )
 from ..safety import report
 from . import life
-from .endpoint import Endpoint
 from .origin import origin
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
 
 _logger = logging.getLogger(__name__)
 
@@ -53,7 +55,9 @@ class PrometheusReader(PrometheusMetricReader):
         self._collecting = threading.Lock()
         self._is_paused = False
         self._consumer: Any = None
-        self._endpoint = Endpoint()
+        self._opening = threading.Lock()
+        self._endpoint: Endpoint | None = None
+        self._is_shut_down = False
         options = _options()
         try:
             super().__init__(**options)
@@ -68,22 +72,33 @@ class PrometheusReader(PrometheusMetricReader):
 
     @property
     def host(self) -> str:
-        """The host listened on, as configured or replaced."""
-        return self._endpoint.host
+        """The host listened on, as configured or replaced; empty before that."""
+        return self._endpoint.host if self._endpoint is not None else ""
 
     @property
     def port(self) -> int:
         """The port listened on; 0 when this process does not listen, or not itself."""
-        return self._endpoint.port
+        return self._endpoint.port if self._endpoint is not None else 0
 
     @property
     def url(self) -> str:
         """Where to scrape; empty when there is no such port."""
-        return self._endpoint.url
+        return self._endpoint.url if self._endpoint is not None else ""
 
     def start(self) -> None:
         """Listen now, without waiting for a sign of life. Never raises, and does nothing the second time."""
-        self._endpoint.open()
+        try:
+            with self._opening:
+                if self._is_shut_down:
+                    return
+                if self._endpoint is None:
+                    # Not before: most processes under the launcher never come to this.
+                    from .endpoint import Endpoint  # noqa: PLC0415
+
+                    self._endpoint = Endpoint()
+            self._endpoint.open()
+        except Exception as error:
+            report("PrometheusReader.start", error)
 
     # The one call by which a provider tells a reader that it belongs to it now.
     def _set_collect_callback(self, func: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride, reportGeneralTypeIssues]
@@ -95,10 +110,11 @@ class PrometheusReader(PrometheusMetricReader):
             self._wake()
 
     def _wake(self) -> None:
+        """Start, in a thread: whoever has just recorded something does not wait for files and sockets."""
         try:
-            self._endpoint.open_soon()
+            threading.Thread(target=self.start, name="otel-mcp-endpoint", daemon=True).start()
         except Exception as error:
-            # No thread to be had. Whoever has just recorded something is not to hear of it.
+            # There is no thread to be had, and whoever has recorded something is not to hear of it.
             report("PrometheusReader", error)
 
     def _collect_alone(self) -> Iterable[PrometheusMetric]:
@@ -143,16 +159,21 @@ class PrometheusReader(PrometheusMetricReader):
         Otherwise there is nothing to do, for a scrape collects what it shows. (The stock reader would keep the result
         of this collection and add it to the next scrape, which then has every series twice.)
         """
-        self._endpoint.keep()
+        if self._endpoint is not None:
+            self._endpoint.keep()
         return True
 
     def withdraw(self) -> None:
         """Remove the target file, if there is one."""
-        self._endpoint.withdraw()
+        if self._endpoint is not None:
+            self._endpoint.withdraw()
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Close the listener and leave the registry. A second call, and one without a listener, does no harm."""
-        self._endpoint.close()
+        with self._opening:
+            self._is_shut_down = True
+        if self._endpoint is not None:
+            self._endpoint.close()
         # The registry no longer knows the collector after a first call.
         with suppress(KeyError):
             super().shutdown(timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]
@@ -173,8 +194,10 @@ class PrometheusReader(PrometheusMetricReader):
         """Be a reader that does not listen yet, in the child."""
         self._collecting = threading.Lock()
         self._is_paused = False
-        inherited, self._endpoint = self._endpoint, Endpoint()
-        inherited.abandon()
+        self._opening = threading.Lock()
+        inherited, self._endpoint = self._endpoint, None
+        if inherited is not None:
+            inherited.abandon()
         if self._consumer is not None:
             life.watch(self._consumer, self._wake)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import time
 import urllib.request
@@ -9,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.metrics import Meter, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.resources import Resource
@@ -140,8 +142,13 @@ def test_a_reader_that_was_shut_down_does_not_wake_up(make: Make) -> None:
 
 
 SCOPE = {"otel_scope_name", "otel_scope_version", "otel_scope_schema_url"}
+OPTIONS = set(inspect.signature(PrometheusMetricReader.__init__).parameters)
+needs_options = pytest.mark.skipif(
+    not {"scope_info_enabled", "resource_attribute_filter"} <= OPTIONS, reason="older exporters have no such options"
+)
 
 
+@needs_options
 @pytest.mark.parametrize(("value", "labels"), [("", SCOPE), ("false", SCOPE), ("TRUE", set[str]()), ("maybe", SCOPE)])
 def test_scope_labels(
     make: Make,
@@ -161,6 +168,7 @@ def test_scope_labels(
     assert complaints == ([f"{SCOPE_INFO}='maybe' is neither true nor false; using false"] if value == "maybe" else [])
 
 
+@needs_options
 def test_resource_attributes_as_labels(
     make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -178,3 +186,20 @@ def test_resource_attributes_as_labels(
     assert [message for message in caplog.messages if RESOURCE_LABELS in message] == [
         f"{RESOURCE_LABELS}: 'a b' is no name of an attribute; using service.name, deployment.environment.name"
     ]
+
+
+def test_options_an_exporter_does_not_have_cost_one_line(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original: Any = PrometheusMetricReader.__init__
+
+    def without_options(self: PrometheusMetricReader) -> None:
+        original(self)
+
+    monkeypatch.setattr(PrometheusMetricReader, "__init__", without_options)
+    monkeypatch.setenv(SCOPE_INFO, "true")
+    PrometheusReader().shutdown()
+
+    [message] = caplog.messages
+    assert "scope_info_enabled" in message
+    assert message.endswith("using neither scope nor resource options")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -17,7 +16,6 @@ from pathlib import Path
 import pytest
 
 PATIENCE_SECONDS = 30.0
-LAUNCHER = str(Path(sys.executable).with_name("opentelemetry-instrument"))
 
 
 @dataclass
@@ -67,7 +65,7 @@ class Child:
 
 
 Launch = Callable[..., Child]
-"""``launch(*command, **variables)``."""
+"""``launch(*arguments, flags=(), launcher=True, interpreter=None, **variables)``."""
 
 Start = Callable[..., Child]
 """``start(code, *flags, launcher=True, interpreter=None, **variables)``."""

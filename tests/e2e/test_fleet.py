@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
+import signal
 import time
 from importlib import import_module
 from pathlib import Path
@@ -14,8 +14,10 @@ import pytest
 
 from ..sdk import setups
 from ..sdk.generation import StdioServerParameters, stdio_client
-from .processes import LAUNCHER, PATIENCE_SECONDS, Start, read
+from .conftest import NewPython
+from .processes import PATIENCE_SECONDS, Start, read
 from .prometheus import prometheus, query
+from .test_scrape import wait_for_http
 
 ROOT = Path(__file__).parents[2]
 SD_DIR = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR"
@@ -25,16 +27,17 @@ UNTIL_STDIN_CLOSES = "import sys; sys.stdin.read()\n"
 
 
 def test_one_prometheus_finds_ten_servers_and_counts_all_their_calls(
-    tmp_path: Path, free_ports: list[int], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, python: NewPython, free_ports: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    interpreter = python()
     metrics_port, prometheus_port, _ = free_ports
     targets = tmp_path / "targets"
     targets.mkdir()
     # The client kills a server that takes longer to end than this; ten at once on a busy machine do.
     monkeypatch.setattr(import_module("mcp.client.stdio"), "PROCESS_TERMINATION_TIMEOUT", PATIENCE_SECONDS)
     parameters = StdioServerParameters(
-        command=LAUNCHER,
-        args=[sys.executable, "-c", "from tests.sdk import example; example.build().run('stdio')"],
+        command=str(interpreter.with_name("opentelemetry-instrument")),
+        args=[str(interpreter), "-c", "from tests.sdk import example; example.build().run('stdio')"],
         env={
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -107,6 +110,30 @@ def umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+UVICORN = """
+import uvicorn
+from tests.sdk import example, setups
+uvicorn.run(setups.http_app(example.build(), setups.HANDSHAKE[3]), port=PORT, log_level="critical")
+"""
+
+
+@pytest.mark.parametrize("server", ["script", "uvicorn"])
+def test_the_file_is_removed_on_sigterm_and_the_exit_status_is_the_signals(
+    start: Start, tmp_path: Path, free_ports: list[int], server: str
+) -> None:
+    directory = tmp_path / "targets"
+    code = COUNT + UNTIL_STDIN_CLOSES if server == "script" else UVICORN.replace("PORT", str(free_ports[0]))
+    variables = {SD_DIR: str(directory), "PYTHONPATH": str(ROOT), "OTEL_EXPORTER_PROMETHEUS_PORT": "0"}
+    child = start(code, **variables)
+
+    until_there_is_one(directory)
+    if server == "uvicorn":
+        wait_for_http(free_ports[0])
+    child.process.terminate()
+    assert child.finish() == -signal.SIGTERM
+    assert not list(directory.iterdir())
 
 
 def test_a_port_of_the_systems_choice_needs_no_words_where_a_file_tells_it(start: Start, tmp_path: Path) -> None:

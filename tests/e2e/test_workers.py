@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import signal
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -19,10 +18,9 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from .processes import LAUNCHER, PATIENCE_SECONDS, Child, Launch, Start, read
+from .processes import PATIENCE_SECONDS, Child, Launch, Start, read
 
 ROOT = Path(__file__).parents[2]
-BIN = Path(sys.executable).parent
 
 # Each exchange stands alone, so that any worker can answer any call.
 APPLICATION = """
@@ -170,13 +168,13 @@ def serve(launch: Launch, tmp_path: Path, free_ports: list[int]) -> Callable[...
             "gunicorn": ["gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "uvicorn_worker.UvicornWorker"],
         }[kind.split(maxsplit=1)[0]]
         child = launch(
-            *([LAUNCHER] if launcher else []),
-            str(BIN / command[0]),
-            *command[1:],
+            "-m",
+            *command,
             *kind.split()[1:],
             "--workers",
             str(workers),
             "app:app",
+            launcher=launcher,
             PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}",
             OTEL_EXPORTER_PROMETHEUS_PORT=str(metrics_port),
         )
@@ -262,7 +260,7 @@ def test_the_children_of_a_process_are_its_workers_however_they_are_started(
     script = tmp_path / "supervisor.py"
     counts_too = "    count(500, 0)\n    sys.stdin.read()"
     script.write_text(SUPERVISOR.replace('"fork"', repr(method)).replace("    sys.stdin.read()", counts_too))
-    child = launch(LAUNCHER, sys.executable, str(script), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
+    child = launch(str(script), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
     shown: dict[str | None, float] = {}
     deadline = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < deadline and len(shown) < 3:

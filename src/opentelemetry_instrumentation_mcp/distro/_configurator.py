@@ -18,6 +18,7 @@ from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetr
 from opentelemetry.sdk.resources import Resource
 
 from ..environment import configuration_file, sdk_is_disabled
+from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
 from ..version import __version__
 from . import console
 from .exporters import LOGS, METRICS, TRACES, Exporters
@@ -73,7 +74,7 @@ class MCPConfigurator:
         else:
             pushes = _configure_from_variables(kwargs)
         begin_at_zero_in_children(get_meter_provider())
-        if pushes:
+        if pushes or os.environ.get(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR, "").strip():
             from .flush import flush_at_the_end  # noqa: PLC0415
 
             flush_at_the_end()

@@ -102,11 +102,6 @@ class Endpoint:
         except Exception as error:
             report("what a worker keeps for its successor", error)
 
-    def withdraw(self) -> None:
-        """Remove the target file: this process is about to end. Safe in a signal handler."""
-        if self._target is not None:
-            self._target.remove()
-
     def abandon(self) -> None:
         """Close the copies that a forked child has of its parent's files and sockets."""
         self._closed = True

@@ -60,13 +60,16 @@ class TargetFile:
         except OSError:
             self._forget(unfinished)
             raise
+        _in_place.add(self)
 
     def remove(self) -> None:
         """Remove it. Whoever did that already did no harm."""
+        _in_place.discard(self)
         self._forget(self.path)
 
     def abandon(self) -> None:
         """Close what a forked child has inherited; the file is its parent's."""
+        _in_place.discard(self)
         os.close(self._descriptor)
 
     def _forget(self, path: str) -> None:
@@ -74,6 +77,15 @@ class TargetFile:
             os.unlink(path)
         with suppress(OSError):
             os.close(self._descriptor)
+
+
+_in_place: set[TargetFile] = set()
+
+
+def remove_all() -> None:
+    """Remove this process' files: it is about to end."""
+    for file in tuple(_in_place):
+        file.remove()
 
 
 def _lock(descriptor: int) -> None:

@@ -163,11 +163,6 @@ class PrometheusReader(PrometheusMetricReader):
             self._endpoint.keep()
         return True
 
-    def withdraw(self) -> None:
-        """Remove the target file, if there is one."""
-        if self._endpoint is not None:
-            self._endpoint.withdraw()
-
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Close the listener and leave the registry. A second call, and one without a listener, does no harm."""
         with self._opening:
@@ -203,12 +198,6 @@ class PrometheusReader(PrometheusMetricReader):
 
 
 _readers: weakref.WeakSet[PrometheusReader] = weakref.WeakSet()
-
-
-def withdraw() -> None:
-    """Remove this process' target files for service discovery: it is about to end. Safe in a signal handler."""
-    for reader in tuple(_readers):
-        reader.withdraw()
 
 
 def _each(method: Callable[[PrometheusReader], None]) -> Callable[[], None]:

@@ -7,3 +7,12 @@ OTEL_INSTRUMENTATION_MCP_MAX_ATTRIBUTE_SETS: Final = "OTEL_INSTRUMENTATION_MCP_M
 
 OTEL_INSTRUMENTATION_MCP_MAX_NAMES: Final = "OTEL_INSTRUMENTATION_MCP_MAX_NAMES"
 """The most tool and prompt names, together, in attributes; a whole number from 0 to 1900, by default 100."""
+
+OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO"
+"""``true`` leaves the labels ``otel_scope_*`` away from a Prometheus page; by default they are on every series."""
+
+OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS"
+"""Names of resource attributes, separated by commas, that are labels of every series on a Prometheus page."""
+
+OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR"
+"""A directory in which each server keeps a ``file_sd`` target file for Prometheus; by default there is none."""

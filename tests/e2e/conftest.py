@@ -1,17 +1,18 @@
-"""Fixtures of the end-to-end tests: processes under the launcher, and ports."""
+"""Fixtures of the end-to-end tests: processes under the launcher, ports, and a real Prometheus."""
 
 from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from . import environments
-from .processes import Child, Start, running
+from .processes import Child, Launch, Start, running
 
 NewPython = Callable[..., Path]
 """``python(without=..., after=...)``: the interpreter of an environment, see :func:`environments.create`."""
@@ -32,25 +33,41 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> NewPython:
 
 
 @pytest.fixture
-def start(tmp_path: Path, python: NewPython) -> Generator[Start]:
-    """Starts applications that end with the test, whatever becomes of it.
+def launch(tmp_path: Path, python: NewPython) -> Generator[Launch]:
+    """Starts Python with arguments; the processes end with the test, whatever becomes of it.
 
     Without an interpreter of their own they run where nothing optional is installed.
     """
     with ExitStack() as children:
 
-        def start_one(
-            code: str, *flags: str, launcher: bool = True, interpreter: Path | None = None, **variables: str
+        def launch_one(
+            *arguments: str,
+            flags: Sequence[str] = (),
+            launcher: bool = True,
+            interpreter: Path | None = None,
+            **variables: str,
         ) -> Child:
             interpreter = interpreter or python()
-            command = [str(interpreter), "-c", code]
+            command = [str(interpreter), *arguments]
             if launcher:
                 command = [str(interpreter.with_name("opentelemetry-instrument")), *flags, *command]
-            # What the caller's shell says about OpenTelemetry is not what is tested.
+            # What the caller's shell says about OpenTelemetry is not what is tested. Workers meet in the runtime
+            # directory, where those of other tests have no business.
             inherited = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_") and k != "PYTHONPATH"}
-            return children.enter_context(running(command, inherited | variables, tmp_path))
+            environment = inherited | {"XDG_RUNTIME_DIR": str(tmp_path)} | variables
+            return children.enter_context(running(command, environment, tmp_path))
 
-        yield start_one
+        yield launch_one
+
+
+@pytest.fixture
+def start(launch: Launch) -> Start:
+    """Starts applications."""
+
+    def start_one(code: str, *flags: str, **options: Any) -> Child:
+        return launch("-c", code, flags=flags, **options)
+
+    return start_one
 
 
 @pytest.fixture

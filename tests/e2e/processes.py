@@ -64,6 +64,9 @@ class Child:
         return self.stderr_file.read_text()
 
 
+Launch = Callable[..., Child]
+"""``launch(*arguments, flags=(), launcher=True, interpreter=None, **variables)``."""
+
 Start = Callable[..., Child]
 """``start(code, *flags, launcher=True, interpreter=None, **variables)``."""
 

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
-import subprocess
 import sys
 import time
-import urllib.parse
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +19,8 @@ from ..sdk import example, setups
 from ..sdk.generation import SDKError, StdioServerParameters, stdio_client, streamable_http_client
 from ..sdk.http import HEADERS, httpx
 from ..sdk.wire import Wire
-from .processes import PATIENCE_SECONDS, Start, read
+from .processes import PATIENCE_SECONDS, Start
+from .prometheus import prometheus, query
 
 ROOT = Path(__file__).parents[2]
 # With JSON responses a client's connections are reused, so that its page has every metric of the pool.
@@ -186,48 +182,12 @@ def test_the_names_and_labels_of_a_server_and_of_a_client(start: Start, free_por
 
 
 def test_the_memory_of_the_page_is_the_operating_systems(start: Start, free_port: int) -> None:
-    code = "from tests.sdk import example; example.build(); import sys; sys.stdin.read()"
+    code = "from tests.sdk import example; example.build().run('stdio')"
     child = start(code, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), PYTHONPATH=str(ROOT))
     page = child.scrape(f"http://localhost:{free_port}/metrics", "mcp_memory_usage_bytes{")
     [line] = [line for line in page.splitlines() if line.startswith("mcp_memory_usage_bytes{")]
     told = float(line.split()[-1])
     assert told == pytest.approx(psutil.Process(child.process.pid).memory_info().rss, rel=0.1)
-
-
-@contextmanager
-def prometheus(directory: Path, port: int, target: int) -> Generator[str]:
-    """A real Prometheus that scrapes one target every half second; yields its URL."""
-    binary = shutil.which("prometheus")
-    if binary is None:
-        reason = "prometheus is not installed (Debian: apt-get install prometheus)"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    configuration = directory / "prometheus.yml"
-    targets = {"job_name": "mcp", "static_configs": [{"targets": [f"127.0.0.1:{target}"]}]}
-    # JSON is YAML.
-    configuration.write_text(json.dumps({"global": {"scrape_interval": "500ms"}, "scrape_configs": [targets]}))
-    command = [
-        binary,
-        f"--config.file={configuration}",
-        f"--storage.tsdb.path={directory / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-    ]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.kill()
-
-
-def query(base: str, expression: str) -> float | None:
-    """The value of an instant query; None while there is none."""
-    try:
-        answer = json.loads(read(f"{base}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"))
-    except OSError:
-        return None
-    rows = answer["data"]["result"]
-    return float(rows[0]["value"][1]) if rows else None
 
 
 def test_a_real_prometheus_answers_with_the_number_of_requests_on_the_wire(
@@ -272,7 +232,7 @@ def test_a_real_prometheus_answers_with_the_number_of_requests_on_the_wire(
                     answers = {key: query(base, expression) for key, expression in expressions.items()}
             return asked, answers
 
-    with prometheus(tmp_path, prometheus_port, metrics_port) as base:
+    with prometheus(tmp_path, prometheus_port, static_configs=[{"targets": [f"127.0.0.1:{metrics_port}"]}]) as base:
         asked, answers = anyio.run(scenario, base)
     assert asked >= 14
     assert answers == {"all": asked, "ok": 8, "timed": asked, "sessions": 1}

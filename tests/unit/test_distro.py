@@ -213,6 +213,13 @@ def readers() -> Generator[list[PrometheusReader]]:
         reader.shutdown()
 
 
+def listening() -> PrometheusReader:
+    """A reader that does not wait for a sign of life."""
+    reader = PrometheusReader()
+    reader.start()
+    return reader
+
+
 def scrape(reader: PrometheusReader) -> list[str]:
     with urllib.request.urlopen(reader.url, timeout=5) as response:
         return response.read().decode().splitlines()
@@ -227,7 +234,7 @@ def test_a_reader_that_is_as_configured_logs_nothing_above_debug(
     free_port: int, readers: list[PrometheusReader], caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.DEBUG, "opentelemetry_instrumentation_mcp"):
-        readers.append(reader := PrometheusReader())
+        readers.append(reader := listening())
 
     assert (reader.host, reader.port, reader.url) == ("localhost", free_port, f"http://localhost:{free_port}/metrics")
     assert {record.levelname for record in caplog.records} == {"DEBUG"}
@@ -241,7 +248,7 @@ def test_the_url_can_be_scraped_whatever_the_host_is(
 ) -> None:
     monkeypatch.setenv(PROMETHEUS_HOST, host)
 
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
 
     assert reader.host == host
     assert reader.url == f"http://{named}:{free_port}/metrics"
@@ -258,7 +265,7 @@ def test_an_ipv6_host_is_in_brackets_in_the_url(
         pytest.skip(f"no IPv6 here: {error}")
     monkeypatch.setenv(PROMETHEUS_HOST, "::1")
 
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
 
     assert reader.url == f"http://[::1]:{free_port}/metrics"
     assert scrape(reader)
@@ -274,7 +281,7 @@ def test_an_unusable_host_on_a_taken_port_is_still_one_line(
 ) -> None:
     monkeypatch.setenv(PROMETHEUS_HOST, host)
 
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
 
     assert reader.host == "localhost"
     assert reader.port not in (0, taken_port)
@@ -290,7 +297,7 @@ def test_port_0_is_the_systems_choice_and_said_because_nobody_could_know_it(
 ) -> None:
     monkeypatch.setenv(PROMETHEUS_PORT, "0")
 
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
 
     (line,) = caplog.messages
     assert line.endswith(f" at {reader.url}")
@@ -303,9 +310,9 @@ def test_a_reader_that_cannot_listen_at_all_says_so_once_and_goes_on(
     def refuse(*_: object) -> None:
         raise OSError("no sockets today")
 
-    monkeypatch.setattr("opentelemetry_instrumentation_mcp.distro.prometheus.start_http_server", refuse)
+    monkeypatch.setattr("socketserver.TCPServer.server_bind", refuse)
 
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
     provider = MeterProvider(metric_readers=[reader])
     provider.get_meter("test").create_counter("beats").add(1)
     provider.shutdown()
@@ -316,7 +323,7 @@ def test_a_reader_that_cannot_listen_at_all_says_so_once_and_goes_on(
 
 
 def test_a_flush_leaves_the_next_scrape_as_it_would_have_been(free_port: int, readers: list[PrometheusReader]) -> None:
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
     provider = MeterProvider(metric_readers=[reader])
     provider.get_meter("test").create_counter("flushed.beats").add(1)
 
@@ -331,7 +338,7 @@ def test_a_flush_leaves_the_next_scrape_as_it_would_have_been(free_port: int, re
 def test_an_exponential_histogram_is_left_out_and_the_rest_is_served(
     free_port: int, readers: list[PrometheusReader], caplog: pytest.LogCaptureFixture
 ) -> None:
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
     exponential = View(instrument_name="sizes", aggregation=ExponentialBucketHistogramAggregation())
     meter = MeterProvider(metric_readers=[reader], views=[exponential]).get_meter("test")
     meter.create_histogram("sizes").record(1)
@@ -345,7 +352,7 @@ def test_an_exponential_histogram_is_left_out_and_the_rest_is_served(
 
 
 def test_a_scrape_can_ask_for_single_names(free_port: int, readers: list[PrometheusReader]) -> None:
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
 
     with urllib.request.urlopen(f"{reader.url}?name[]=python_info", timeout=5) as response:
         samples = [line for line in response.read().decode().splitlines() if not line.startswith("#")]
@@ -354,7 +361,7 @@ def test_a_scrape_can_ask_for_single_names(free_port: int, readers: list[Prometh
 
 
 def test_shutdown_closes_the_listener_and_can_be_repeated(free_port: int) -> None:
-    reader = PrometheusReader()
+    reader = listening()
     assert is_listening(free_port)
 
     reader.shutdown()
@@ -362,7 +369,7 @@ def test_shutdown_closes_the_listener_and_can_be_repeated(free_port: int) -> Non
 
     assert not is_listening(free_port)
     # The port and the registry are free for the next one.
-    successor = PrometheusReader()
+    successor = listening()
     assert successor.port == free_port
     successor.shutdown()
 
@@ -372,7 +379,7 @@ def test_shutdown_closes_the_listener_and_can_be_repeated(free_port: int) -> Non
 def test_the_end_of_a_forked_child_leaves_the_parents_listener_alone(
     free_port: int, readers: list[PrometheusReader]
 ) -> None:
-    readers.append(reader := PrometheusReader())
+    readers.append(reader := listening())
     child = os.fork()
     if child == 0:
         status = 1

@@ -12,6 +12,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY
 
 from opentelemetry_instrumentation_mcp import environment_variables
+from opentelemetry_instrumentation_mcp.distro.siblings import ANSWER_SECONDS
+from opentelemetry_instrumentation_mcp.distro.workers import MOST_WORKERS
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric
 from opentelemetry_instrumentation_mcp.metrics.instruments import Instruments
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
@@ -218,6 +220,20 @@ def test_the_page_states_each_limit(what: str, limit: int) -> None:
 )
 def test_the_page_names_each_variable(variable: str) -> None:
     assert f"`{variable}`" in _section("Bounds")
+
+
+@pytest.mark.parametrize(
+    "variable", [value for name, value in vars(environment_variables).items() if name.startswith("OTEL_")]
+)
+def test_the_readme_names_each_variable_of_ours(variable: str) -> None:
+    assert f"\n| `{variable}` | " in (_DOCS.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_page_on_workers_states_the_bounds() -> None:
+    page = " ".join((_DOCS / "workers.md").read_text(encoding="utf-8").split())
+    assert f"Up to {MOST_WORKERS} workers" in page
+    assert ANSWER_SECONDS == 2
+    assert "holds a scrape up for two seconds" in page
 
 
 def test_links_within_the_page_lead_somewhere() -> None:

@@ -15,9 +15,9 @@ from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import End
 from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
-from opentelemetry_instrumentation_mcp.metrics.vocabulary import Action, Phase, Role, Transport
+from opentelemetry_instrumentation_mcp.metrics.vocabulary import Action, Mode, Phase, Role, Transport
 
-from ..points import ERROR, ROLE, TRANSPORT, Points
+from ..points import ERROR, MODE, ROLE, TRANSPORT, Points
 from .recording import Collect, connect, one
 
 _quiet = pytest.mark.usefixtures("nothing_is_swallowed")
@@ -335,3 +335,40 @@ def test_what_belongs_to_no_connection_is_recorded_to_the_end_and_after_it(
     points = collect()
     moved = (_ERRORS, "mcp.session.heartbeat_checks", "mcp.task.spawns", _ACTIONS, _FAILURES, _OWN_TIME, _REUSED, _WAIT)
     assert {metric: points.sum(metric) for metric in moved} == dict.fromkeys(moved, 2)
+
+
+@_quiet
+class TestSuccessor:
+    """What takes a recorder's place in a forked child."""
+
+    def test_what_its_predecessor_holds_is_not_handed_over_again(self, recorder: Recorder, collect: Collect) -> None:
+        connection = connect(recorder)
+        for _ in range(3):
+            recorder.task_spawned(Role.SERVER)
+        # The first one has gone through; two are held back.
+        successor = recorder.successor()
+        recorder.task_spawned(Role.SERVER)
+        connection.close(End.CLOSED)
+        collected = collect()
+        assert one(collected, "mcp.task.spawns").value == 1
+        assert one(collected, "mcp.connections.active").value == 1
+        successor.task_spawned(Role.SERVER)
+        assert one(collect(), "mcp.task.spawns").value == 2
+        successor.retire()
+
+    def test_it_knows_the_pools(self, recorder: Recorder, collect: Collect) -> None:
+        recorder.idle_connections = lambda: {"http://localhost:80": 2}
+        successor = recorder.successor()
+        assert one(collect(), _IDLE).value == 2
+        successor.retire()
+
+
+@_quiet
+class TestServing:
+    def test_the_connections_of_a_server_that_is_ready_begin_at_0(self, recorder: Recorder, collect: Collect) -> None:
+        for _ in range(2):
+            recorder.serving(Transport.STREAMABLE_HTTP, Mode.STATELESS)
+        for name in ("mcp.connections.total", "mcp.connections.active"):
+            point = one(collect(), name)
+            assert point.value == 0
+            assert point.attributes == {ROLE: "server", TRANSPORT: "streamable_http", MODE: "stateless"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import weakref
 from typing import Any
 
@@ -24,6 +25,7 @@ class Adapter:
         self.streams = Streams()
         self.sizes = Sizes()
         self._hooked: list[tuple[weakref.ref[Any], str, Any]] = []
+        _adapters.add(self)
 
     @contained
     def hook(self, client: Any, event: str, function: Any) -> None:
@@ -34,6 +36,14 @@ class Adapter:
             self._hooked = [entry for entry in self._hooked if entry[0]() is not None]
             self._hooked.append((weakref.ref(client), event, function))
 
+    @contained
+    def begin_anew(self) -> None:
+        """Start from nothing, in a forked child: connections and requests under way are its parent's."""
+        if self.recorder is not None:
+            self.recorder = self.recorder.successor()
+            self.streams = Streams()
+            self.sizes = Sizes()
+
     def retire(self) -> None:
         """Take the patches out and hand over what was kept."""
         recorder, self.recorder = self.recorder, None
@@ -42,6 +52,18 @@ class Adapter:
             _unhook(reference(), event, function)
         if recorder is not None:
             recorder.retire()
+
+
+_adapters: weakref.WeakSet[Adapter] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    for adapter in tuple(_adapters):
+        adapter.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @contained

@@ -1,4 +1,4 @@
-"""The HTTP edge of a server, in both generations: refusals, and the keep-alive frames of open streams.
+"""The HTTP edge of a server, in both generations: its start, refusals, and the keep-alive frames of open streams.
 
 The ASGI ``send`` of the SDK's own entry points is watched: an error status that answers no parsed request is a
 connection error, an SSE comment is a keep-alive. What lies in front of the SDK (a proxy, the application's own routes)
@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Final
 
-from ..metrics.vocabulary import Role, Transport
+from ..metrics.vocabulary import Mode, Role, Transport
 from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
@@ -175,12 +175,52 @@ def _streamable(_: Any) -> Transport:
 def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
     # 2.x serves past handle_request; 1.x and other frameworks come through it.
     adapter.patches.replace(module.StreamableHTTPSessionManager, "handle_request", _entry(adapter, _streamable))
+    adapter.patches.replace(module.StreamableHTTPSessionManager, "run", lambda original: _run(adapter, original))
     if hasattr(module, "StreamableHTTPASGIApp"):
         adapter.patches.replace(module.StreamableHTTPASGIApp, "__call__", _entry(adapter, _streamable))
 
 
+def _run(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def run(self: Any) -> Any:
+        _ready(adapter, Transport.STREAMABLE_HTTP, self)
+        return original(self)
+
+    return run
+
+
 def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
+    def make(original: Any) -> Any:
+        @functools.wraps(original)
+        def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+            original(self, *args, **kwargs)
+            # Made without a loop, it may be for the workers that this process is going to fork.
+            if _is_in_a_loop():
+                _ready(adapter, Transport.SSE)
+
+        return __init__
+
+    adapter.patches.replace(module.SseServerTransport, "__init__", make)
     adapter.patches.replace(module.SseServerTransport, "handle_post_message", _entry(adapter, lambda _: Transport.SSE))
+
+
+@contained
+def _ready(adapter: Adapter, transport: Transport, manager: Any = None) -> None:
+    """A server waits for clients: it is alive, though there is nothing to count yet."""
+    if adapter.recorder is not None:
+        is_stateless = getattr(manager, "stateless", False)
+        adapter.recorder.serving(transport, Mode.STATELESS if is_stateless else Mode.STATEFUL)
+
+
+def _is_in_a_loop() -> bool:
+    # Imported by now: the SDK stands on it.
+    import asyncio  # noqa: PLC0415
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _patch_auth(adapter: Adapter, module: ModuleType) -> None:

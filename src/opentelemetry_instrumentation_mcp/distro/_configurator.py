@@ -12,15 +12,17 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from opentelemetry.metrics import set_meter_provider
+from opentelemetry.metrics import get_meter_provider, set_meter_provider
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
 from ..environment import configuration_file, sdk_is_disabled
+from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
 from ..version import __version__
 from . import console
 from .exporters import LOGS, METRICS, TRACES, Exporters
+from .forking import begin_at_zero_in_children
 from .installed import entry_points
 from .selection import CONFIGURATORS, DISTROS, delegate, is_chosen, vendors
 
@@ -71,7 +73,8 @@ class MCPConfigurator:
             pushes = declarative.configure(file)
         else:
             pushes = _configure_from_variables(kwargs)
-        if pushes:
+        begin_at_zero_in_children(get_meter_provider())
+        if pushes or os.environ.get(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR, "").strip():
             from .flush import flush_at_the_end  # noqa: PLC0415
 
             flush_at_the_end()

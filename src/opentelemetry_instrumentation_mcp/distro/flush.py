@@ -1,4 +1,6 @@
-"""The last interval of exporters that push: sent before the process ends, in bounded time, whatever ends it.
+"""What is to be done before a process ends, in bounded time, whatever ends it.
+
+That is to send the last interval of exporters that push, and to remove the file that tells Prometheus of the process.
 
 A process that comes to its end by itself (its input is closed, SIGINT, ``sys.exit``) runs its exit functions, and the
 SDK flushes there. SIGTERM ends it without them, and so does uvicorn, which stops in peace and then sends itself the
@@ -23,6 +25,8 @@ from opentelemetry import trace
 from opentelemetry._logs import get_logger_provider
 from opentelemetry.metrics import get_meter_provider
 
+from . import file_sd
+
 EXIT_SECONDS: Final = 5.0
 """The most an orderly exit waits for metrics to be sent; the SDK alone would wait for 30."""
 
@@ -31,7 +35,10 @@ SIGNAL_SECONDS: Final = 1.5
 
 
 def flush_at_the_end() -> None:
-    """Flush the global providers at exit and on SIGTERM. To be called once they are set."""
+    """Flush the global providers at exit and on SIGTERM. To be called once they are set.
+
+    Target files for Prometheus are removed with the readers at exit, and here on SIGTERM.
+    """
     # These, and none that the application may set later where there is none yet: it flushes its own as it likes.
     meters: Any = get_meter_provider()
     providers = (meters, trace.get_tracer_provider(), get_logger_provider())
@@ -87,6 +94,8 @@ def _flush_within(seconds: float, providers: tuple[Any, ...]) -> None:
 
 
 def _flush(seconds: float, providers: tuple[Any, ...]) -> None:
+    # First, since it takes no time.
+    file_sd.remove_all()
     for provider in providers:
         # Again, those of the API have no such method.
         if not _is_shut_down(provider):

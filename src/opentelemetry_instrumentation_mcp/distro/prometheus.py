@@ -1,41 +1,45 @@
-"""The metrics over HTTP, for a Prometheus to scrape: the stock exporter's reader with a listener that cannot fail.
+"""The metrics for a Prometheus to scrape: the stock exporter's reader, with what that leaves to its users.
 
-A taken port or a wrong address costs a warning line that says where the metrics are instead, never the set-up of
-OpenTelemetry. Nothing is written to stdout, and nothing at all when everything is as configured. What this module does
-not do: gather the metrics of several processes in one place, or encrypt; each process serves its own, in the clear.
+It opens its port when there is something to tell, answers for all workers of a server, bears flushes and exponential
+histograms, and begins anew in a forked child. What it does not do: encrypt, or ask for a password.
 """
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
-import socket
+import re
 import threading
-from collections.abc import Iterable, Iterator
+import weakref
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
-from wsgiref.simple_server import WSGIServer
+from typing import TYPE_CHECKING, Any, Final
 
 from opentelemetry.exporter.prometheus import PrometheusMetricReader
-from opentelemetry.sdk.environment_variables import OTEL_EXPORTER_PROMETHEUS_HOST, OTEL_EXPORTER_PROMETHEUS_PORT
 from opentelemetry.sdk.metrics.export import ExponentialHistogram, Metric, MetricsData
-from prometheus_client import REGISTRY, CollectorRegistry, start_http_server
 from prometheus_client.metrics_core import Metric as PrometheusMetric
+
+from ..environment_variables import (
+    OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS,
+    OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO,
+)
+from ..safety import report
+from . import life
+from .origin import origin
+
+if TYPE_CHECKING:
+    from .endpoint import Endpoint
 
 _logger = logging.getLogger(__name__)
 
-DEFAULT_HOST: Final = "localhost"
-DEFAULT_PORT: Final = 9464
-"""Both from the OpenTelemetry specification, "Environment Variable Specification", Prometheus exporter."""
-
-_PORT_ERRORS: Final = (errno.EADDRINUSE, errno.EACCES)
-"""Errors that another port may cure. Everything else is blamed on the host."""
+_ATTRIBUTE_NAME: Final = re.compile(r"[A-Za-z_][\w./-]*")
+_FORK_SECONDS: Final = 1.0
+"""How long a fork may wait for a collection under way, whose locks the child would inherit for ever."""
 
 
 class PrometheusReader(PrometheusMetricReader):
-    """Serves this process' metrics at OTEL_EXPORTER_PROMETHEUS_HOST and OTEL_EXPORTER_PROMETHEUS_PORT.
+    """Serves metrics at OTEL_EXPORTER_PROMETHEUS_HOST and _PORT, from the first sign of life on.
 
     An unset or empty variable means the default, and so does a port that is no whole number from 0 to 65535. A port
     that cannot be bound is replaced by one of the system's choice on the same host (0 asks for that), a host that
@@ -43,65 +47,92 @@ class PrometheusReader(PrometheusMetricReader):
 
     The metrics are in prometheus_client's global ``REGISTRY``, as the stock exporter's are: an application that serves
     this registry on its own serves ours with it.
-
-    Attributes:
-        host: The host listened on, as configured or replaced.
-        port: The port listened on; 0 when there is no listener.
-        url: Where to scrape; empty when there is no listener.
     """
 
     def __init__(self) -> None:
-        """Start to listen. Never raises for what the environment says or the system refuses."""
+        """Make a reader that does not listen yet. Never raises for what the environment says."""
         self._skipped_metrics: set[str] = set()
-        super().__init__()
-        self._server: WSGIServer | None = None
-        self._pid = os.getpid()
-        self.host = DEFAULT_HOST
-        self.port = 0
-        self.url = ""
-
-        remarks: list[str] = []
+        self._collecting = threading.Lock()
+        self._is_paused = False
+        self._consumer: Any = None
+        self._opening = threading.Lock()
+        self._endpoint: Endpoint | None = None
+        self._is_shut_down = False
+        options = _options()
         try:
-            self._listen(remarks)
-        except Exception as error:
-            # The application does not depend on its metrics, whatever the reason is.
-            remarks.append(f"cannot listen ({error})")
-            _logger.warning("%s; the metrics of this process are not served", "; ".join(remarks))
-            return
-        if remarks:
-            _logger.warning("%s; the metrics of this process are at %s", "; ".join(remarks), self.url)
-        else:
-            _logger.debug("the metrics of this process are at %s", self.url)
+            super().__init__(**options)
+        except TypeError as error:
+            # Releases of the exporter before these options.
+            _logger.warning("%s; using neither scope nor resource options", error)
+            super().__init__()
+        # The registry asks the stock reader's collector, which mixes two collections up when they overlap.
+        self._collect_families = self._collector.collect
+        self._collector.collect = self._collect_alone
+        _readers.add(self)
 
-    def _listen(self, remarks: list[str]) -> None:
-        """Bind and serve; put into ``remarks`` what is not as configured. Raises when no choice is left."""
-        host = os.environ.get(OTEL_EXPORTER_PROMETHEUS_HOST, "").strip() or DEFAULT_HOST
-        port = _configured_port(remarks)
-        if port == 0:
-            remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}=0 leaves the port to the system")
-        while self._server is None:
-            try:
-                self._server, _ = start_http_server(port, _address(host), _OneScrapeAtATime())
-            # A ValueError is a name that cannot even be looked up: `a..b`, or one of more than 63 letters.
-            except (OSError, ValueError) as error:
-                reason = getattr(error, "strerror", None) or str(error)
-                if port and isinstance(error, OSError) and error.errno in _PORT_ERRORS:
-                    remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}: cannot listen on {host}:{port} ({reason})")
-                    port = 0
-                elif host != DEFAULT_HOST:
-                    remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_HOST}: cannot listen on {host!r} ({reason})")
-                    host = DEFAULT_HOST
-                else:
-                    raise
-        self.host = host
-        self.port = self._server.server_port
-        self.url = f"http://{_reachable_name(host)}:{self.port}/metrics"
+    @property
+    def host(self) -> str:
+        """The host listened on, as configured or replaced; empty before that."""
+        return self._endpoint.host if self._endpoint is not None else ""
+
+    @property
+    def port(self) -> int:
+        """The port listened on; 0 when this process does not listen, or not itself."""
+        return self._endpoint.port if self._endpoint is not None else 0
+
+    @property
+    def url(self) -> str:
+        """Where to scrape; empty when there is no such port."""
+        return self._endpoint.url if self._endpoint is not None else ""
+
+    def start(self) -> None:
+        """Listen now, without waiting for a sign of life. Never raises, and does nothing the second time."""
+        try:
+            with self._opening:
+                if self._is_shut_down:
+                    return
+                if self._endpoint is None:
+                    # Not before: most processes under the launcher never come to this.
+                    from .endpoint import Endpoint  # noqa: PLC0415
+
+                    self._endpoint = Endpoint()
+            self._endpoint.open()
+        except Exception as error:
+            report("PrometheusReader.start", error)
+
+    # The one call by which a provider tells a reader that it belongs to it now.
+    def _set_collect_callback(self, func: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride, reportGeneralTypeIssues]
+        super()._set_collect_callback(func)
+        self._consumer = life.consumer_of(func)
+        if self._consumer is not None:
+            life.watch(self._consumer, self._wake)
+        elif func is not None:
+            self._wake()
+
+    def _wake(self) -> None:
+        """Start, in a thread: whoever has just recorded something does not wait for files and sockets."""
+        try:
+            threading.Thread(target=self.start, name="otel-mcp-endpoint", daemon=True).start()
+        except Exception as error:
+            # There is no thread to be had, and whoever has recorded something is not to hear of it.
+            report("PrometheusReader", error)
+
+    def _collect_alone(self) -> Iterable[PrometheusMetric]:
+        with self._collecting:
+            return list(self._collect_families())
 
     def _receive_metrics(self, metrics_data: MetricsData, timeout_millis: float = 10_000, **kwargs: Any) -> None:
         """Pass on what the text format can express.
 
         The stock reader fails on an exponential histogram, and the whole scrape with it.
         """
+        scopes = [scope for resource in metrics_data.resource_metrics for scope in resource.scope_metrics]
+        if any(isinstance(metric.data, ExponentialHistogram) for scope in scopes for metric in scope.metrics):
+            metrics_data = self._expressible(metrics_data)
+        # The stock reader leaves its keywords without annotations, here and in shutdown.
+        super()._receive_metrics(metrics_data, timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]
+
+    def _expressible(self, metrics_data: MetricsData) -> MetricsData:
         resources = [
             replace(
                 resource,
@@ -112,9 +143,7 @@ class PrometheusReader(PrometheusMetricReader):
             )
             for resource in metrics_data.resource_metrics
         ]
-        expressible = replace(metrics_data, resource_metrics=resources)
-        # The stock reader leaves its keywords without annotations, here and in shutdown.
-        super()._receive_metrics(expressible, timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]
+        return replace(metrics_data, resource_metrics=resources)
 
     def _is_expressible(self, metric: Metric) -> bool:
         if not isinstance(metric.data, ExponentialHistogram):
@@ -125,71 +154,96 @@ class PrometheusReader(PrometheusMetricReader):
         return False
 
     def force_flush(self, timeout_millis: float = 10_000) -> bool:
-        """Do nothing, with success: a scrape collects what it shows.
+        """Let nothing be lost with this process that can be kept: a worker's counters, for the one in its place.
 
-        The stock reader would keep the result of this collection and add it to the next scrape, which then has every
-        series twice.
+        Otherwise there is nothing to do, for a scrape collects what it shows. (The stock reader would keep the result
+        of this collection and add it to the next scrape, which then has every series twice.)
         """
+        if self._endpoint is not None:
+            self._endpoint.keep()
         return True
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Close the listener and leave the registry. A second call, and one without a listener, does no harm."""
-        server, self._server = self._server, None
-        if server is not None:
-            if os.getpid() == self._pid:
-                # Wakes the serving thread on Linux; elsewhere it sees the request to stop within half a second.
-                with suppress(OSError):
-                    server.socket.shutdown(socket.SHUT_RDWR)
-                server.shutdown()
-            # In a forked child there is no thread to stop, and the socket is the parent's: only the copy is closed.
-            server.server_close()
+        with self._opening:
+            self._is_shut_down = True
+        if self._endpoint is not None:
+            self._endpoint.close()
         # The registry no longer knows the collector after a first call.
         with suppress(KeyError):
             super().shutdown(timeout_millis, **kwargs)  # pyright: ignore[reportUnknownMemberType]
 
+    # At a fork.
 
-class _OneScrapeAtATime(CollectorRegistry):
-    """The global registry, for one scrape after another.
+    def pause(self) -> None:
+        """Let a collection under way come to its end before the process forks, and none begin."""
+        self._is_paused = self._collecting.acquire(timeout=_FORK_SECONDS)
 
-    In the stock reader two scrapes share one queue: rarely, but seen, one takes the other's metrics, so that one has
-    every series twice and the other none.
-    """
+    def resume(self) -> None:
+        """Go on in the process that has forked."""
+        if self._is_paused:
+            self._is_paused = False
+            self._collecting.release()
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._scraping = threading.Lock()
-
-    def collect(self) -> Iterator[PrometheusMetric]:
-        with self._scraping:
-            return iter(list(REGISTRY.collect()))
-
-    def restricted_registry(self, names: Iterable[str]) -> Any:
-        # `?name[]=` in the URL.
-        return REGISTRY.restricted_registry(names)
-
-
-def _configured_port(remarks: list[str]) -> int:
-    text = os.environ.get(OTEL_EXPORTER_PROMETHEUS_PORT, "").strip()
-    if not text:
-        return DEFAULT_PORT
-    with suppress(ValueError):
-        if 0 <= (port := int(text)) <= 65535:
-            return port
-    remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}={text!r} is not a port")
-    return DEFAULT_PORT
+    def begin_anew(self) -> None:
+        """Be a reader that does not listen yet, in the child."""
+        self._collecting = threading.Lock()
+        self._is_paused = False
+        self._opening = threading.Lock()
+        inherited, self._endpoint = self._endpoint, None
+        if inherited is not None:
+            inherited.abandon()
+        if self._consumer is not None:
+            life.watch(self._consumer, self._wake)
 
 
-def _address(host: str) -> str:
-    """What to bind for ``host``.
-
-    For ``localhost`` it is the IPv4 loopback address. Bound by name it may become ``::1``, which a scraper that asks
-    for 127.0.0.1 does not reach; the other way round, whoever resolves ``localhost`` to both tries both.
-    """
-    return "127.0.0.1" if host == DEFAULT_HOST else host
+_readers: weakref.WeakSet[PrometheusReader] = weakref.WeakSet()
 
 
-def _reachable_name(host: str) -> str:
-    """What to write into a URL for ``host``: the wildcard addresses are for listening only."""
-    if host in ("0.0.0.0", "::"):
-        return DEFAULT_HOST
-    return f"[{host}]" if ":" in host else host
+def _each(method: Callable[[PrometheusReader], None]) -> Callable[[], None]:
+    def at_fork() -> None:
+        for reader in tuple(_readers):
+            try:
+                method(reader)
+            except Exception as error:
+                report("a fork", error)
+
+    return at_fork
+
+
+if hasattr(os, "register_at_fork"):
+    # Settles for the children where they come from.
+    os.register_at_fork(before=origin)
+    os.register_at_fork(
+        before=_each(PrometheusReader.pause),
+        after_in_parent=_each(PrometheusReader.resume),
+        after_in_child=_each(PrometheusReader.begin_anew),
+    )
+
+
+def _options() -> dict[str, Any]:
+    """The arguments of the stock reader that the environment asks for."""
+    options: dict[str, Any] = {}
+    if _is_true(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO):
+        options["scope_info_enabled"] = False
+    names = _attribute_names(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS)
+    if names:
+        options["resource_attribute_filter"] = names.__contains__
+    return options
+
+
+def _is_true(variable: str) -> bool:
+    text = os.environ.get(variable, "").strip().lower()
+    if text not in ("", "true", "false"):
+        _logger.warning("%s=%r is neither true nor false; using false", variable, text)
+    return text == "true"
+
+
+def _attribute_names(variable: str) -> frozenset[str]:
+    given = [name.strip() for name in os.environ.get(variable, "").split(",")]
+    names = [name for name in given if _ATTRIBUTE_NAME.fullmatch(name)]
+    wrong = [name for name in given if name and name not in names]
+    if wrong:
+        using = ", ".join(names) or "none"
+        _logger.warning("%s: %s is no name of an attribute; using %s", variable, ", ".join(map(repr, wrong)), using)
+    return frozenset(names)

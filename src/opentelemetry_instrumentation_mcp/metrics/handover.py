@@ -193,6 +193,24 @@ class _Unread(Cell):
             self.add(value)
 
 
+class _Abandoned(Cell):
+    """A cell of a recorder that another one has taken the place of; what is still open there may go on to use it."""
+
+    __slots__ = ()
+
+    def add(self, value: float) -> None:
+        pass
+
+    def touch(self) -> None:
+        pass
+
+    def pass_through(self) -> None:
+        pass
+
+    def drain(self) -> None:
+        pass
+
+
 class Ledger:
     """All cells of one recorder. Cells live as long as it does, since their series do."""
 
@@ -224,6 +242,11 @@ class Ledger:
         with _working():
             for cell in tuple(self._cells):
                 _pass_through(cell)
+
+    def abandon(self) -> None:
+        """Hand over nothing, now or later: in a forked child, what these cells hold is its parent's."""
+        for cell in self._cells:
+            cell.__class__ = _Abandoned  # pyright: ignore[reportAttributeAccessIssue]
 
     def unlock(self) -> None:
         """Forget drains that run in threads which a fork has left behind."""

@@ -48,7 +48,7 @@ class Recorder:
     """
 
     def __init__(self, meter_provider: MeterProvider | None = None, limits: Limits | None = None) -> None:
-        limits = limits or Limits.from_environment()
+        self._limits = limits = limits or Limits.from_environment()
         meter = get_meter(SCOPE_NAME, __version__, meter_provider)
         self.names = Names(limits.names)
         self._methods = Table(limits.methods)
@@ -153,6 +153,18 @@ class Recorder:
                 connection.register(Direction.INBOUND, target, names)
 
     @contained
+    def serving(self, transport: Transport, mode: Mode = Mode.STATEFUL) -> None:
+        """A server is ready for connections: those it may get begin at 0.
+
+        Args:
+            transport: How clients reach it.
+            mode: Stateless if every HTTP exchange is a connection.
+        """
+        attributes = (Role.SERVER.value, transport.value, mode.value)
+        self.shared_cell(catalogue.CONNECTIONS_TOTAL, *attributes).touch()
+        self.shared_cell(catalogue.CONNECTIONS_ACTIVE, *attributes).touch()
+
+    @contained
     def connection_error(self, role: Role, transport: Transport, error: str) -> None:
         """A transport failed, or refused something before it was a request.
 
@@ -211,6 +223,14 @@ class Recorder:
             self.shared_cell(catalogue.POOL_WAIT_DURATION, name),
         )
         return self._pool_cells.setdefault((name, created), cells)
+
+    def successor(self) -> Recorder:
+        """A recorder in this one's place, for a forked child; what this one holds is told by the parent."""
+        collection.end(self)
+        self._ledger.abandon()
+        successor = Recorder(self.provider, self._limits)
+        successor.idle_connections = self.idle_connections
+        return successor
 
     def retire(self) -> None:
         """Hand over what is left and stop observing; called by ``uninstrument()``."""

@@ -1,0 +1,264 @@
+"""Where the metrics of a process can be had: at the configured port, or from the worker of its server that has that.
+
+A taken port or a wrong address costs a warning line that says where the metrics are instead, never the set-up of
+OpenTelemetry. Nothing is written to stdout, and nothing at all when everything is as configured.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from opentelemetry.sdk.environment_variables import (
+    OTEL_EXPORTER_PROMETHEUS_HOST,
+    OTEL_EXPORTER_PROMETHEUS_PORT,
+    OTEL_SERVICE_NAME,
+)
+
+from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
+from ..safety import report
+from .file_sd import TargetFile
+from .listener import METRICS_PATH, Listener
+from .origin import Origin, origin
+from .pages import Pages
+from .siblings import Family
+from .workers import Membership, join
+
+_logger = logging.getLogger(__name__)
+
+DEFAULT_HOST: Final = "localhost"
+DEFAULT_PORT: Final = 9464
+"""Both from the OpenTelemetry specification, "Environment Variable Specification", Prometheus exporter."""
+
+_PORT_ERRORS: Final = (errno.EADDRINUSE, errno.EACCES)
+"""Errors that another port may cure. Everything else is blamed on the host."""
+
+_SUCCESSION_SECONDS: Final = 2.0
+"""How long a worker waits for the port: of one that dies, the locks may be free before the sockets are."""
+
+
+class Endpoint:
+    """The place of this process' metrics; nowhere until :meth:`open`.
+
+    Attributes:
+        host: The host listened on, as configured or replaced.
+        port: The port listened on; 0 when this process does not listen, or not itself.
+        url: Where to scrape; empty when there is no such port.
+    """
+
+    def __init__(self) -> None:
+        self.host = DEFAULT_HOST
+        self.port = 0
+        self.url = ""
+        self._lock = threading.Lock()
+        self._opened = False
+        self._closed = False
+        self._listener: Listener | None = None
+        self._answering: Listener | None = None
+        self._membership: Membership | None = None
+        self._target: TargetFile | None = None
+        self._origin: Origin | None = None
+        self._pages = Pages()
+
+    def open(self) -> None:
+        """Listen, or stand by for the worker that does. Only the first call does anything; none raises."""
+        with self._lock:
+            if self._opened or self._closed:
+                return
+            self._opened = True
+            try:
+                self._open()
+            except Exception as error:
+                # The application does not depend on its metrics, whatever the reason is.
+                _logger.warning("cannot serve the metrics of this process (%s)", error)
+
+    def close(self) -> None:
+        """Stop serving. A second call, and one before :meth:`open`, does no harm."""
+        self._closed = True
+        with self._lock:
+            if self._target is not None:
+                self._target.remove()
+            self.keep()
+            for listener in (self._listener, self._answering):
+                if listener is not None:
+                    listener.close()
+            if self._membership is not None:
+                self._membership.leave()
+            self._listener = self._answering = self._membership = self._target = None
+            self.port, self.url = 0, ""
+
+    def keep(self) -> None:
+        """Write down what this worker has counted; for other processes there is nothing to do. Never raises."""
+        try:
+            self._pages.keep()
+        except Exception as error:
+            report("what a worker keeps for its successor", error)
+
+    def abandon(self) -> None:
+        """Close the copies that a forked child has of its parent's files and sockets."""
+        self._closed = True
+        for inherited in (self._listener, self._answering, self._membership, self._target):
+            if inherited is not None:
+                with suppress(OSError):
+                    inherited.abandon()
+
+    def _open(self) -> None:
+        remarks: list[str] = []
+        host = os.environ.get(OTEL_EXPORTER_PROMETHEUS_HOST, "").strip() or DEFAULT_HOST
+        port = _configured_port(remarks)
+        self._origin = origin()
+        try:
+            self._membership = join(self._origin, f"{host}:{port}")
+        except OSError as error:
+            # A process that has no siblings does not miss them.
+            level = logging.WARNING if self._origin.is_worker else logging.DEBUG
+            _logger.log(level, "the workers of this server cannot find each other (%s): each serves its own", error)
+        membership = self._membership
+        if membership is not None:
+            self._pages = Pages(membership)
+        if membership is None or membership.listens():
+            self._serve(host, port, remarks)
+        else:
+            self._stand_by(membership, host, port, remarks)
+
+    def _stand_by(self, membership: Membership, host: str, port: int, remarks: list[str]) -> None:
+        """Answer the worker that listens, and succeed it when it dies."""
+        membership.clear_socket()
+        self._answering = Listener(socket.AF_UNIX, membership.socket, self._pages.own)
+        self._answering.start()
+        arguments = (membership, host, port, remarks)
+        threading.Thread(target=self._succeed, args=arguments, name="otel-mcp-successor", daemon=True).start()
+
+    def _succeed(self, membership: Membership, host: str, port: int, remarks: list[str]) -> None:
+        while not membership.listens(wait=True):
+            if self._closed:
+                return
+            time.sleep(1)
+        with self._lock:
+            if self._closed:
+                return
+            try:
+                self._serve(host, port, remarks)
+            except Exception as error:
+                _logger.warning("cannot serve the metrics of this server (%s)", error)
+            if self._answering is not None:
+                self._answering.close()
+                self._answering = None
+            membership.clear_socket()
+
+    def _serve(self, host: str, port: int, remarks: list[str]) -> None:
+        """Listen, and say in one line what is not as configured."""
+        is_worker = self._membership is not None and self._membership.label is not None
+        whose = "server" if is_worker else "process"
+        deadline = time.monotonic() + (_SUCCESSION_SECONDS if is_worker else 0)
+        try:
+            self._listener = self._bind(host, port, remarks, deadline)
+        except (OSError, ValueError) as error:
+            remarks.append(f"cannot listen ({error})")
+            _logger.warning("%s; the metrics of this %s are not served", "; ".join(remarks), whose)
+            return
+        self._listener.start()
+        self.port = self._listener.port
+        self.url = f"http://{_reachable_name(self.host)}:{self.port}{METRICS_PATH}"
+        is_published = self._publish(remarks)
+        if port == 0 and not is_published:
+            remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}=0 leaves the port to the system")
+        if remarks:
+            _logger.warning("%s; the metrics of this %s are at %s", "; ".join(remarks), whose, self.url)
+        else:
+            _logger.debug("the metrics of this %s are at %s", whose, self.url)
+
+    def _bind(self, host: str, port: int, remarks: list[str], deadline: float) -> Listener:
+        """A listener; what is not as configured is put into ``remarks``. Raises when no choice is left."""
+        respond = self._pages.with_siblings(Family(self._membership)) if self._membership else self._pages.own
+        while True:
+            try:
+                family, _, _, _, address = socket.getaddrinfo(
+                    _address(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+                )[0]
+                listener = Listener(family, address, respond)
+            # A ValueError is a name that cannot even be looked up: `a..b`, or one of more than 63 letters.
+            except (OSError, ValueError) as error:
+                code = error.errno if isinstance(error, OSError) else None
+                if code == errno.EADDRINUSE and time.monotonic() < deadline and not self._closed:
+                    time.sleep(0.02)
+                    continue
+                reason = getattr(error, "strerror", None) or str(error)
+                if port and code in _PORT_ERRORS:
+                    remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}: cannot listen on {host}:{port} ({reason})")
+                    port = 0
+                elif host != DEFAULT_HOST:
+                    remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_HOST}: cannot listen on {host!r} ({reason})")
+                    host = DEFAULT_HOST
+                else:
+                    raise
+            else:
+                self.host = host
+                return listener
+
+    def _publish(self, remarks: list[str]) -> bool:
+        """Write the file for service discovery, if there is to be one."""
+        directory = os.environ.get(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR, "").strip()
+        if not directory or self._origin is None:
+            return False
+        target = f"{_target_host(self.host)}:{self.port}"
+        # The number of the supervisor, not of the worker that happens to listen: that one's successor is no new server.
+        labels = {"service": _service_name(), "pid": str(self._origin.pid)}
+        try:
+            self._target = TargetFile(os.path.expanduser(directory), target, labels)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            remarks.append(f"{OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR}: cannot write to {directory!r} ({reason})")
+            return False
+        return True
+
+
+def _configured_port(remarks: list[str]) -> int:
+    text = os.environ.get(OTEL_EXPORTER_PROMETHEUS_PORT, "").strip()
+    if not text:
+        return DEFAULT_PORT
+    with suppress(ValueError):
+        if 0 <= (port := int(text)) <= 65535:
+            return port
+    remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}={text!r} is not a port")
+    return DEFAULT_PORT
+
+
+def _address(host: str) -> str:
+    """What to bind for ``host``.
+
+    For ``localhost`` it is the IPv4 loopback address. Bound by name it may become ``::1``, which a scraper that asks
+    for 127.0.0.1 does not reach; the other way round, whoever resolves ``localhost`` to both tries both.
+    """
+    return "127.0.0.1" if host == DEFAULT_HOST else host
+
+
+def _reachable_name(host: str) -> str:
+    """What to write into a URL for ``host``: the wildcard addresses are for listening only."""
+    if host in ("0.0.0.0", "::"):
+        return DEFAULT_HOST
+    return f"[{host}]" if ":" in host else host
+
+
+def _target_host(host: str) -> str:
+    """Likewise for a Prometheus on this machine, which is not to depend on how names are resolved."""
+    return "[::1]" if host == "::" else "127.0.0.1" if host == "0.0.0.0" else _reachable_name(_address(host))
+
+
+def _service_name() -> str:
+    """What the process is called: as configured, or like its script."""
+    name = os.environ.get(OTEL_SERVICE_NAME, "").strip()
+    if name:
+        return name
+    script = Path(sys.argv[0] if sys.argv else "")
+    # A package that was started by `python -m` shows its `__main__.py`.
+    name = script.parent.name if script.stem == "__main__" else script.stem
+    return name if name and name != "-c" else "python"

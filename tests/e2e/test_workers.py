@@ -1,0 +1,323 @@
+"""Servers with several workers: what the configured port shows is the whole server's, whoever dies."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from .processes import PATIENCE_SECONDS, Child, Launch, Start, read
+
+ROOT = Path(__file__).parents[2]
+
+# Each exchange stands alone, so that any worker can answer any call.
+APPLICATION = """
+import os
+from tests.sdk import example
+from tests.sdk.generation import V2
+
+async def pid() -> str:
+    return f"pid={os.getpid()}."
+
+settings = {"stateless_http": True, "json_response": True}
+server = example.build(**({} if V2 else settings))
+server.add_tool(pid)
+app = server.streamable_http_app(**settings) if V2 else server.streamable_http_app()
+"""
+# A supervisor that starts two workers, which count something; they end with it.
+SUPERVISOR = """
+import multiprocessing, sys, time
+from opentelemetry import metrics
+def count(number, seconds=600):
+    metrics.get_meter("m").create_counter("mcp.requests").add(number, {"gen_ai.tool.name": "pid"})
+    time.sleep(seconds)
+if __name__ == "__main__":
+    context = multiprocessing.get_context("fork")
+    for number in (1000, 2000):
+        context.Process(target=count, args=(number,), daemon=True).start()
+    sys.stdin.read()
+"""
+# A parent that has used MCP itself and forks with a session open, values not yet collected and threads at work.
+PRELOADED = """
+import multiprocessing, sys, time
+import anyio
+from opentelemetry import metrics
+from tests.sdk import setups
+memory = setups.SETUPS[0]
+async def use(times, between=lambda: None):
+    async with setups.connect(memory) as link:
+        for _ in range(times):
+            await link.session.call_tool("ok", {})
+        between()
+def child():
+    anyio.run(use, 5)
+    time.sleep(600)
+fork = multiprocessing.get_context("fork")
+children = [fork.Process(target=child, daemon=True) for _ in range(2)]
+anyio.run(use, 7, lambda: [child.start() for child in children])
+sys.stdin.read()
+"""
+IN_CODE = """
+from opentelemetry.instrumentation.auto_instrumentation import initialize
+initialize()
+"""
+
+
+class Server:
+    """A server with workers and its metrics page."""
+
+    def __init__(self, child: Child, port: int, metrics_url: str) -> None:
+        self.child = child
+        self.supervisor = psutil.Process(child.process.pid)
+        self._port = port
+        self.metrics_url = metrics_url
+        self.page = ""
+        self._last: dict[tuple[tuple[str, str], ...], float] = {}
+
+    def call(self, times: int) -> Counter[int]:
+        """Calls a tool; returns who answered how often."""
+        answered: Counter[int] = Counter()
+        body: dict[str, object] = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "pid"}}
+        headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self._port}/mcp", json.dumps(body).encode(), headers)
+        for _ in range(times):
+            with urllib.request.urlopen(request, timeout=10) as response:
+                answered[int(response.read().decode().split("pid=")[1].split(".")[0])] += 1
+        return answered
+
+    def scrape(self) -> float:
+        """The sum of all requests; none of the series may ever fall or go away."""
+        self.page = read(self.metrics_url)
+        series = {
+            tuple(sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(self.page)
+            for sample in family.samples
+            if sample.name == "mcp_requests_total" and sample.labels["gen_ai_tool_name"] == "pid"
+        }
+        for labels, value in self._last.items():
+            assert series[labels] >= value, labels
+        self._last = series
+        return sum(series.values())
+
+    def shown(self, page: str | None = None) -> set[str]:
+        """The workers that answer: those that have gauges on the page, which is read anew without one."""
+        families = text_string_to_metric_families(read(self.metrics_url) if page is None else page)
+        return {
+            sample.labels["worker"]
+            for family in families
+            for sample in family.samples
+            if sample.name == "mcp_memory_usage_bytes"
+        }
+
+    def workers(self) -> set[int]:
+        """The processes the supervisor has started, without the helper of ``multiprocessing``."""
+        children = self.supervisor.children()
+        return {child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())}
+
+    def listener(self) -> int:
+        """The process that listens at the metrics port."""
+        port = int(self.metrics_url.split(":")[2].split("/")[0])
+        processes = [self.supervisor, *self.supervisor.children(recursive=True)]
+        [pid] = [
+            process.pid
+            for process in processes
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1] == port
+        ]
+        return pid
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Waits for a condition; whoever cannot answer now may be on the way."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        reason = "not so"
+        while time.monotonic() < deadline:
+            assert self.child.process.poll() is None, self.child.stderr
+            try:
+                if condition():
+                    return
+            except (urllib.error.URLError, ConnectionError, ValueError, psutil.Error) as error:
+                reason = repr(error)
+            time.sleep(0.05)
+        pytest.fail(f"{reason}; stderr: {self.child.stderr}")
+
+
+@pytest.fixture
+def serve(launch: Launch, tmp_path: Path, free_ports: list[int]) -> Callable[..., Server]:
+    """Starts a server and waits for all its workers."""
+    port, metrics_port, _ = free_ports
+
+    def serve_one(kind: str, workers: int = 3, application: str = APPLICATION, launcher: bool = True) -> Server:
+        if find_spec(kind.split(maxsplit=1)[0]) is None:
+            reason = f"{kind.split(maxsplit=1)[0]} is not installed"
+            pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
+        (tmp_path / "app.py").write_text(application)
+        command = {
+            "uvicorn": ["uvicorn", "--port", str(port), "--log-level", "error"],
+            "gunicorn": ["gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "uvicorn_worker.UvicornWorker"],
+        }[kind.split(maxsplit=1)[0]]
+        child = launch(
+            "-m",
+            *command,
+            *kind.split()[1:],
+            "--workers",
+            str(workers),
+            "app:app",
+            launcher=launcher,
+            PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}",
+            OTEL_EXPORTER_PROMETHEUS_PORT=str(metrics_port),
+        )
+        server = Server(child, port, f"http://localhost:{metrics_port}/metrics")
+        server.until(lambda: server.shown() == {str(number) for number in range(workers)})
+        return server
+
+    return serve_one
+
+
+@pytest.mark.parametrize("kind", ["uvicorn", "gunicorn", "gunicorn --preload"])
+def test_the_port_shows_the_whole_server_while_workers_die_and_are_replaced(
+    serve: Callable[..., Server], kind: str
+) -> None:
+    server = serve(kind)
+    answered = server.call(30)
+    assert server.scrape() == 30
+    assert server.listener() in server.workers(), "a worker listens, never the supervisor"
+
+    # The one that listens, and then one that does not: what a scrape has seen of them is not lost.
+    for is_listener in (True, False):
+        listener = server.listener()
+        victim = listener if is_listener else next(pid for pid in server.workers() if pid != listener)
+        os.kill(victim, signal.SIGKILL)
+        server.call(30)
+        server.until(lambda gone=victim: gone not in server.workers() and len(server.shown()) == 3)
+        assert server.shown() == {"0", "1", "2"}
+        assert server.scrape() == (60 if is_listener else 90)
+
+    # What a worker has counted since the last scrape dies with it, and nothing else.
+    answered = server.call(30)
+    victim = server.listener()
+    os.kill(victim, signal.SIGKILL)
+    server.until(lambda: victim not in server.workers() and len(server.shown()) == 3)
+    assert server.scrape() == 120 - answered[victim]
+    assert server.child.stdout == b""
+
+
+def test_workers_that_are_set_up_in_code_find_each_other(serve: Callable[..., Server]) -> None:
+    server = serve("gunicorn", workers=2, application=IN_CODE + APPLICATION, launcher=False)
+    server.call(10)
+    assert server.scrape() == 10
+    assert server.shown() == {"0", "1"}
+
+
+def test_a_worker_that_hangs_is_there_with_what_it_has_counted(serve: Callable[..., Server]) -> None:
+    server = serve("gunicorn", workers=2)
+    server.call(10)
+    assert server.scrape() == 10
+    [other] = server.workers() - {server.listener()}
+    os.kill(other, signal.SIGSTOP)
+    try:
+        assert server.scrape() == 10
+        assert len(server.shown(server.page)) == 1
+    finally:
+        os.kill(other, signal.SIGCONT)
+    assert "in a scrape: worker" in server.child.stderr
+    assert server.scrape() == 10
+    assert len(server.shown(server.page)) == 2
+
+
+def test_a_second_server_with_the_same_settings_is_not_merged_with_the_first(
+    serve: Callable[..., Server], start: Start, free_ports: list[int]
+) -> None:
+    server = serve("gunicorn --preload", workers=2)
+    server.call(10)
+    other = start(SUPERVISOR, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_ports[1]))
+    url = other.announced_url()
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and Server(other, 0, url).scrape() != 3000:
+        time.sleep(0.05)
+    assert Server(other, 0, url).scrape() == 3000
+    assert server.scrape() == 10
+    [line] = other.stderr.splitlines()
+    assert "the metrics of this server are at" in line
+
+
+@pytest.mark.parametrize("method", multiprocessing.get_all_start_methods())
+def test_the_children_of_a_process_are_its_workers_however_they_are_started(
+    launch: Launch, tmp_path: Path, free_port: int, method: str
+) -> None:
+    script = tmp_path / "supervisor.py"
+    counts_too = "    count(500, 0)\n    sys.stdin.read()"
+    script.write_text(SUPERVISOR.replace('"fork"', repr(method)).replace("    sys.stdin.read()", counts_too))
+    child = launch(str(script), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
+    shown: dict[str | None, float] = {}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and len(shown) < 3:
+        for family in text_string_to_metric_families(
+            child.scrape(f"http://localhost:{free_port}/metrics", "mcp_requests_total")
+        ):
+            shown |= {s.labels.get("worker"): s.value for s in family.samples if s.name == "mcp_requests_total"}
+
+    assert shown.keys() == {None, "0", "1"}
+    assert shown[None] == 500
+    assert sum(shown.values()) == 3500
+    assert child.stderr == ""
+
+
+def test_a_forked_child_does_not_repeat_what_its_parent_has_counted(start: Start, free_port: int) -> None:
+    child = start(PRELOADED, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), PYTHONPATH=str(ROOT))
+    url = f"http://localhost:{free_port}/metrics"
+    calls: dict[str | None, float] = {}
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and sorted(calls.values()) != [5, 5, 7]:
+        page = child.scrape(url, "mcp_requests_total")
+        for family in text_string_to_metric_families(page):
+            for sample in family.samples:
+                worker = sample.labels.get("worker")
+                labels = (sample.name, sample.labels.get("gen_ai_tool_name"), sample.labels.get("status"))
+                if labels == ("mcp_requests_total", "ok", "ok") and sample.labels["mcp_role"] == "server":
+                    calls[worker] = sample.value
+
+    assert calls == {None: 7, "0": 5, "1": 5}
+    assert child.stderr.count("a metric was lost") == 0
+
+
+def test_a_process_that_only_prepares_a_server_does_not_listen(start: Start, free_port: int) -> None:
+    code = (
+        "import sys, threading, time\n"
+        "from tests.sdk import example, setups\n"
+        "setups.http_app(example.build(), setups.HANDSHAKE[3]); setups.http_app(example.build(), setups.HANDSHAKE[2])\n"
+        "time.sleep(1); print([thread.name for thread in threading.enumerate()])\n"
+    )
+    child = start(code, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), PYTHONPATH=str(ROOT))
+
+    assert child.finish() == 0
+    assert child.stdout == b"['MainThread']\n"
+
+
+def test_workers_that_cannot_meet_say_so_and_serve_their_own_metrics(
+    start: Start, tmp_path: Path, free_port: int
+) -> None:
+    # Neither place can be trusted: somebody has put links there.
+    for name in ("opentelemetry-distro-mcp", f"opentelemetry-distro-mcp-{os.geteuid()}"):
+        (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
+    other = start(SUPERVISOR, OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port), TMPDIR=str(tmp_path))
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and len(other.stderr.splitlines()) < 3:
+        time.sleep(0.05)
+    lines = other.stderr.splitlines()
+    assert len([line for line in lines if "the workers of this server cannot find each other (" in line]) == 2
+    [url] = [line.split()[-1] for line in lines if "the metrics of this process are at" in line]
+    assert Server(other, 0, url).scrape() + Server(other, 0, f"http://localhost:{free_port}/metrics").scrape() == 3000

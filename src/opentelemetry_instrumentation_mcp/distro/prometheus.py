@@ -96,7 +96,7 @@ class PrometheusReader(PrometheusMetricReader):
                     from .endpoint import Endpoint  # noqa: PLC0415
 
                     self._endpoint = Endpoint()
-            self._endpoint.open()
+                self._endpoint.open()
         except Exception as error:
             report("PrometheusReader.start", error)
 
@@ -176,14 +176,22 @@ class PrometheusReader(PrometheusMetricReader):
     # At a fork.
 
     def pause(self) -> None:
-        """Let a collection under way come to its end before the process forks, and none begin."""
-        self._is_paused = self._collecting.acquire(timeout=_FORK_SECONDS)
+        """Let what is under way come to its end before the process forks, and nothing begin.
+
+        That is a collection, and the start in its thread: a child that was forked in the middle of an import waits for
+        that import for ever, since the thread is not there to end it.
+        """
+        self._is_paused = self._opening.acquire(timeout=_FORK_SECONDS)
+        if self._is_paused and not self._collecting.acquire(timeout=_FORK_SECONDS):
+            self._opening.release()
+            self._is_paused = False
 
     def resume(self) -> None:
         """Go on in the process that has forked."""
         if self._is_paused:
             self._is_paused = False
             self._collecting.release()
+            self._opening.release()
 
     def begin_anew(self) -> None:
         """Be a reader that does not listen yet, in the child."""

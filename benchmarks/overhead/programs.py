@@ -23,13 +23,17 @@ from .. import example
 from ..example import ARGUMENTS, TOOL, V2
 
 
+def _build() -> Any:
+    return example.build(int(os.environ.get("BENCHMARK_TOOLS", "1")))
+
+
 def serve_stdio() -> None:
-    example.build().run("stdio")
+    _build().run("stdio")
 
 
 def serve_http(port: int) -> None:
     uvicorn = import_module("uvicorn")
-    app = example.build().streamable_http_app()
+    app = _build().streamable_http_app()
     uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1)
 
 
@@ -48,7 +52,7 @@ async def obey(session: Any) -> None:
 @asynccontextmanager
 async def in_memory() -> AsyncGenerator[Any]:
     """A client and a server in this process, connected as the SDK does it."""
-    server = example.build()
+    server = _build()
     if V2:
         connected = import_module("mcp").Client(server)
     else:

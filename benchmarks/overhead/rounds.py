@@ -95,6 +95,7 @@ class Comparison:
 
 
 _ORDERS: Final = 2
+_MOST_SECONDS: Final = 3.0
 
 
 def turns(subjects: Sequence[Subject], block: int) -> list[Subject]:
@@ -115,17 +116,17 @@ async def measure_round(scenario: Scenario, launches: Sequence[Launch], plan: Pl
     async with AsyncExitStack() as stack:
         subjects = [await stack.enter_async_context(started(launch, scenario, pinned, other)) for launch in launches]
         for subject in subjects:
-            await subject.line.calls(plan.warm_up)
+            await _warm_up(subject, max(plan.warm_up, scenario.traffic.tools, scenario.traffic.sessions))
             await subject.scrape()
-        calls = await _calls_in(plan.block, subjects[0])
+        calls, seconds = await _calls_in(plan.block, subjects[0])
         readings = {subject.name: Readings() for subject in subjects}
         gc.collect()
         gc.freeze()
-        blocks = round(plan.interval / plan.block)
+        blocks = max(2, round(plan.interval / seconds))
         for block in range(blocks):
             for subject in turns(subjects, block):
                 await _block(subject, calls, readings[subject.name], scraped=block == blocks // 2)
-        if scenario.is_server:
+        if scenario.is_server and not scenario.traffic.rate:
             for burst in range(plan.bursts):
                 for subject in turns(subjects, burst):
                     await _burst(subject, 2 * calls, readings[subject.name], plan)
@@ -133,12 +134,22 @@ async def measure_round(scenario: Scenario, launches: Sequence[Launch], plan: Pl
     return {name: each.figures() for name, each in readings.items()}
 
 
-async def _calls_in(seconds: float, subject: Subject) -> int:
-    """How many calls take that long."""
-    tried = 50
+async def _warm_up(subject: Subject, calls: int) -> None:
+    """Make some calls, fewer where each takes long."""
+    end = time.perf_counter() + _MOST_SECONDS
+    while calls > 0 and time.perf_counter() < end:
+        await subject.line.calls(min(calls, 10))
+        calls -= 10
+
+
+async def _calls_in(seconds: float, subject: Subject) -> tuple[int, float]:
+    """How many calls take about that long, and how long they take."""
+    tried = 5
     begin = time.perf_counter()
     await subject.line.calls(tried)
-    return max(10, round(tried * seconds / (time.perf_counter() - begin)))
+    one = (time.perf_counter() - begin) / tried
+    calls = max(5, round(seconds / one))
+    return calls, calls * one
 
 
 async def _block(subject: Subject, calls: int, readings: Readings, *, scraped: bool) -> None:

@@ -19,8 +19,11 @@ from typing import Final
 
 import psutil
 
+from opentelemetry_instrumentation_mcp.environment_variables import OTEL_INSTRUMENTATION_MCP_MAX_NAMES
+from opentelemetry_instrumentation_mcp.metrics.limits import Limits
+
 from .cpu import cpu_seconds, pin
-from .lines import Line, Orders, Pipes, Posts
+from .lines import LINE_LIMIT, Line, Orders, Pipes, Posts, Traffic
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PATIENCE: Final = 30.0
@@ -72,6 +75,7 @@ class Scenario:
         posts: Whether it is a server that is reached over HTTP.
         modern: Whether 2026-07-28 is spoken.
         companion: Whether it is a client of an HTTP server.
+        traffic: What is called, if it is a server.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Scenario:
     posts: bool = False
     modern: bool = False
     companion: bool = False
+    traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def is_server(self) -> bool:
@@ -160,6 +165,7 @@ async def _process(launch: Launch, *program: str, cpu: int | None, **variables: 
             stdin=PIPE,
             stdout=PIPE,
             stderr=stderr,
+            limit=LINE_LIMIT,
             env=environment | launch.variables | variables,
             start_new_session=True,
         )
@@ -197,11 +203,14 @@ async def started(
         other_cpu: Where the bare server of a client is pinned.
     """
     async with _companion(scenario, other_cpu) as url:
-        variables: dict[str, str] = {}
+        variables = {"BENCHMARK_TOOLS": str(scenario.traffic.tools)}
+        if scenario.traffic.tools > Limits.names:
+            variables[OTEL_INSTRUMENTATION_MCP_MAX_NAMES] = str(scenario.traffic.tools)
         page = None
         if launch.has_page:
             port = free_port()
-            variables = {"OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1", "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
+            variables["OTEL_EXPORTER_PROMETHEUS_HOST"] = "127.0.0.1"
+            variables["OTEL_EXPORTER_PROMETHEUS_PORT"] = str(port)
             page = f"http://127.0.0.1:{port}/metrics"
         if other_cpu is not None and not scenario.is_server:
             variables["BENCHMARK_SERVER_CPU"] = str(other_cpu)
@@ -227,13 +236,14 @@ async def _companion(scenario: Scenario, cpu: int | None) -> AsyncGenerator[str]
 
 
 async def _line(scenario: Scenario, process: Process, port: int) -> Line:
+    line: Pipes | Posts | Orders
     assert process.stdin is not None
     assert process.stdout is not None
     if scenario.posts:
         await _answers(port, process)
-        line = Posts(port, modern=scenario.modern)
+        line = Posts(port, scenario.traffic, modern=scenario.modern)
     elif scenario.is_server:
-        line = Pipes(process.stdin, process.stdout)
+        line = Pipes(process.stdin, process.stdout, scenario.traffic)
     else:
         line = Orders(process.stdin, process.stdout)
     await asyncio.wait_for(line.open(), PATIENCE)

@@ -34,7 +34,9 @@ def serve_stdio() -> None:
 def serve_http(port: int) -> None:
     uvicorn = import_module("uvicorn")
     app = _build().streamable_http_app()
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1)
+    # Its processes take turns, so a connection rests longer than the few seconds it may by default.
+    patience = {"timeout_keep_alive": 3600, "timeout_graceful_shutdown": 1}
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", **patience)
 
 
 async def obey(session: Any) -> None:

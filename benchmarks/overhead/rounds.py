@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -73,6 +74,11 @@ Round = dict[str, dict[str, float]]
 """By launch, then by figure."""
 
 
+def progress(text: str) -> None:
+    """Say on stderr what is going on, in the place of what was said before."""
+    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
 class Comparison:
     """What the rounds of one scenario say."""
 
@@ -109,7 +115,7 @@ async def measure_round(scenario: Scenario, launches: Sequence[Launch], plan: Pl
     """Start everything, measure, end everything.
 
     Raises:
-        RuntimeError: One of the processes failed; the message says which.
+        ProgramError: One of the processes failed.
     """
     pinned, other = cpus() or (None, None)
     pin(os.getpid(), other)
@@ -138,7 +144,7 @@ async def _warm_up(subject: Subject, calls: int) -> None:
     """Make some calls, fewer where each takes long."""
     end = time.perf_counter() + _MOST_SECONDS
     while calls > 0 and time.perf_counter() < end:
-        await subject.line.calls(min(calls, 10))
+        await subject.calls(min(calls, 10))
         calls -= 10
 
 
@@ -146,7 +152,7 @@ async def _calls_in(seconds: float, subject: Subject) -> tuple[int, float]:
     """How many calls take about that long, and how long they take."""
     tried = 5
     begin = time.perf_counter()
-    await subject.line.calls(tried)
+    await subject.calls(tried)
     one = (time.perf_counter() - begin) / tried
     calls = max(5, round(seconds / one))
     return calls, calls * one
@@ -155,9 +161,9 @@ async def _calls_in(seconds: float, subject: Subject) -> tuple[int, float]:
 async def _block(subject: Subject, calls: int, readings: Readings, *, scraped: bool) -> None:
     before = subject.cpu_seconds()
     if scraped:
-        latencies, _ = await asyncio.gather(subject.line.calls(calls), subject.scrape())
+        latencies, _ = await asyncio.gather(subject.calls(calls), subject.scrape())
     else:
-        latencies = await subject.line.calls(calls)
+        latencies = await subject.calls(calls)
     readings.cpu += subject.cpu_seconds() - before
     readings.calls += calls
     readings.latencies += latencies
@@ -165,5 +171,5 @@ async def _block(subject: Subject, calls: int, readings: Readings, *, scraped: b
 
 async def _burst(subject: Subject, calls: int, readings: Readings, plan: Plan) -> None:
     begin = time.perf_counter()
-    await subject.line.calls(calls, plan.at_once)
+    await subject.calls(calls, plan.at_once)
     readings.rates.append(calls / (time.perf_counter() - begin))

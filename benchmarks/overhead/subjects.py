@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import psutil
 
@@ -104,14 +104,41 @@ OTHERS: Final = (
 )
 
 
+class ProgramError(Exception):
+    """A program could not be started, or failed.
+
+    Attributes:
+        launch: How it was run.
+    """
+
+    def __init__(self, launch: Launch, error: BaseException, stderr: IO[bytes]) -> None:
+        stderr.seek(0)
+        said = stderr.read().decode(errors="replace").strip()[-1500:]
+        super().__init__(f"{launch.name}: {error!r}{'; it said: ' + said if said else ''}")
+        self.launch = launch
+
+
 class Subject:
     """A running process with a line to it."""
 
-    def __init__(self, launch: Launch, process: Process, line: Line, page: str | None) -> None:
+    def __init__(self, launch: Launch, process: Process, line: Line, page: str | None, stderr: IO[bytes]) -> None:
         self.name = launch.name
-        self.line = line
-        self.page = page
+        self._launch = launch
         self._process = process
+        self._line = line
+        self._page = page
+        self._stderr = stderr
+
+    async def calls(self, count: int, at_once: int = 1) -> list[float]:
+        """Make calls; the seconds each of them took, where that can be seen.
+
+        Raises:
+            ProgramError: A call failed.
+        """
+        try:
+            return await self._line.calls(count, at_once)
+        except (RuntimeError, OSError, EOFError) as error:
+            raise ProgramError(self._launch, error, self._stderr) from error
 
     def cpu_seconds(self) -> float:
         """CPU time so far."""
@@ -122,8 +149,17 @@ class Subject:
         return psutil.Process(self._process.pid).memory_info().rss
 
     async def scrape(self) -> bytes:
-        """Its metrics page; empty if it has none."""
-        return b"" if self.page is None else await asyncio.to_thread(_read, self.page)
+        """Its metrics page; empty if it has none.
+
+        Raises:
+            ProgramError: It should have one.
+        """
+        if self._page is None:
+            return b""
+        try:
+            return await asyncio.to_thread(_read, self._page)
+        except OSError as error:
+            raise ProgramError(self._launch, error, self._stderr) from error
 
 
 def _read(url: str) -> bytes:
@@ -151,8 +187,10 @@ async def _answers(port: int, process: Process) -> None:
 
 
 @asynccontextmanager
-async def _process(launch: Launch, *program: str, cpu: int | None, **variables: str) -> AsyncGenerator[Process]:
-    """A process that ends with the block, its children with it; if it fails, its stderr becomes part of the error."""
+async def _process(
+    launch: Launch, *program: str, cpu: int | None, **variables: str
+) -> AsyncGenerator[tuple[Process, IO[bytes]]]:
+    """A process that ends with the block, its children with it; and the file that gets what it writes to stderr."""
     # What the calling shell says about OpenTelemetry is not what is measured.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
     environment |= {"PYTHONPATH": str(ROOT), "BENCHMARK_ROOT": str(ROOT), "PYTHONHASHSEED": "0"}
@@ -171,11 +209,7 @@ async def _process(launch: Launch, *program: str, cpu: int | None, **variables: 
         )
         try:
             pin(process.pid, cpu)
-            yield process
-        except Exception as error:
-            stderr.seek(0)
-            said = stderr.read().decode(errors="replace")[-1500:]
-            raise RuntimeError(f"{launch.name} {' '.join(program)}: {error!r}; {said}") from error
+            yield process, stderr
         finally:
             await _end(process)
 
@@ -194,7 +228,7 @@ async def _end(process: Process) -> None:
 async def started(
     launch: Launch, scenario: Scenario, cpu: int | None, other_cpu: int | None
 ) -> AsyncGenerator[Subject]:
-    """Start a process, connect to it, end it.
+    """Start a process, connect to it, end it; :class:`ProgramError` if it does not start.
 
     Args:
         launch: How it is run.
@@ -216,10 +250,13 @@ async def started(
             variables["BENCHMARK_SERVER_CPU"] = str(other_cpu)
         port = free_port()
         arguments = (*scenario.program, *([str(port)] if scenario.posts else []), *([url] if url else []))
-        async with _process(launch, *arguments, cpu=cpu, **variables) as process:
-            line = await _line(scenario, process, port)
+        async with _process(launch, *arguments, cpu=cpu, **variables) as (process, stderr):
             try:
-                yield Subject(launch, process, line, page)
+                line = await _line(scenario, process, port)
+            except (OSError, EOFError, asyncio.TimeoutError) as error:
+                raise ProgramError(launch, error, stderr) from error
+            try:
+                yield Subject(launch, process, line, page, stderr)
             finally:
                 await line.close()
 
@@ -230,7 +267,7 @@ async def _companion(scenario: Scenario, cpu: int | None) -> AsyncGenerator[str]
         yield ""
         return
     port = free_port()
-    async with _process(BARE, "http", str(port), cpu=cpu) as process:
+    async with _process(BARE, "http", str(port), cpu=cpu) as (process, _):
         await _answers(port, process)
         yield f"http://127.0.0.1:{port}/mcp"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -11,7 +10,7 @@ from typing import Final
 
 from ..overhead.cpu import cpus
 from ..overhead.lines import Traffic
-from ..overhead.rounds import Comparison, Plan, Round, measure_round
+from ..overhead.rounds import Comparison, Plan, Round, measure_round, progress
 from ..overhead.subjects import BARE, CONTROL, INSTRUMENTED, Scenario, Subject, started
 from .figures import Figure
 
@@ -35,9 +34,9 @@ async def compare(scenario: Scenario, rounds: int) -> list[Figure]:
     """CPU per call at this traffic."""
     measured: list[Round] = []
     for number in range(rounds):
-        print(f"\r{scenario.name}: round {number + 1} of {rounds}", end="", file=sys.stderr, flush=True)
+        progress(f"{scenario.name}: round {number + 1} of {rounds}")
         measured.append(await measure_round(scenario, [BARE, INSTRUMENTED, CONTROL], Plan(rounds, bursts=0)))
-    print("\r\033[K", end="", file=sys.stderr)
+    progress("")
     comparison = Comparison(measured)
     bare = comparison.bare("cpu")
     ours, control = (comparison.difference(launch.name, "cpu") for launch in (INSTRUMENTED, CONTROL))
@@ -62,7 +61,7 @@ async def idle() -> list[Figure]:
     """CPU of a server that nobody calls, and that is scraped."""
     async with _both() as subjects:
         for subject in subjects:
-            await subject.line.calls(50)
+            await subject.calls(50)
             await subject.scrape()
         before = [subject.cpu_seconds() for subject in subjects]
         end = time.monotonic() + IDLE_SECONDS

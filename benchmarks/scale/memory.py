@@ -23,12 +23,12 @@ _SCRAPE_SECONDS: Final = 5.0
 
 async def _load(subject: Subject, calls: int) -> tuple[int, int]:
     """Make the calls, with a scrape now and then; resident bytes before and after them."""
-    await subject.line.calls(_WARM_UP, 8)
+    await subject.calls(_WARM_UP, 8)
     await subject.scrape()
     before = subject.resident_bytes()
     scraped = time.monotonic()
     for _ in range(calls // _PORTION):
-        await subject.line.calls(_PORTION, 8)
+        await subject.calls(_PORTION, 8)
         if time.monotonic() - scraped > _SCRAPE_SECONDS:
             scraped = time.monotonic()
             await subject.scrape()

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from pathlib import Path
 
+from .. import results
 from ..example import SDK_VERSION, V2
 from . import peer
 from .rounds import Comparison, Plan, Round, measure_round, progress
@@ -45,12 +45,12 @@ def main() -> None:
         launches.append(DISABLED)
     if options.peer and (launch := peer.prepare(options.peer)):
         launches.append(launch)
-    results: dict[str, list[Round]] = {}
+    measured: dict[str, list[Round]] = {}
     for name in options.scenario or SCENARIOS:
-        results[name] = asyncio.run(_measure(SCENARIOS[name], launches, plan))
-        _show(name, launches, results[name])
+        measured[name] = asyncio.run(_measure(SCENARIOS[name], launches, plan))
+        _show(name, launches, measured[name])
     if options.json:
-        options.json.write_text(json.dumps(results))
+        results.write(options.json, "overhead", measured)
 
 
 async def _measure(scenario: Scenario, launches: list[Launch], plan: Plan) -> list[Round]:

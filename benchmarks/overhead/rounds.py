@@ -85,6 +85,10 @@ class Comparison:
     def __init__(self, rounds: Sequence[Round]) -> None:
         self._rounds = rounds
 
+    def launches(self) -> list[str]:
+        """What was compared, in the order it was asked for."""
+        return list({launch: None for each in self._rounds for launch in each})
+
     def bare(self, figure: str) -> float | None:
         """The median of the bare process, in seconds (``rate``: calls per second)."""
         values = [each[BARE.name][figure] for each in self._rounds if figure in each[BARE.name]]

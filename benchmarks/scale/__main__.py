@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from .. import results
 from ..example import SDK_VERSION
 from . import cells, load, memory, scrape
 from .figures import Figure
@@ -61,7 +61,7 @@ def main() -> None:
             print(figure, flush=True)
             figures.append(figure)
     if options.json:
-        options.json.write_text(json.dumps([asdict(figure) for figure in figures]))
+        results.write(options.json, "scale", [asdict(figure) for figure in figures])
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ class Figure:
         unit: Of both.
         limit: What must hold, in words; empty where it is only told.
         holds: Whether it does.
+        note: What else there is to say.
     """
 
     title: str
@@ -24,8 +25,18 @@ class Figure:
     unit: str
     limit: str = ""
     holds: bool = True
+    note: str = ""
+
+    def cells(self) -> tuple[str, str, str, str, str]:
+        """Title, both figures, unit and verdict or note, as a table shows them."""
+        reference = "-" if self.reference is None else _number(self.reference)
+        verdict = f"{self.limit}: {'kept' if self.holds else 'not kept'}" if self.limit else self.note
+        return self.title, _number(self.ours), reference, self.unit, verdict
 
     def __str__(self) -> str:
-        reference = "-" if self.reference is None else f"{self.reference:,.4g}"
-        verdict = "" if not self.limit else f"{self.limit}: {'yes' if self.holds else 'NO'}"
-        return f"{self.title:68}{self.ours:>12,.4g}{reference:>12} {self.unit:12} {verdict}"
+        title, ours, reference, unit, verdict = self.cells()
+        return f"{title:68}{ours:>12}{reference:>12} {unit:10}{verdict}".rstrip()
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -11,7 +11,7 @@ import argparse
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from . import results
 from .instructions.measure import Counts
@@ -150,8 +150,7 @@ def main() -> None:
     parser.add_argument("directory", type=Path, help="where the benchmarks have written")
     parser.add_argument("--page", type=Path, help="put the tables into this page as well")
     options = parser.parse_args()
-    found: list[Any] = results.read(options.directory)
-    text = report(found)
+    text = report(results.read(options.directory))
     print(text)
     if options.page:
         put_into(options.page, text)

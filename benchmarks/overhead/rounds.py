@@ -16,11 +16,13 @@ import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from .cpu import cpus, pin
 from .statistics import Estimate, estimate, percentile
 from .subjects import BARE, Launch, Scenario, Subject, started
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ _ORDERS: Final = 2
 _MOST_SECONDS: Final = 3.0
 
 
-def turns(subjects: Sequence[Subject], block: int) -> list[Subject]:
+def turns(subjects: Sequence[_T], block: int) -> list[_T]:
     """Who comes when: every second block backwards, and another one first after every two."""
     shift = block // _ORDERS % len(subjects)
     order = [*subjects[shift:], *subjects[:shift]]

@@ -1,6 +1,6 @@
 """What becomes of the cost when there is more of everything, on the SDK of the Python that runs this.
 
-python -m benchmarks.scale [--part scrape] [--requests 1000000] [--rounds 5]
+python -m benchmarks.scale [--part scrape] [--requests 1000000] [--rounds 6]
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Cost at scale, bare and instrumented.")
     parser.add_argument("--part", action="append", choices=list(PARTS), help="only this; may be repeated")
     parser.add_argument("--requests", type=int, default=_MILLION, help="how many requests are many")
-    parser.add_argument("--rounds", type=int, default=5, help="how often a comparison of processes is repeated")
+    parser.add_argument("--rounds", type=int, default=6, help="how often a comparison of processes is repeated")
     parser.add_argument("--json", type=Path, help="write the figures to this file as well")
     options = parser.parse_args()
     print(f"mcp {SDK_VERSION}\n\n{'':68}{'ours':>12}{'reference':>12}")

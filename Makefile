@@ -3,11 +3,16 @@
 #   make demo                  the newest mcp 2.x        make demo MCP=1.30.0   another SDK release
 #   make demo KEEP=1           leave everything running until Ctrl-C
 #   make test                  all tox environments      make test TOXENV=mcp2 ARGS="-k name"
+#
+# `make bench` measures what the instrumentation costs; it wants a quiet machine and some hours (docs/performance.md).
+#
+#   make bench WHAT=overhead ARGS="--rounds 3"           a part of it, in minutes
 
 PYTHON ?= python3
 MCP ?=
 KEEP ?=
 ARGS ?=
+WHAT ?= instructions overhead scale
 export KEEP
 
 PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
@@ -26,7 +31,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -41,15 +46,31 @@ test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against bo
 lint: .venv/stamp ## lint and type check only
 	@.venv/bin/tox run -e lint,types
 
+# The releases are those of tox.ini. Results stay in build/bench, so that a part that is run anew replaces its own only.
+BENCH_SDKS := 1.30.0 2.3.0
+BENCH_RESULTS := build/bench
+
+bench: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## measure the cost on both SDK generations (WHAT=overhead, ARGS=...)
+	@for what in $(WHAT); do for sdk in $(BENCH_SDKS); do \
+		build/bench-mcp-$$sdk/bin/python -m benchmarks.$$what --json $(BENCH_RESULTS)/$$what-$$sdk.json $(ARGS) || exit; \
+	done; done
+	@build/bench-mcp-$(lastword $(BENCH_SDKS))/bin/python -m benchmarks.report $(BENCH_RESULTS) --page docs/performance.md
+
 clean: ## remove everything that make and tox have made
 	rm -rf .venv .tox build dist .pytest_cache .ruff_cache .hypothesis
-	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # An editable install reads entry points and dependencies once, at installation: again when pyproject.toml changes.
 $(DEMO_VENV)/stamp: pyproject.toml
 	$(call make_venv,$(DEMO_VENV))
 	@echo "installing this package and $(DEMO_SDK)"
 	@$(DEMO_VENV)/bin/python $(PIP_INSTALL) --editable . "$(DEMO_SDK)"
+	@touch $@
+
+build/bench-mcp-%/stamp: pyproject.toml
+	$(call make_venv,$(@D))
+	@echo "installing this package and mcp == $*"
+	@$(@D)/bin/python $(PIP_INSTALL) --editable . "mcp == $*"
 	@touch $@
 
 .venv/stamp:

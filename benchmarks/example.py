@@ -1,4 +1,4 @@
-"""The server every benchmark runs: one small tool, on either generation of the SDK.
+"""The server every benchmark runs, on either generation of the SDK.
 
 The names that differ between the generations are ``Any``: no type checker can see both at once.
 """
@@ -14,6 +14,7 @@ V2: Final = not SDK_VERSION.startswith("1.")
 
 NAME: Final = "benchmark"
 TOOL: Final = "echo"
+LARGE: Final = "large"
 ARGUMENTS: Final = {"text": "The quick brown fox jumps over the lazy dog."}
 """What a call sends and gets back: about as much as a short question of an agent."""
 
@@ -22,15 +23,25 @@ _HighLevelServer: Final[Any] = (
 )
 
 
-def build(**settings: Any) -> Any:
-    """An ``MCPServer`` (2.x) or a ``FastMCP`` (1.x) with the tool ``echo``."""
-    server = _HighLevelServer(NAME, log_level="ERROR", **settings)
+def build(tools: int = 1) -> Any:
+    """An ``MCPServer`` (2.x) or a ``FastMCP`` (1.x): ``tools`` tools that echo, and one with large results."""
+    server = _HighLevelServer(NAME, log_level="ERROR")
 
     async def echo(text: str) -> str:
         return text
 
-    server.add_tool(echo)
+    async def large(size: int) -> str:
+        return "x" * size
+
+    for number in range(tools):
+        server.add_tool(echo, name=tool_name(number))
+    server.add_tool(large, name=LARGE)
     return server
+
+
+def tool_name(number: int) -> str:
+    """The name of one of the tools that echo; the first is :data:`TOOL`."""
+    return f"{TOOL}_{number}" if number else TOOL
 
 
 def low_level(server: Any) -> Any:

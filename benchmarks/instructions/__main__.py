@@ -6,7 +6,6 @@ python -m benchmarks.instructions [--path stdio] [--calls 20] [--functions | --b
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
+from .. import results
 from ..example import SDK_VERSION
 from . import callgrind, functions
 from .budget import BUDGETS, CALLS, rounded_up
@@ -63,7 +63,7 @@ def main() -> None:
             counts = counted[path] = measure(path, calls, Path(directory), dict(os.environ))
             print((_budget if options.budget else _row)(path, counts), flush=True)
     if options.json:
-        options.json.write_text(json.dumps({path: asdict(counts) for path, counts in counted.items()}))
+        results.write(options.json, "instructions", {path: asdict(counts) for path, counts in counted.items()})
 
 
 if __name__ == "__main__":

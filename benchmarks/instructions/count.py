@@ -120,10 +120,11 @@ def _disabled(path: str, calls: int) -> Counted:
 _MODES = (_bare, _bare_again, _instrumented, _launched, _switched_off, _disabled)
 
 
-def _fork(mode: Callable[[str, int], Counted], path: str, calls: int) -> int:
-    """Let a child count a mode; the file descriptor to read what it counted from, nothing if it failed."""
+def _fork(mode: Callable[[str, int], Counted], path: str, calls: int) -> tuple[int, int]:
+    """Let a child count a mode; its id, and the file descriptor to read what it counted from."""
     reading, writing = os.pipe()
-    if not os.fork():
+    child = os.fork()
+    if not child:
         try:
             os.write(writing, json.dumps(mode(path, calls)).encode())
             os._exit(0)
@@ -131,7 +132,7 @@ def _fork(mode: Callable[[str, int], Counted], path: str, calls: int) -> int:
             traceback.print_exc()
             os._exit(1)
     os.close(writing)
-    return reading
+    return child, reading
 
 
 async def _once(path: str) -> None:
@@ -144,9 +145,12 @@ def main(path: str, calls: int) -> None:
     asyncio.run(_once(path))
     counted: Counted = {}
     # Together: the machine may have more than one processor.
-    for reading in [_fork(mode, path, calls) for mode in _MODES]:
+    for child, reading in [_fork(mode, path, calls) for mode in _MODES]:
         with open(reading, "rb") as answer:
-            counted |= json.loads(answer.read() or b"{}")
+            text = answer.read()
+        if os.waitpid(child, 0)[1]:
+            sys.exit("a mode could not be counted")
+        counted |= json.loads(text)
     print(json.dumps(counted))
 
 

@@ -7,9 +7,11 @@ its own. It shows where to look, :mod:`.measure` says what it costs.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
@@ -23,6 +25,13 @@ from opentelemetry_instrumentation_mcp import MCPInstrumentor
 from .paths import PATHS
 
 _OURS: Final = str(Path(opentelemetry_instrumentation_mcp.__file__).parent)
+_SDK: Final = tuple(
+    f"{directory}{os.sep}"
+    for package in ("mcp", "mcp_types")
+    if (found := find_spec(package)) is not None
+    for directory in found.submodule_search_locations or ()
+)
+"""What a wrapper of ours calls there runs without us as well."""
 _WARM_UP: Final = 10
 
 
@@ -51,7 +60,7 @@ class _Trace:
         if name is None:
             # Python code that runs for ours: a dataclass' generated methods, an enum's hash, a library's function.
             caller = _name(frame.f_back) if frame.f_back else None
-            if caller and "/mcp" not in frame.f_code.co_filename:
+            if caller and not frame.f_code.co_filename.startswith(_SDK):
                 self.helpers[f"{Path(frame.f_code.co_filename).stem}.{_qualified(frame)}()", caller] += 1
             return None
         self.calls[name] += 1

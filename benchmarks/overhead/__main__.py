@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import sys
 from pathlib import Path
 
+from .. import results
 from ..example import SDK_VERSION, V2
 from . import peer
-from .rounds import Comparison, Plan, Round, measure_round
+from .rounds import Comparison, Plan, Round, measure_round, progress
 from .statistics import Estimate
-from .subjects import BARE, CONTROL, DISABLED, INSTRUMENTED, OTHERS, SERVERS, Launch, Scenario
+from .subjects import BARE, CONTROL, DISABLED, INSTRUMENTED, OTHERS, SERVERS, Launch, ProgramError, Scenario
 
 SCENARIOS = {each.name: each for each in (*SERVERS, *OTHERS) if V2 or not each.modern}
 _UNITS = {"cpu": "CPU per call", "p50": "latency p50", "p99": "latency p99", "rate": "calls per second"}
@@ -46,20 +45,28 @@ def main() -> None:
         launches.append(DISABLED)
     if options.peer and (launch := peer.prepare(options.peer)):
         launches.append(launch)
-    results: dict[str, list[Round]] = {}
+    measured: dict[str, list[Round]] = {}
     for name in options.scenario or SCENARIOS:
-        results[name] = asyncio.run(_measure(SCENARIOS[name], launches, plan))
-        _show(name, launches, results[name])
+        measured[name] = asyncio.run(_measure(SCENARIOS[name], launches, plan))
+        _show(name, launches, measured[name])
     if options.json:
-        options.json.write_text(json.dumps(results))
+        results.write(options.json, "overhead", measured)
 
 
 async def _measure(scenario: Scenario, launches: list[Launch], plan: Plan) -> list[Round]:
     rounds: list[Round] = []
-    for number in range(plan.rounds):
-        print(f"\r{scenario.name}: round {number + 1} of {plan.rounds}", end="", file=sys.stderr, flush=True)
-        rounds.append(await measure_round(scenario, launches, plan))
-    print("\r\033[K", end="", file=sys.stderr)
+    own = (BARE, CONTROL, INSTRUMENTED, DISABLED)
+    while len(rounds) < plan.rounds:
+        progress(f"{scenario.name}: round {len(rounds) + 1} of {plan.rounds}")
+        try:
+            rounds.append(await measure_round(scenario, launches, plan))
+        except ProgramError as error:
+            if error.launch in own:
+                raise
+            # Another package's trouble costs its column and nothing else.
+            progress(f"no column for {error}\n")
+            launches = [launch for launch in launches if launch is not error.launch]
+    progress("")
     return rounds
 
 

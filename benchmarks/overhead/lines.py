@@ -10,9 +10,14 @@ import json
 import time
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from .. import messages
+from ..example import LARGE, tool_name
+
+LINE_LIMIT: Final = 2**26
+"""Bytes of one line: a stdio server answers in one, however much it is."""
 
 
 class Line(Protocol):
@@ -32,15 +37,50 @@ class Line(Protocol):
         ...
 
 
-async def _in_turns(call: Callable[[int], Awaitable[None]], count: int, at_once: int) -> list[float]:
-    """Make ``count`` calls, ``at_once`` of them in flight all the time."""
+@dataclass(frozen=True)
+class Traffic:
+    """What is called.
+
+    Attributes:
+        tools: How many tools take turns.
+        sessions: How many sessions of an HTTP server take turns.
+        size: Bytes of a large result; 0 calls the tools that echo.
+        rate: Calls per second; None is one after the other without a pause.
+    """
+
+    tools: int = 1
+    sessions: int = 1
+    size: int = 0
+    rate: float | None = None
+
+    def call(self, number: int, *, modern: bool = False) -> str:
+        """The call with the id ``number``."""
+        if self.size:
+            return messages.call(number, modern=modern, tool=LARGE, arguments={"size": self.size})
+        return messages.call(number, modern=modern, tool=tool_name(number % self.tools))
+
+    def check(self, answer: bytes) -> None:
+        """Raise unless this is the answer."""
+        if not self.size:
+            messages.check(answer)
+        elif len(answer) < self.size:
+            raise RuntimeError(f"not {self.size} bytes, but {answer[:500]!r}")
+
+
+async def _in_turns(
+    call: Callable[[int], Awaitable[None]], count: int, at_once: int, rate: float | None
+) -> list[float]:
+    """Make ``count`` calls, ``at_once`` of them in flight all the time, or at most ``rate`` a second."""
     seconds: list[float] = []
+    start = time.perf_counter()
     left = count
 
     async def caller(number: int) -> None:
         nonlocal left
         while left > 0:
             left -= 1
+            if rate:
+                await asyncio.sleep(start + (count - left) / rate - time.perf_counter())
             begin = time.perf_counter()
             await call(number)
             seconds.append(time.perf_counter() - begin)
@@ -52,9 +92,10 @@ async def _in_turns(call: Callable[[int], Awaitable[None]], count: int, at_once:
 class Pipes:
     """A stdio server, in a session of the handshake era."""
 
-    def __init__(self, stdin: StreamWriter, stdout: StreamReader) -> None:
+    def __init__(self, stdin: StreamWriter, stdout: StreamReader, traffic: Traffic) -> None:
         self._stdin = stdin
         self._stdout = stdout
+        self._traffic = traffic
         self._number = 0
         self._waiting: dict[int, asyncio.Future[bytes]] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -80,11 +121,11 @@ class Pipes:
     async def _call(self, _: int) -> None:
         self._number += 1
         self._waiting[self._number] = answer = asyncio.get_running_loop().create_future()
-        self._send(messages.call(self._number))
-        messages.check(await answer)
+        self._send(self._traffic.call(self._number))
+        self._traffic.check(await answer)
 
     async def calls(self, count: int, at_once: int = 1) -> list[float]:
-        return await _in_turns(self._call, count, at_once)
+        return await _in_turns(self._call, count, at_once, self._traffic.rate)
 
     async def close(self) -> None:
         if self._reading is not None:
@@ -93,30 +134,37 @@ class Pipes:
 
 
 class Posts:
-    """A streamable HTTP server: a session of the handshake era, or 2026-07-28 with none."""
+    """A streamable HTTP server: sessions of the handshake era, or 2026-07-28 with none."""
 
-    def __init__(self, port: int, *, modern: bool) -> None:
+    def __init__(self, port: int, traffic: Traffic, *, modern: bool) -> None:
         self._port = port
+        self._traffic = traffic
         self._modern = modern
-        self._headers: Mapping[str, str] = messages.MODERN_HEADERS
+        self._headers: list[Mapping[str, str]] = []
         self._number = 0
         self._connections: dict[int, tuple[StreamReader, StreamWriter]] = {}
 
     async def open(self) -> None:
-        """Do the handshake, if there is one."""
+        """Do the handshakes, if there are any."""
         if self._modern:
+            self._headers.append(messages.MODERN_HEADERS)
             return
+        for _ in range(self._traffic.sessions):
+            await self._initialize()
+
+    async def _initialize(self) -> None:
         head, _ = await self._post(0, messages.HEADERS, messages.INITIALIZE)
         session = next((line[15:] for line in head.splitlines() if line.lower().startswith("mcp-session-id:")), None)
         if session is None:
             raise ConnectionError(f"no session: {head}")
-        self._headers = messages.session_headers(session.strip())
-        await self._post(0, self._headers, messages.INITIALIZED)
+        self._headers.append(messages.session_headers(session.strip()))
+        await self._post(0, self._headers[-1], messages.INITIALIZED)
 
     async def _post(self, number: int, headers: Mapping[str, str], body: str) -> tuple[str, bytes]:
         connection = self._connections.get(number)
         if connection is None:
-            connection = self._connections[number] = await asyncio.open_connection("127.0.0.1", self._port)
+            connection = await asyncio.open_connection("127.0.0.1", self._port, limit=LINE_LIMIT)
+            self._connections[number] = connection
         reader, writer = connection
         fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         length = f"content-length: {len(body)}\r\n"
@@ -130,11 +178,12 @@ class Posts:
 
     async def _call(self, connection: int) -> None:
         self._number += 1
-        _, content = await self._post(connection, self._headers, messages.call(self._number, modern=self._modern))
-        messages.check(content)
+        headers = self._headers[self._number % len(self._headers)]
+        _, content = await self._post(connection, headers, self._traffic.call(self._number, modern=self._modern))
+        self._traffic.check(content)
 
     async def calls(self, count: int, at_once: int = 1) -> list[float]:
-        return await _in_turns(self._call, count, at_once)
+        return await _in_turns(self._call, count, at_once, self._traffic.rate)
 
     async def close(self) -> None:
         for _, writer in self._connections.values():

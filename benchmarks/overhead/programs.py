@@ -23,14 +23,20 @@ from .. import example
 from ..example import ARGUMENTS, TOOL, V2
 
 
+def _build() -> Any:
+    return example.build(int(os.environ.get("BENCHMARK_TOOLS", "1")))
+
+
 def serve_stdio() -> None:
-    example.build().run("stdio")
+    _build().run("stdio")
 
 
 def serve_http(port: int) -> None:
     uvicorn = import_module("uvicorn")
-    app = example.build().streamable_http_app()
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", timeout_graceful_shutdown=1)
+    app = _build().streamable_http_app()
+    # Its processes take turns, so a connection rests longer than the few seconds it may by default.
+    patience = {"timeout_keep_alive": 3600, "timeout_graceful_shutdown": 1}
+    uvicorn.run(app, host="127.0.0.1", port=port, log_level="error", **patience)
 
 
 async def obey(session: Any) -> None:
@@ -48,7 +54,7 @@ async def obey(session: Any) -> None:
 @asynccontextmanager
 async def in_memory() -> AsyncGenerator[Any]:
     """A client and a server in this process, connected as the SDK does it."""
-    server = example.build()
+    server = _build()
     if V2:
         connected = import_module("mcp").Client(server)
     else:

@@ -11,15 +11,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from .cpu import cpus, pin
 from .statistics import Estimate, estimate, percentile
 from .subjects import BARE, Launch, Scenario, Subject, started
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,20 @@ Round = dict[str, dict[str, float]]
 """By launch, then by figure."""
 
 
+def progress(text: str) -> None:
+    """Say on stderr what is going on, in the place of what was said before."""
+    print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
 class Comparison:
     """What the rounds of one scenario say."""
 
     def __init__(self, rounds: Sequence[Round]) -> None:
         self._rounds = rounds
+
+    def launches(self) -> list[str]:
+        """What was compared, in the order it was asked for."""
+        return list({launch: None for each in self._rounds for launch in each})
 
     def bare(self, figure: str) -> float | None:
         """The median of the bare process, in seconds (``rate``: calls per second)."""
@@ -95,9 +107,10 @@ class Comparison:
 
 
 _ORDERS: Final = 2
+_MOST_SECONDS: Final = 3.0
 
 
-def turns(subjects: Sequence[Subject], block: int) -> list[Subject]:
+def turns(subjects: Sequence[_T], block: int) -> list[_T]:
     """Who comes when: every second block backwards, and another one first after every two."""
     shift = block // _ORDERS % len(subjects)
     order = [*subjects[shift:], *subjects[:shift]]
@@ -108,24 +121,24 @@ async def measure_round(scenario: Scenario, launches: Sequence[Launch], plan: Pl
     """Start everything, measure, end everything.
 
     Raises:
-        RuntimeError: One of the processes failed; the message says which.
+        ProgramError: One of the processes failed.
     """
     pinned, other = cpus() or (None, None)
     pin(os.getpid(), other)
     async with AsyncExitStack() as stack:
         subjects = [await stack.enter_async_context(started(launch, scenario, pinned, other)) for launch in launches]
         for subject in subjects:
-            await subject.line.calls(plan.warm_up)
+            await _warm_up(subject, max(plan.warm_up, scenario.traffic.tools, scenario.traffic.sessions))
             await subject.scrape()
-        calls = await _calls_in(plan.block, subjects[0])
+        calls, seconds = await _calls_in(plan.block, subjects[0])
         readings = {subject.name: Readings() for subject in subjects}
         gc.collect()
         gc.freeze()
-        blocks = round(plan.interval / plan.block)
+        blocks = max(2, round(plan.interval / seconds))
         for block in range(blocks):
             for subject in turns(subjects, block):
                 await _block(subject, calls, readings[subject.name], scraped=block == blocks // 2)
-        if scenario.is_server:
+        if scenario.is_server and not scenario.traffic.rate:
             for burst in range(plan.bursts):
                 for subject in turns(subjects, burst):
                     await _burst(subject, 2 * calls, readings[subject.name], plan)
@@ -133,20 +146,30 @@ async def measure_round(scenario: Scenario, launches: Sequence[Launch], plan: Pl
     return {name: each.figures() for name, each in readings.items()}
 
 
-async def _calls_in(seconds: float, subject: Subject) -> int:
-    """How many calls take that long."""
-    tried = 50
+async def _warm_up(subject: Subject, calls: int) -> None:
+    """Make some calls, fewer where each takes long."""
+    end = time.perf_counter() + _MOST_SECONDS
+    while calls > 0 and time.perf_counter() < end:
+        await subject.calls(min(calls, 10))
+        calls -= 10
+
+
+async def _calls_in(seconds: float, subject: Subject) -> tuple[int, float]:
+    """How many calls take about that long, and how long they take."""
+    tried = 5
     begin = time.perf_counter()
-    await subject.line.calls(tried)
-    return max(10, round(tried * seconds / (time.perf_counter() - begin)))
+    await subject.calls(tried)
+    one = (time.perf_counter() - begin) / tried
+    calls = max(5, round(seconds / one))
+    return calls, calls * one
 
 
 async def _block(subject: Subject, calls: int, readings: Readings, *, scraped: bool) -> None:
     before = subject.cpu_seconds()
     if scraped:
-        latencies, _ = await asyncio.gather(subject.line.calls(calls), subject.scrape())
+        latencies, _ = await asyncio.gather(subject.calls(calls), subject.scrape())
     else:
-        latencies = await subject.line.calls(calls)
+        latencies = await subject.calls(calls)
     readings.cpu += subject.cpu_seconds() - before
     readings.calls += calls
     readings.latencies += latencies
@@ -154,5 +177,5 @@ async def _block(subject: Subject, calls: int, readings: Readings, *, scraped: b
 
 async def _burst(subject: Subject, calls: int, readings: Readings, plan: Plan) -> None:
     begin = time.perf_counter()
-    await subject.line.calls(calls, plan.at_once)
+    await subject.calls(calls, plan.at_once)
     readings.rates.append(calls / (time.perf_counter() - begin))

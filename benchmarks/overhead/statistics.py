@@ -25,6 +25,8 @@ class Estimate:
     high: float
 
     def __str__(self) -> str:
+        if math.isinf(self.low):
+            return f"{self.middle:+.2f}"
         return f"{self.middle:+.2f} [{self.low:+.2f}, {self.high:+.2f}]"
 
 

@@ -15,12 +15,15 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import psutil
 
+from opentelemetry_instrumentation_mcp.environment_variables import OTEL_INSTRUMENTATION_MCP_MAX_NAMES
+from opentelemetry_instrumentation_mcp.metrics.limits import Limits
+
 from .cpu import cpu_seconds, pin
-from .lines import Line, Orders, Pipes, Posts
+from .lines import LINE_LIMIT, Line, Orders, Pipes, Posts, Traffic
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PATIENCE: Final = 30.0
@@ -72,6 +75,7 @@ class Scenario:
         posts: Whether it is a server that is reached over HTTP.
         modern: Whether 2026-07-28 is spoken.
         companion: Whether it is a client of an HTTP server.
+        traffic: What is called, if it is a server.
     """
 
     name: str
@@ -79,6 +83,7 @@ class Scenario:
     posts: bool = False
     modern: bool = False
     companion: bool = False
+    traffic: Traffic = field(default_factory=Traffic)
 
     @property
     def is_server(self) -> bool:
@@ -99,14 +104,41 @@ OTHERS: Final = (
 )
 
 
+class ProgramError(Exception):
+    """A program could not be started, or failed.
+
+    Attributes:
+        launch: How it was run.
+    """
+
+    def __init__(self, launch: Launch, error: BaseException, stderr: IO[bytes]) -> None:
+        stderr.seek(0)
+        said = stderr.read().decode(errors="replace").strip()[-1500:]
+        super().__init__(f"{launch.name}: {error!r}{'; it said: ' + said if said else ''}")
+        self.launch = launch
+
+
 class Subject:
     """A running process with a line to it."""
 
-    def __init__(self, launch: Launch, process: Process, line: Line, page: str | None) -> None:
+    def __init__(self, launch: Launch, process: Process, line: Line, page: str | None, stderr: IO[bytes]) -> None:
         self.name = launch.name
-        self.line = line
-        self.page = page
+        self._launch = launch
         self._process = process
+        self._line = line
+        self._page = page
+        self._stderr = stderr
+
+    async def calls(self, count: int, at_once: int = 1) -> list[float]:
+        """Make calls; the seconds each of them took, where that can be seen.
+
+        Raises:
+            ProgramError: A call failed.
+        """
+        try:
+            return await self._line.calls(count, at_once)
+        except (RuntimeError, OSError, EOFError) as error:
+            raise ProgramError(self._launch, error, self._stderr) from error
 
     def cpu_seconds(self) -> float:
         """CPU time so far."""
@@ -117,8 +149,17 @@ class Subject:
         return psutil.Process(self._process.pid).memory_info().rss
 
     async def scrape(self) -> bytes:
-        """Its metrics page; empty if it has none."""
-        return b"" if self.page is None else await asyncio.to_thread(_read, self.page)
+        """Its metrics page; empty if it has none.
+
+        Raises:
+            ProgramError: It should have one.
+        """
+        if self._page is None:
+            return b""
+        try:
+            return await asyncio.to_thread(_read, self._page)
+        except OSError as error:
+            raise ProgramError(self._launch, error, self._stderr) from error
 
 
 def _read(url: str) -> bytes:
@@ -146,8 +187,10 @@ async def _answers(port: int, process: Process) -> None:
 
 
 @asynccontextmanager
-async def _process(launch: Launch, *program: str, cpu: int | None, **variables: str) -> AsyncGenerator[Process]:
-    """A process that ends with the block, its children with it; if it fails, its stderr becomes part of the error."""
+async def _process(
+    launch: Launch, *program: str, cpu: int | None, **variables: str
+) -> AsyncGenerator[tuple[Process, IO[bytes]]]:
+    """A process that ends with the block, its children with it; and the file that gets what it writes to stderr."""
     # What the calling shell says about OpenTelemetry is not what is measured.
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
     environment |= {"PYTHONPATH": str(ROOT), "BENCHMARK_ROOT": str(ROOT), "PYTHONHASHSEED": "0"}
@@ -160,16 +203,13 @@ async def _process(launch: Launch, *program: str, cpu: int | None, **variables: 
             stdin=PIPE,
             stdout=PIPE,
             stderr=stderr,
+            limit=LINE_LIMIT,
             env=environment | launch.variables | variables,
             start_new_session=True,
         )
         try:
             pin(process.pid, cpu)
-            yield process
-        except Exception as error:
-            stderr.seek(0)
-            said = stderr.read().decode(errors="replace")[-1500:]
-            raise RuntimeError(f"{launch.name} {' '.join(program)}: {error!r}; {said}") from error
+            yield process, stderr
         finally:
             await _end(process)
 
@@ -188,7 +228,7 @@ async def _end(process: Process) -> None:
 async def started(
     launch: Launch, scenario: Scenario, cpu: int | None, other_cpu: int | None
 ) -> AsyncGenerator[Subject]:
-    """Start a process, connect to it, end it.
+    """Start a process, connect to it, end it; :class:`ProgramError` if it does not start.
 
     Args:
         launch: How it is run.
@@ -197,20 +237,26 @@ async def started(
         other_cpu: Where the bare server of a client is pinned.
     """
     async with _companion(scenario, other_cpu) as url:
-        variables: dict[str, str] = {}
+        variables = {"BENCHMARK_TOOLS": str(scenario.traffic.tools)}
+        if scenario.traffic.tools > Limits.names:
+            variables[OTEL_INSTRUMENTATION_MCP_MAX_NAMES] = str(scenario.traffic.tools)
         page = None
         if launch.has_page:
             port = free_port()
-            variables = {"OTEL_EXPORTER_PROMETHEUS_HOST": "127.0.0.1", "OTEL_EXPORTER_PROMETHEUS_PORT": str(port)}
+            variables["OTEL_EXPORTER_PROMETHEUS_HOST"] = "127.0.0.1"
+            variables["OTEL_EXPORTER_PROMETHEUS_PORT"] = str(port)
             page = f"http://127.0.0.1:{port}/metrics"
         if other_cpu is not None and not scenario.is_server:
             variables["BENCHMARK_SERVER_CPU"] = str(other_cpu)
         port = free_port()
         arguments = (*scenario.program, *([str(port)] if scenario.posts else []), *([url] if url else []))
-        async with _process(launch, *arguments, cpu=cpu, **variables) as process:
-            line = await _line(scenario, process, port)
+        async with _process(launch, *arguments, cpu=cpu, **variables) as (process, stderr):
             try:
-                yield Subject(launch, process, line, page)
+                line = await _line(scenario, process, port)
+            except (OSError, EOFError, asyncio.TimeoutError) as error:
+                raise ProgramError(launch, error, stderr) from error
+            try:
+                yield Subject(launch, process, line, page, stderr)
             finally:
                 await line.close()
 
@@ -221,19 +267,20 @@ async def _companion(scenario: Scenario, cpu: int | None) -> AsyncGenerator[str]
         yield ""
         return
     port = free_port()
-    async with _process(BARE, "http", str(port), cpu=cpu) as process:
+    async with _process(BARE, "http", str(port), cpu=cpu) as (process, _):
         await _answers(port, process)
         yield f"http://127.0.0.1:{port}/mcp"
 
 
 async def _line(scenario: Scenario, process: Process, port: int) -> Line:
+    line: Pipes | Posts | Orders
     assert process.stdin is not None
     assert process.stdout is not None
     if scenario.posts:
         await _answers(port, process)
-        line = Posts(port, modern=scenario.modern)
+        line = Posts(port, scenario.traffic, modern=scenario.modern)
     elif scenario.is_server:
-        line = Pipes(process.stdin, process.stdout)
+        line = Pipes(process.stdin, process.stdout, scenario.traffic)
     else:
         line = Orders(process.stdin, process.stdout)
     await asyncio.wait_for(line.open(), PATIENCE)

@@ -27,14 +27,14 @@ class Budget(NamedTuple):
 
 
 _V1: Final = {
-    "stdio": Budget(path=3.9, hand_over=9.6, off=3.4),
-    "http": Budget(path=5.2, hand_over=8.2, off=4.9),
+    "stdio": Budget(path=2.6, hand_over=1.2, off=0.7),
+    "http": Budget(path=2.9, hand_over=1.2, off=0.7),
 }
 _V2: Final = {
-    "stdio": Budget(path=39.0, hand_over=63.1, off=26.6),
-    "http": Budget(path=19.7, hand_over=27.3, off=15.3),
-    "memory": Budget(path=35.0, hand_over=67.6, off=20.9),
-    "http-2026": Budget(path=42.8, hand_over=52.6, off=34.0),
+    "stdio": Budget(path=11.3, hand_over=5.5, off=0.7),
+    "http": Budget(path=6.2, hand_over=2.9, off=0.7),
+    "memory": Budget(path=10.2, hand_over=6.3, off=0.7),
+    "http-2026": Budget(path=14.1, hand_over=5.3, off=0.7),
 }
 BUDGETS: Final = _V2 if V2 else _V1
 """By path, for the SDK that is installed."""

@@ -1,7 +1,7 @@
 """``Server.middleware`` and the ``intercept_tool_call`` of extensions, both of mcp 2.x.
 
-The functions that bind an interceptor to the rest of its chain are module globals, looked up for every message, so
-that servers made before ``instrument()`` are seen too. An extension that does not intercept is left out.
+What binds an interceptor to the rest of its chain is looked up for every message, so that servers made before
+``instrument()`` are seen too. An extension that does not intercept is left out.
 """
 
 from __future__ import annotations
@@ -10,12 +10,59 @@ import functools
 from types import ModuleType
 from typing import Any, Final
 
+from ...safety import report
 from ..adapter import Adapter
-from .interception import interceptor_of, through
+from .interception import interceptor_of, name_of, through
+from .passage import Chain
+
+_CHAIN: Final = "_otel_mcp_chain"
+"""Attribute left on a server object (not on its class)."""
+
+_COMPOSER: Final = {"reversed", "server", "middleware", "partial", "_apply_middleware"}
+"""Every name that 2.0 to 2.3 use in ``ServerRunner._compose_server_middleware``."""
 
 
 def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(adapter, original))
+    composer = getattr(getattr(module, "ServerRunner", None), "_compose_server_middleware", None)
+    if set(getattr(getattr(composer, "__code__", None), "co_names", ())) == _COMPOSER:
+        adapter.patches.replace(module.ServerRunner, "_compose_server_middleware", lambda o: _compose(adapter, o))
+    else:
+        # It does something else by now, which is not for us to repeat: each middleware is watched by itself.
+        adapter.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(adapter, original))
+
+
+def _compose(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def _compose_server_middleware(self: Any, inner: Any) -> Any:
+        chain = _chain_of(adapter, self.server) if adapter.recorder is not None else None
+        return original(self, inner) if chain is None else chain.compose(inner)
+
+    return _compose_server_middleware
+
+
+def _chain_of(adapter: Adapter, server: Any) -> Chain | None:
+    try:
+        known: tuple[Any, Chain | None] | None = server.__dict__.get(_CHAIN)
+        if known is not None and known[0] is adapter.recorder:
+            chain = known[1]
+            # Lists of the same objects are equal without asking any of them.
+            if chain is not None and chain.middleware == server.middleware:
+                return chain
+        return _look(adapter, server)
+    except Exception as error:
+        report("chain.chain_of", error)
+        return None
+
+
+def _look(adapter: Adapter, server: Any) -> Chain | None:
+    recorder, chain = adapter.recorder, None
+    if recorder is not None and server.middleware:
+        interceptors = [recorder.interceptor(name_of(each)) for each in server.middleware]
+        passages = recorder.passages(interceptors)
+        if passages is not None:
+            chain = Chain(server.middleware, interceptors, passages)
+    setattr(server, _CHAIN, (recorder, chain))
+    return chain
 
 
 def _apply_middleware(adapter: Adapter, original: Any) -> Any:

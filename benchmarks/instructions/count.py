@@ -24,7 +24,7 @@ from opentelemetry_instrumentation_mcp import MCPInstrumentor
 from .callgrind import Counter
 from .paths import PATHS, Call
 
-WARM_UP = 20
+WARM_UP = 100
 """Calls before the count: caches fill, and the interpreter specialises its bytecode."""
 
 Counted = dict[str, float]

@@ -30,10 +30,14 @@ SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 
 def answered(connection: Connection, request: Request, direction: Direction, params: Any, result: Any) -> None:
     """A request with ``params`` got a result: the peer sent it (outbound), or the handler returned it (inbound)."""
-    method = request.method
-    if method in _TELLING or connection.protocol_version is None:
+    method = request.route.method
+    if method in _TELLING or connection.series.protocol_version is None:
         _learn(connection, method, direction, params, result)
-    request.end(TOOL_ERROR if method == "tools/call" and fields(result).get("isError") is True else OK)
+    # Results are plain dictionaries on their way.
+    if method == "tools/call" and (result if type(result) is dict else fields(result)).get("isError") is True:
+        request.end(TOOL_ERROR)
+    else:
+        request.end(OK)
 
 
 _TELLING: Final = frozenset({"initialize", "server/discover", *LISTINGS})

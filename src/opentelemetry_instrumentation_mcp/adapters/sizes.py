@@ -48,10 +48,9 @@ class Sizes:
             message: The object that will be serialised.
             request: Has the message's JSON-RPC id.
         """
-        outgoing = self.outgoing
-        outgoing[id(message)] = request
-        if len(outgoing) > MOST_WAITING:
-            _give_up(outgoing)
+        self.outgoing[id(message)] = request
+        if len(self.outgoing) > MOST_WAITING:
+            self.give_up()
 
     def serialised(self, message: Any, size: int) -> None:
         """A transport has made ``size`` bytes of a message; another time is a replay."""
@@ -63,10 +62,9 @@ class Sizes:
 
     def parsed(self, message: Any, data: str | bytes) -> None:
         """A transport has parsed a message from ``data``."""
-        incoming = self.incoming
-        incoming[id(message)] = wire_size(data)
-        if len(incoming) > MOST_WAITING:
-            _give_up(incoming)
+        self.incoming[id(message)] = wire_size(data)
+        if len(self.incoming) > MOST_WAITING:
+            self.give_up()
 
     def take(self, message: Any, metadata: Any) -> int | None:
         """The bytes of a message that has arrived; None if there are none or they are not known."""
@@ -76,6 +74,12 @@ class Sizes:
             if body is not None:
                 return len(body)
         return self.incoming.pop(id(message), None)
+
+    def give_up(self) -> None:
+        """Forget what has waited longest: dropped on the way, or parsed by the application for itself."""
+        for table in (self.outgoing, self.incoming):
+            for key in tuple(table)[: max(len(table) - MOST_WAITING // 2, 0)]:
+                table.pop(key, None)
 
     def clear(self) -> None:
         """Nothing waits."""
@@ -89,12 +93,6 @@ def unwrapped(message: Any) -> Any:
     Asked for an attribute that it does not have a pydantic model takes more time than all else that is done here.
     """
     return message.root if type(message).__name__ == "JSONRPCMessage" else message
-
-
-def _give_up(table: dict[int, Any]) -> None:
-    """Forget the half that has waited longest: dropped on the way, or parsed by the application for itself."""
-    for key in tuple(table)[: MOST_WAITING // 2]:
-        table.pop(key, None)
 
 
 def wire_size(text: str | bytes | bytearray) -> int:
@@ -168,7 +166,7 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
     validator = getattr(type_adapter, "validator", None)
     is_known = names_in(original) == _VALIDATE and type(validator).__name__ == "SchemaValidator"
     parse = validator.validate_json if is_known else original
-    parsed_from = adapter.sizes.parsed
+    sizes, incoming = adapter.sizes, adapter.sizes.incoming
 
     @functools.wraps(original)
     def validate_json(data: Any, /, *, by_name: Any = None, **others: Any) -> Any:
@@ -178,7 +176,9 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
             _unparsable(adapter, error)
             raise
         try:
-            parsed_from(parsed, data)
+            incoming[id(parsed)] = wire_size(data)
+            if len(incoming) > MOST_WAITING:
+                sizes.give_up()
         except Exception as error:
             report("sizes.validate", error)
         return parsed

@@ -35,9 +35,12 @@ class Request:
     """The tool or prompt it names, as on the wire."""
     ended = False
     """Whether the end was recorded."""
-    _calls: Calls | None = None
-    _request_bytes = -1
-    _response_bytes = -1
+    calls: Calls | None = None
+    """Those it belongs to; settled at its end."""
+    request_bytes = -1
+    """Its bytes on the wire, if they are known before its end; else see :meth:`measured`."""
+    response_bytes = -1
+    """The bytes of its response, likewise."""
     hint: Any = None
     """Whatever an adapter wants to remember about the request; the recorder does not look at it."""
     id: Any = None
@@ -59,33 +62,43 @@ class Request:
         self.ended = True
         elapsed = perf_counter() - self.started
         try:
-            connection, route = self.connection, self.route
-            active = route.active
-            active.values.append(-1)
-            if len(active.values) >= active.due:
-                active.look_after(-1)
-            if route.series is not connection.series:
+            route = self.route
+            # In place of Cell.add(), here and below: every request comes here.
+            cell = route.active
+            cell.values.append(-1)
+            if len(cell.values) >= cell.due:
+                cell.look_after(-1)
+            if route.series is not self.connection.series:
                 # The connection has learnt its server's name or its protocol revision meanwhile.
-                self.route = route = connection.series.route(route.direction, route.method)
+                self.route = route = self.connection.series.route(route.direction, route.method)
             calls = route.by_name.get(self.name)
             if calls is None:
-                calls = route.calls(connection.target(route.direction, route.method, self.name, outcome))
-            self._calls = calls
-            cell = calls.by_outcome.get(outcome) or calls.ended(outcome)
-            values = cell.values
-            values.append(elapsed)
-            if len(values) >= cell.due:
+                calls = route.calls(self.connection.target(route.direction, route.method, self.name, outcome))
+            self.calls = calls
+            cell = calls.succeeded if outcome is OK else calls.by_outcome.get(outcome)
+            if cell is None:
+                cell = calls.ended(outcome)
+            cell.values.append(elapsed)
+            if len(cell.values) >= cell.due:
                 cell.look_after(elapsed)
-            if outcome is CONNECTION_LOST:
-                connection.lost_requests += 1
-            if route.is_ping:
-                connection.pinged(route.direction, outcome)
-            if self._request_bytes >= 0:
-                (calls.request_sizes or calls.sized(response=False)).add(self._request_bytes)
-            if self._response_bytes >= 0:
-                (calls.response_sizes or calls.sized(response=True)).add(self._response_bytes)
+            if self.request_bytes >= 0:
+                cell = calls.request_sizes or calls.sized(response=False)
+                cell.values.append(self.request_bytes)
+                if len(cell.values) >= cell.due:
+                    cell.look_after(self.request_bytes)
+            if self.response_bytes >= 0:
+                (calls.response_sizes or calls.sized(response=True)).add(self.response_bytes)
+            if outcome is not OK or route.is_ping:
+                self._tell(outcome)
         except Exception as error:
             report("Request.end", error)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """What the end says about the connection."""
+        if outcome is CONNECTION_LOST:
+            self.connection.lost_requests += 1
+        if self.route.is_ping:
+            self.connection.pinged(self.route.direction, outcome)
 
     @contained
     def sent(self) -> None:
@@ -98,14 +111,14 @@ class Request:
 
         Sizes carry the tool's name, which is only settled at the end; what is known before waits for it.
         """
-        calls = self._calls
+        calls = self.calls
         if response:
-            if self._response_bytes < 0:
-                self._response_bytes = size
+            if self.response_bytes < 0:
+                self.response_bytes = size
                 if calls is not None:
                     (calls.response_sizes or calls.sized(response=True)).add(size)
-        elif self._request_bytes < 0:
-            self._request_bytes = size
+        elif self.request_bytes < 0:
+            self.request_bytes = size
             if calls is not None:
                 (calls.request_sizes or calls.sized(response=False)).add(size)
 

@@ -30,7 +30,7 @@ from .sinks import SLICE, Sink
 CAP: Final = 1024
 """A cell that nobody collects is drained at this length: it bounds memory and the time of one drain."""
 
-BUDGET: Final = 65_536
+BUDGET: Final = 131_072
 """With more cells than have room in this many values the later ones are drained earlier, at :data:`SLICE` at least."""
 
 _at_work: set[int] = set()

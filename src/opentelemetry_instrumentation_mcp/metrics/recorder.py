@@ -187,15 +187,16 @@ class Recorder:
         identity = Identity(Role.SERVER, transport, None, None, None, "0")
         self.heartbeats(identity, Direction.OUTBOUND, Heartbeat.SSE_KEEPALIVE).add(1)
 
+    @contained
     def task_spawned(self, role: Role) -> None:
         """The SDK started a task for a message."""
-        try:
-            (self._tasks.get(role) or self._task_cell(role)).add(1)
-        except Exception as error:
-            report("Recorder.task_spawned", error)
+        self.tasks(role).add(1)
 
-    def _task_cell(self, role: Role) -> Cell:
-        return self._tasks.setdefault(role, self.shared_cell(catalogue.TASK_SPAWNS, role.value))
+    def tasks(self, role: Role) -> Cell:
+        """Tasks the SDK started for messages, for who sees every message; a 1 is one of them."""
+        return self._tasks.get(role) or self._tasks.setdefault(
+            role, self.shared_cell(catalogue.TASK_SPAWNS, role.value)
+        )
 
     def interceptor(self, name: str) -> Interceptor:
         """The interceptor of a class or function name."""

@@ -170,7 +170,7 @@ class Route:
 class Calls:
     """The requests of one route that name the same tool or prompt, or none."""
 
-    __slots__ = ("_route", "_values", "by_outcome", "request_sizes", "response_sizes")
+    __slots__ = ("_route", "_values", "by_outcome", "request_sizes", "response_sizes", "succeeded")
 
     def __init__(self, route: Route, target: str | None) -> None:
         self._route = route
@@ -178,6 +178,8 @@ class Calls:
         if target is not None:
             self._values = {**route.values, TARGETS[route.method].value: target}
         self.by_outcome: dict[Outcome, Cell] = {}
+        self.succeeded: Cell | None = None
+        """That of :data:`~.outcome.OK`, as soon as there is one."""
         self.request_sizes: Cell | None = None
         """Bytes of requests; None as long as there was none to measure."""
         self.response_sizes: Cell | None = None
@@ -193,6 +195,8 @@ class Calls:
             else:
                 cell = route.series.route(route.direction, OTHER).calls(None).ended(outcome)
             cell = self.by_outcome.setdefault(outcome, cell)
+            if outcome is OK:
+                self.succeeded = cell
         return cell
 
     def sized(self, *, response: bool) -> Cell:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ...safety import report
 from ..adapter import Adapter
 from .interception import interceptor_of, name_of, through
-from .passage import Chain
+from .passage import MOST_LEVELS, Chain
 
 _CHAIN: Final = "_otel_mcp_chain"
 """Attribute left on a server object (not on its class)."""
@@ -34,29 +34,27 @@ def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
 def _compose(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def _compose_server_middleware(self: Any, inner: Any) -> Any:
-        chain = _chain_of(adapter, self.server) if adapter.recorder is not None else None
-        return original(self, inner) if chain is None else chain.compose(inner)
+        try:
+            server = self.server
+            try:
+                recorder, chain = getattr(server, _CHAIN)
+            except AttributeError:
+                recorder = chain = None
+            # Lists of the same objects are equal without asking any of them.
+            if chain is None or recorder is not adapter.recorder or chain.middleware != server.middleware:
+                chain = _look(adapter, server)
+            if chain is not None:
+                return chain.compose(inner)
+        except Exception as error:
+            report("chain.compose", error)
+        return original(self, inner)
 
     return _compose_server_middleware
 
 
-def _chain_of(adapter: Adapter, server: Any) -> Chain | None:
-    try:
-        known: tuple[Any, Chain | None] | None = server.__dict__.get(_CHAIN)
-        if known is not None and known[0] is adapter.recorder:
-            chain = known[1]
-            # Lists of the same objects are equal without asking any of them.
-            if chain is not None and chain.middleware == server.middleware:
-                return chain
-        return _look(adapter, server)
-    except Exception as error:
-        report("chain.chain_of", error)
-        return None
-
-
 def _look(adapter: Adapter, server: Any) -> Chain | None:
     recorder, chain = adapter.recorder, None
-    if recorder is not None and server.middleware:
+    if recorder is not None and 0 < len(server.middleware) <= MOST_LEVELS:
         interceptors = [recorder.interceptor(name_of(each)) for each in server.middleware]
         passages = recorder.passages(interceptors)
         if passages is not None:

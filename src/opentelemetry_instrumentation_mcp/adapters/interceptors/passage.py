@@ -1,17 +1,18 @@
-"""A message on its way through a whole chain of middleware: noted at every boundary, understood when it is through.
+"""A message on its way through a whole chain of middleware: timed at every boundary, understood when it is through.
 
 Where one interceptor ends the next one begins, so that what lies between two of them is watched once, by one coroutine.
-It notes three things in a log that the message has for itself: which boundary it was (:func:`_into`, :func:`_out_of`),
-when, and what crossed it: a context on the way in, a result or an exception on the way out. Nearly every message goes
-straight in and straight out with the same context and the same result. Then the times of the boundaries are all there
-is to keep. What any other log says about an interceptor is found out as :func:`.interception.through` would have.
+Nearly every message goes straight in and straight out, and everybody passes on the context and the result he was given.
+Then the times of the boundaries are all there is to keep, and their number tells whether a message went straight.
+As soon as one does not, what crosses the boundaries is noted as well (:class:`_Log`), and what that says about each
+interceptor is found out as :func:`.interception.through` would have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ...metrics.interceptor import Interceptor, Passages
 from ...metrics.vocabulary import Action
@@ -20,99 +21,92 @@ from .interception import through, what_it_made_up, what_it_raised
 
 CallNext = Callable[[Any], Awaitable[Any]]
 
-_Log = list[Any]
-"""The chain and the handler; then boundary, time, what crossed it; and so on. A log that is not that of a message which
-goes straight has :data:`_ODD` in front, so that its length is never again what such a message finds."""
-
-_ODD: Final[Any] = object()
-_IS_OVER: Final[Any] = object()
-"""Stands at the end of an odd log whose message is through, while something it called is still at work."""
-
-_FIRST: Final = 2
-_NOTES: Final = 3
-
-_AGAIN: Final = 1
-"""Added to the number of a boundary that is not crossed as by a message that goes straight: with another context, or
-once more, since an interceptor may call the rest of its chain twice."""
+MOST_LEVELS: Final = 20
+"""Middleware in a chain that is watched as one."""
 
 
-def _into(level: int) -> int:
-    """The boundary in front of an interceptor; behind the last one stands the handler.
+class _Note(NamedTuple):
+    """Something crossed a boundary.
 
-    The number of a boundary is the length of the log where a message comes there that goes straight.
+    Attributes:
+        boundary: Its place on the straight way: ``level`` in front of an interceptor (behind the last one stands the
+            handler), ``2 * depth + 1 - level`` on the way back, and ``~`` of that for an exception.
+        time: When (``perf_counter`` seconds).
+        thing: The context on the way in, the result or the exception on the way back.
+        again: Whether it is part of a call of its own, which started off the straight way: with another context, or
+            once more, since an interceptor may call the rest of its chain twice.
     """
-    return _FIRST + _NOTES * level
+
+    boundary: int
+    time: float
+    thing: Any
+    again: bool = False
 
 
-def _out_of(level: int, depth: int) -> int:
-    """The same boundary on the way back. An exception crosses ``~`` of it."""
-    return _into(2 * depth + 1 - level)
+class _Log:
+    """What is noted of a message that does not go straight."""
+
+    __slots__ = ("is_over", "notes")
+
+    def __init__(self, notes: list[_Note]) -> None:
+        self.notes = notes
+        self.is_over = False
+        """Whether the outermost interceptor is done. What it has called may still be at work."""
 
 
 class Chain:
     """A sequence of middleware, none of which has changed since it was looked at.
 
     Args:
-        middleware: As the server has them, the outermost first; at least one.
+        middleware: As the server has them, the outermost first; at least one, :data:`MOST_LEVELS` at most.
         interceptors: Where each is recorded.
         passages: Where messages are recorded that went straight through all of them.
     """
 
-    __slots__ = ("_depth", "_inner_links", "_interceptors", "_outermost", "middleware", "passages")
+    __slots__ = ("_depth", "_interceptors", "compose", "middleware")
 
     def __init__(self, middleware: Sequence[Any], interceptors: Sequence[Interceptor], passages: Passages) -> None:
         self.middleware = list(middleware)
-        self.passages = passages
         self._interceptors = interceptors
-        self._depth = depth = len(self.middleware)
-        links = [(each, _into(level), _out_of(level, depth)) for level, each in enumerate(middleware)]
-        self._outermost = links[0][0], links[0][2]
-        self._inner_links = links[:0:-1]
+        self._depth = len(self.middleware)
+        self.compose: Callable[[CallNext], CallNext] = _composer(self._depth)(self, *middleware, passages.passed)
+        """Makes of the handler for one message what the SDK makes of it and the middleware, watched: a function that
+        takes a context and calls the outermost middleware with it and with another such function."""
 
-    def compose(self, inner: CallNext) -> CallNext:
-        """What the SDK makes of the middleware and the handler for one message, watched.
+    def log(self, times: list[float], context: Any, result: Any) -> _Log:
+        """Begin to take notes of a message that went straight up to now; ``times`` does not count any more."""
+        depth = self._depth
+        notes = [_Note(place, time, context if place <= depth else result) for place, time in enumerate(times)]
+        # Longer than it ever is on the straight way.
+        times.extend([0.0] * (2 * depth + 3))
+        return _Log(notes)
 
-        It makes the same: a function that takes a context and calls the outermost middleware with it and with another
-        such function.
-        """
-        log: _Log = [self, inner]
-        call_next = _handler(_FIRST + _NOTES * self._depth, inner, log)
-        for middleware, into, out in self._inner_links:
-            call_next = _link(middleware, into, out, call_next, log)
-        middleware, out = self._outermost
-        return _outermost(middleware, out, call_next, log)
-
-    def crossed(self, log: _Log, boundary: int, thing: Any) -> None:
-        """A boundary was crossed, not where it would have been if the message had gone straight."""
+    def crossed(self, log: _Log, boundary: int, thing: Any, again: bool = False) -> None:
+        """A boundary was crossed off the straight way."""
         try:
-            if log[0] is not _ODD:
-                log.insert(0, _ODD)
-            if log[-1] is not _IS_OVER:
-                log.extend((boundary, perf_counter(), thing))
-                if boundary in (_out_of(0, self._depth), ~_out_of(0, self._depth)):
-                    self._over(log)
-            else:
-                log[-1:] = (boundary, perf_counter(), thing, _IS_OVER)
-                # What the outermost interceptor left alone when it was done may be done now.
-                way_back, is_again = divmod(max(boundary, ~boundary) - _FIRST, _NOTES)
-                level = 2 * self._depth + 1 - way_back
-                if 0 < level < self._depth and not is_again:
-                    self._tell(log, level)
+            log.notes.append(_Note(boundary, perf_counter(), thing, again))
+            level = 2 * self._depth + 1 - max(boundary, ~boundary)
+            if again or level >= self._depth:
+                return
+            if level == 0:
+                self._over(log)
+            elif log.is_over:
+                # What the outermost interceptor has left alone is done now.
+                self._tell(log, level)
         except Exception as error:
             report("Chain.crossed", error)
 
-    async def again(self, log: _Log, into: int, ctx: Any) -> Any:
-        """A boundary is crossed where a message that goes straight does not: from here on each is watched by itself."""
-        level, inner = (into - _FIRST) // _NOTES, log[log[0] is _ODD :][1]
-        out = _out_of(level, self._depth) + _AGAIN
+    async def again(self, log: _Log, level: int, inner: CallNext, ctx: Any) -> Any:
+        """A boundary is crossed off the straight way: what is behind it is watched each by itself."""
+        out = 2 * self._depth + 1 - level
         following = self._apart(level, inner)
-        self.crossed(log, into + _AGAIN, ctx)
+        self.crossed(log, level, ctx, True)
         try:
             result = await following(ctx)
         except BaseException as error:
-            self.crossed(log, ~out, error)
+            self.crossed(log, ~out, error, True)
             raise
-        self.crossed(log, out, result)
+        self.crossed(log, out, result, True)
         return result
 
     def _apart(self, level: int, inner: CallNext) -> CallNext:
@@ -129,36 +123,34 @@ class Chain:
 
     def _over(self, log: _Log) -> None:
         """The outermost interceptor is done with the message."""
+        log.is_over = True
         for level in range(self._depth):
             self._tell(log, level)
-        if _is_at_work(log, self._depth):
-            log.append(_IS_OVER)
-        else:
-            # An exception refers to the frames it went through, and these to the log.
-            log[1 + _FIRST :] = (_IS_OVER,)
+        ways_in = range(self._depth + 1)
+        if not sum(1 if note.boundary in ways_in else -1 for note in log.notes):
+            # Nothing is at work any more. An exception refers to the frames it went through, and these to the log.
+            log.notes.clear()
 
     def _tell(self, log: _Log, level: int) -> None:
         """What one interceptor did, if the log says that it is done."""
-        into, out = _into(level), _out_of(level, self._depth)
-        calls, answers = (_into(level + 1), _into(level + 1) + _AGAIN), (out - _NOTES, out - _NOTES + _AGAIN)
-        failures = tuple(~each for each in answers)
+        out = 2 * self._depth + 1 - level
         request, response, running, is_rewritten = -1.0, 0.0, 0, False
         since, context = 0.0, None
         returned: list[Any] = []
         thrown: list[BaseException] = []
-        for boundary, time, thing in _notes(log):
-            if boundary == into:
+        for boundary, time, thing, again in log.notes:
+            if boundary == level and not again:
                 since, context = time, thing
-            elif boundary in calls:
+            elif boundary == level + 1:
                 if not running:
                     request, response = (time - since, 0.0) if request < 0 else (request, response + time - since)
                 running += 1
                 is_rewritten = is_rewritten or thing is not context
-            elif boundary in answers or boundary in failures:
-                (returned if boundary in answers else thrown).append(thing)
+            elif boundary in (out - 1, ~(out - 1)):
+                (thrown if boundary < 0 else returned).append(thing)
                 running -= 1
                 since = time
-            elif boundary in (out, ~out):
+            elif boundary in (out, ~out) and not again:
                 own, name = 0.0 if running else time - since, None
                 if boundary < 0:
                     action, name = what_it_raised(thing, tuple(thrown)) or (Action.ERROR, None)
@@ -174,79 +166,64 @@ class Chain:
                 return
 
 
-def _notes(log: _Log) -> Iterator[tuple[int, float, Any]]:
-    """What an odd log has noted."""
-    for start in range(1 + _FIRST, len(log) - _NOTES + 1, _NOTES):
-        boundary, time, thing = log[start : start + _NOTES]
-        yield boundary, time, thing
+_COMPOSER: Final = """
+def bind(chain, {all_middleware}, passed):
+    def compose(inner):
+        times = []
+        context = result = log = None
+{functions}
+        return call_0
+    return compose
+"""
+
+_FUNCTION: Final = """
+        async def call_{level}(ctx):
+            nonlocal context, result, log
+            if {is_off}:
+                log = log or chain.log(times, context, result)
+                return await chain.again(log, {level}, inner, ctx)
+            {enter}times.append(perf_counter())
+            try:
+                {answer} = await {following}
+            except BaseException as error:
+                log = log or chain.log(times, context, result)
+                chain.crossed(log, ~{out}, error)
+                raise
+            if {is_straight}:
+                times.append(perf_counter()){leave}
+            else:
+                log = log or chain.log(times, context, result)
+                chain.crossed(log, {out}, {answer})
+            return {answer}
+"""
+"""One boundary. The parameter has the name that the SDK's own functions have."""
 
 
-def _is_at_work(log: _Log, depth: int) -> bool:
-    ways_in = range(_into(depth) + _AGAIN + 1)
-    return sum(1 if boundary in ways_in else -1 for boundary, _, _ in _notes(log)) > 0
+@cache
+def _composer(depth: int) -> Callable[..., Callable[[CallNext], CallNext]]:
+    """The function that watches chains of this depth, given the chain, its middleware and what records a passage.
 
-
-# One of these for every boundary of every message. The parameter has the name that the SDK's own have.
-
-
-def _outermost(middleware: Any, out: int, call_next: CallNext, log: _Log) -> CallNext:
-    async def call(ctx: Any) -> Any:
-        if len(log) != _FIRST:
-            return await _chain(log).again(log, _FIRST, ctx)
-        log.extend((_FIRST, perf_counter(), ctx))
-        try:
-            result = await middleware(ctx, call_next)
-        except BaseException as error:
-            _chain(log).crossed(log, ~out, error)
-            raise
-        if len(log) == out and log[-1] is result:
-            times = log[_FIRST + 1 :: _NOTES]
-            times.append(perf_counter())
-            log[0].passages.passed(times)
-        else:
-            _chain(log).crossed(log, out, result)
-        return result
-
-    return call
-
-
-def _link(middleware: Any, into: int, out: int, call_next: CallNext, log: _Log) -> CallNext:
-    async def call(ctx: Any) -> Any:
-        if len(log) != into or log[-1] is not ctx:
-            return await _chain(log).again(log, into, ctx)
-        log.extend((into, perf_counter(), ctx))
-        try:
-            result = await middleware(ctx, call_next)
-        except BaseException as error:
-            _chain(log).crossed(log, ~out, error)
-            raise
-        if len(log) == out and log[-1] is result:
-            log.extend((out, perf_counter(), result))
-        else:
-            _chain(log).crossed(log, out, result)
-        return result
-
-    return call
-
-
-def _handler(into: int, inner: CallNext, log: _Log) -> CallNext:
-    async def call(ctx: Any) -> Any:
-        if len(log) != into or log[-1] is not ctx:
-            return await _chain(log).again(log, into, ctx)
-        log.extend((into, perf_counter(), ctx))
-        try:
-            result = await inner(ctx)
-        except BaseException as error:
-            _chain(log).crossed(log, ~(into + _NOTES), error)
-            raise
-        if len(log) == into + _NOTES:
-            log.extend((into + _NOTES, perf_counter(), result))
-        else:
-            _chain(log).crossed(log, into + _NOTES, result)
-        return result
-
-    return call
-
-
-def _chain(log: _Log) -> Chain:
-    return log[1] if log[0] is _ODD else log[0]
+    It is written by a program, since the functions for one message share what they know best when they stand in one
+    function: made level by level, by a function of its own, they would cost a message half as much again.
+    """
+    names = [f"middleware_{level}" for level in range(depth)]
+    functions: list[str] = []
+    for level in range(depth, -1, -1):
+        out = 2 * depth + 1 - level
+        answer = "result" if level == depth else "answer"
+        functions.append(
+            _FUNCTION.format(
+                level=level,
+                out=out,
+                answer=answer,
+                following=f"{names[level]}(ctx, call_{level + 1})" if level < depth else "inner(ctx)",
+                is_off="times" if level == 0 else f"len(times) != {level} or ctx is not context",
+                enter="" if level else "context = ctx\n            ",
+                is_straight=f"len(times) == {out}" + ("" if level == depth else " and answer is result"),
+                leave="" if level else "\n                passed(times)",
+            )
+        )
+    source = _COMPOSER.format(all_middleware=", ".join(names), functions="".join(functions))
+    scope: dict[str, Any] = {"perf_counter": perf_counter}
+    exec(compile(source, f"<{__name__}: {depth} levels>", "exec"), scope)
+    return scope["bind"]

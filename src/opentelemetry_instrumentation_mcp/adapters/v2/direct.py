@@ -82,8 +82,8 @@ def _handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
     inbound = Direction.INBOUND
 
     async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
-        request = begin(inbound, method, params)
-        if request is None or adapter.recorder is None:
+        request = begin(inbound, method, params) if adapter.recorder is not None else None
+        if request is None:
             return await on_request(dctx, method, params)
         try:
             result = await on_request(dctx, method, params)
@@ -94,7 +94,7 @@ def _handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
             if dctx.cancel_requested.is_set():
                 request.end(CANCELLED)
             else:
-                messages.answered(line.connection, request, inbound, params, result)
+                messages.answered(request, params, result)
         except Exception as error:
             report("direct.returned", error)
         return result

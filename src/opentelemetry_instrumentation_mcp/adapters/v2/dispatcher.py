@@ -24,6 +24,7 @@ from ...patching import names_in
 from ...safety import contained, report
 from ..adapter import Adapter
 from ..outbound import current_request
+from ..sizes import MOST_WAITING
 from ..streams import Link, broken
 from . import messages, seam
 from .seam import LINE, Line, line_of
@@ -122,6 +123,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
             return None
         link.connection = connection
     line = Line(adapter, connection, link, role, lambda: dispatcher._closed)
+    line.tasks = recorder.tasks(role)
     setattr(dispatcher, LINE, line)
     seam.establish_adopted(line, session)
     return line, owned
@@ -150,8 +152,10 @@ def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> None:
 
 
 def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
-    request, arrived, has_bytes, role = sdk.request, line.arrived, line.link.has_bytes, line.role
-    take = adapter.sizes.incoming.pop
+    request, arrived, has_bytes = sdk.request, line.arrived, line.link.has_bytes
+    take, in_body = adapter.sizes.incoming.pop, adapter.sizes.take
+    # It starts one task for a request, whatever becomes of that.
+    tasks = line.tasks if sdk.dispatches_as_known else None
 
     @functools.wraps(original)
     def _dispatch(item: Any, on_request: Any, on_notify: Any, sender_ctx: Any) -> Any:
@@ -160,13 +164,13 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
             if type(message) is request:
                 metadata = item.metadata
                 if has_bytes:
-                    size = take(id(message), None) if metadata is None else adapter.sizes.take(message, metadata)
+                    size = take(id(message), None) if metadata is None else in_body(message, metadata)
                     if size is not None:
                         arrived[message.id] = size
-                if sdk.dispatches_as_known:
-                    # It starts one task, whatever becomes of the request.
-                    if adapter.recorder is not None:
-                        adapter.recorder.task_spawned(role)
+                if tasks is not None:
+                    tasks.values.append(1)
+                    if len(tasks.values) >= tasks.due:
+                        tasks.look_after(1)
                     return dispatcher._dispatch_request(message, metadata, on_request, sender_ctx)
                 return original(item, on_request, on_notify, sender_ctx)
             _arrived(adapter, sdk, line, item, message)
@@ -220,18 +224,17 @@ def _replied(line: Line, request_id: Any, size: int | None) -> None:
 
 def _handle_requests(adapter: Adapter, line: Line, dispatcher: Any, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
-    arrived = line.arrived
+    take = line.arrived.pop
     begin = line.connection.begin
     inbound = Direction.INBOUND
 
     async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
-        request = begin(inbound, method, params)
-        if request is None or adapter.recorder is None:
+        request = begin(inbound, method, params) if adapter.recorder is not None else None
+        if request is None:
             return await on_request(dctx, method, params)
         try:
             request.id = request_id = dctx.request_id
-            if request_id in arrived:
-                request.measured(arrived.pop(request_id), response=False)
+            request.request_bytes = take(request_id, -1)
         except Exception as error:
             report("dispatcher.begin", error)
         try:
@@ -244,7 +247,7 @@ def _handle_requests(adapter: Adapter, line: Line, dispatcher: Any, on_request: 
                 request.end(_unanswered(dctx))
             else:
                 line.answering = request
-                messages.answered(line.connection, request, inbound, params, result)
+                messages.answered(request, params, result)
         except Exception as error:
             report("dispatcher.returned", error)
         return result
@@ -269,7 +272,7 @@ def _raised(line: Line, dispatcher: Any, request: Request, dctx: Any, error: Bas
 def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     response, session_message, has_bytes = sdk.response, sdk.session_message, line.link.has_bytes
     posts = line.link.posts
-    sizes = adapter.sizes
+    sizes, outgoing = adapter.sizes, adapter.sizes.outgoing
 
     @functools.wraps(original)
     async def _write(message: Any, metadata: Any = None) -> None:
@@ -281,7 +284,9 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
             # A reply is written in the step in which its handler was done.
             elif has_bytes and (request := line.answering) is not None and request.id == message.id:
                 line.answering = None
-                sizes.expect(message, request)
+                outgoing[id(message)] = request
+                if len(outgoing) > MOST_WAITING:
+                    sizes.give_up()
         except Exception as error:
             report("dispatcher.write", error)
         try:
@@ -325,8 +330,11 @@ def _unwritten(line: Line) -> None:
 def _spawn(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     @functools.wraps(original)
     def _spawn(*args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is not None:
-            adapter.recorder.task_spawned(line.role)
+        if line.tasks is not None:
+            try:
+                line.tasks.add(1)
+            except Exception as error:
+                report("dispatcher.spawn", error)
         return original(*args, **kwargs)
 
     return _spawn

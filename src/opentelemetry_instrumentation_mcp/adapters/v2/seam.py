@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from ...metrics.connection import Connection, Request
+from ...metrics.handover import Cell
 from ...metrics.vocabulary import Direction, Role, Transport
 from .. import ending
 from ..adapter import Adapter
@@ -36,7 +37,19 @@ class Line:
             that a cancellation can only be the caller's, and a call fails when either side is closed.
     """
 
-    __slots__ = ("adapter", "answering", "arrived", "closed", "connection", "link", "outbound", "peer", "role", "spawn")
+    __slots__ = (
+        "adapter",
+        "answering",
+        "arrived",
+        "closed",
+        "connection",
+        "link",
+        "outbound",
+        "peer",
+        "role",
+        "spawn",
+        "tasks",
+    )
 
     def __init__(
         self,
@@ -57,6 +70,8 @@ class Line:
         """The request whose handler is done, until its reply is written; that follows at once."""
         self.spawn: Any = None
         """What starts the tasks of the dispatcher, watched, where that is not put on it for good."""
+        self.tasks: Cell | None = None
+        """Tasks started for messages."""
         self.outbound: dict[Any, Request] = {}
         """Requests by id from their write until their caller is told."""
         self.arrived: dict[Any, int] = {}
@@ -129,7 +144,7 @@ async def call(line: Line | None, method: str, params: Any, send: Callable[[], A
     finally:
         leave(CURRENT, token)
         line.outbound.pop(request.id, None)
-    messages.answered(line.connection, request, Direction.OUTBOUND, params, result)
+    messages.answered(request, params, result)
     return result
 
 

@@ -22,7 +22,7 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import current_answer
+from ..http_edge import Answer, current_answer
 from ..outbound import leave
 from ..streams import Link
 from . import messages
@@ -43,6 +43,7 @@ class _Exchange:
     """One POST. What runs for every one of them contains itself."""
 
     _request: Request | None = None
+    _answer: Answer | None = None
     _json_bytes = 0
     _is_json = False
     _status = 0
@@ -58,7 +59,7 @@ class _Exchange:
         self._refusal: list[bytes] = []
 
     def watched(self, receive: Any, send: Any) -> tuple[Any, Any]:
-        """The ASGI ``receive`` and ``send``, watched."""
+        """The ASGI ``receive`` and ``send``, watched; the latter by who watches the HTTP answer, if somebody does."""
 
         async def receive_watched() -> Any:
             message = await receive()
@@ -68,14 +69,15 @@ class _Exchange:
                 report("exchange.receive", error)
             return message
 
-        async def send_watched(message: Any) -> None:
-            try:
-                self._goes_out(message)
-            except Exception as error:
-                report("exchange.send", error)
-            await send(message)
+        def send_watched(message: Any) -> Any:
+            self._goes_out(message)
+            return send(message)
 
-        return receive_watched, send_watched
+        self._answer = answer = current_answer()
+        if answer is None or answer.listener is not None:
+            return receive_watched, send_watched
+        answer.listener = self._goes_out
+        return receive_watched, send
 
     def _comes_in(self, message: Any) -> None:
         if message["type"] == "http.disconnect":
@@ -84,18 +86,21 @@ class _Exchange:
             self._body.append(message.get("body", b""))
 
     def _goes_out(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            for key, value in message.get("headers", ()):
-                if key.lower() == b"content-type":
-                    self._is_json = value.startswith(b"application/json")
-                    break
-            return
-        body: bytes = message.get("body", b"")
-        if self._is_json:
-            self._json_bytes += len(body)
-        if self._status >= 400 and not self.handled and sum(map(len, self._refusal)) < _LONGEST_REFUSAL:
-            self._refusal.append(body)
+        try:
+            if message["type"] == "http.response.start":
+                self._status = message["status"]
+                for key, value in message.get("headers", ()):
+                    if key == b"content-type" or key.lower() == b"content-type":
+                        self._is_json = value.startswith(b"application/json")
+                        break
+                return
+            body: bytes = message.get("body", b"")
+            if self._is_json:
+                self._json_bytes += len(body)
+            if self._status >= 400 and not self.handled and sum(map(len, self._refusal)) < _LONGEST_REFUSAL:
+                self._refusal.append(body)
+        except Exception as error:
+            report("exchange.send", error)
 
     @contained
     def event(self, message: Any, frame: bytes) -> None:
@@ -133,6 +138,8 @@ class _Exchange:
             self._unhandled()
         # Contexts outlive the exchange, and this is in them (see http_edge.Answer).
         self._request = None
+        if self._answer is not None:
+            self._answer.listener = self._answer = None
         self._body.clear()
 
     @contained
@@ -166,9 +173,8 @@ class _Exchange:
 
     def _is_a_request(self) -> None:
         # Its outcome tells what went wrong; the line is not to blame.
-        answer = current_answer()
-        if answer is not None:
-            answer.is_request = True
+        if self._answer is not None:
+            self._answer.is_request = True
 
     def _refusal_outcome(self) -> Any:
         try:

@@ -47,17 +47,15 @@ class Adapter:
         What looks on for one object costs its calls less than what is put into its class for all of them.
         """
         self._watched[id(owner)] = (weakref.ref(owner), tuple(methods))
-        attributes: dict[str, Any] = vars(owner)
-        attributes.update(methods)
+        owner.__dict__.update(methods)
 
     @contained
     def unwatch(self, owner: Any) -> None:
         """Take them off again."""
         known = self._watched.pop(id(owner), None)
         if known is not None and known[0]() is owner:
-            attributes: dict[str, Any] = vars(owner)
             for name in known[1]:
-                attributes.pop(name, None)
+                owner.__dict__.pop(name, None)
 
     @contained
     def begin_anew(self) -> None:

@@ -179,8 +179,10 @@ class Connection:
         self.opened = perf_counter()
         """When it was (``perf_counter`` seconds)."""
         self._lines = series.lines(mode)
-        self._lines.total.add(1)
-        self._lines.active.add(1)
+        for cell in (self._lines.total, self._lines.active):
+            cell.values.append(1)
+            if len(cell.values) >= cell.due:
+                cell.look_after(1)
 
     @property
     def mode(self) -> Mode:

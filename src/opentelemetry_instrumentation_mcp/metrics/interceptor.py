@@ -102,11 +102,10 @@ class Passages:
         for place, name in enumerate(names):
             of = {catalogue.INTERCEPTOR: name}
             request, response = {catalogue.PHASE: Phase.REQUEST.value}, {catalogue.PHASE: Phase.RESPONSE.value}
-            parts += (
-                (partial(_between, place, place + 1), catalogue.INTERCEPTOR_DURATION, {**of, **request}),
-                (partial(_between, last - place - 1, last - place), catalogue.INTERCEPTOR_DURATION, {**of, **response}),
-                (_once, catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
-            )
+            before, after = partial(_between, place, place + 1), partial(_between, last - place - 1, last - place)
+            parts.append((before, catalogue.INTERCEPTOR_DURATION, {**of, **request}))
+            parts.append((after, catalogue.INTERCEPTOR_DURATION, {**of, **response}))
+            parts.append((_once, catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}))
         self._cell = recorder.rows(last + 1, *parts)
 
     def passed(self, times: Sequence[float]) -> None:

@@ -46,7 +46,7 @@ _MOST_CLASSES: Final = 200
 _NAMED_THEMSELVES: Final = (FunctionType, MethodType, functools.partial, type)
 
 
-def interceptor_of(adapter: Adapter, interceptor: Any) -> Interceptor | None:
+def interceptor_of(adapter: Adapter, interceptor: object) -> Interceptor | None:
     """Where an interceptor is recorded."""
     recorder = adapter.recorder
     if recorder is None:

@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
-from ...metrics.outcome import CANCELLED, error_reply, http_error
+from ...metrics.outcome import CANCELLED, End, error_reply, http_error
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
 from ...safety import contained, report
 from ...wire import fields
@@ -34,6 +34,8 @@ _VERSION_HEADER: Final = b"mcp-protocol-version"
 _FRAME_BYTES: Final = len(b"event: message\r\ndata: \r\n\r\n")
 _LINK: Final = Link(Transport.STREAMABLE_HTTP, Mode.STATELESS)
 """What an exchange knows of its transport: each ends by itself."""
+
+_REPLIES: Final = ("JSONRPCResponse", "JSONRPCError")
 
 _LONGEST_REFUSAL: Final = 65_536
 """Bytes of an error response that are kept to read its code; a JSON-RPC error is a few hundred."""
@@ -104,8 +106,8 @@ class _Exchange:
 
     @contained
     def event(self, message: Any, frame: bytes) -> None:
-        """A message was framed as an SSE event; the answer is the one that has no method."""
-        if self._request is not None and not hasattr(message, "method"):
+        """A message was framed as an SSE event; the answer is the one that is a reply."""
+        if self._request is not None and type(message).__name__ in _REPLIES:
             self._request.measured(len(frame) - _FRAME_BYTES, response=True)
 
     def begin(self, method: str, params: Any) -> Request | None:
@@ -211,7 +213,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
         finally:
             leave(_exchange, token)
         exchange.over()
-        ending.close(exchange.connection, _LINK, Role.SERVER, None)
+        exchange.connection.close(End.PEER_LOST if exchange.connection.lost_requests else End.CLOSED)
 
     return handle_modern_request
 

@@ -130,7 +130,10 @@ class Request:
             if self.response_bytes < 0:
                 self.response_bytes = size
                 if calls is not None:
-                    (calls.response_sizes or calls.sized(response=True)).add(size)
+                    cell = calls.response_sizes or calls.sized(response=True)
+                    cell.values.append(size)
+                    if len(cell.values) >= cell.due:
+                        cell.look_after(size)
         elif self.request_bytes < 0:
             self.request_bytes = size
             if calls is not None:

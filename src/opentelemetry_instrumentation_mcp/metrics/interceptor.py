@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import sub
 from typing import TYPE_CHECKING
@@ -94,7 +94,7 @@ class Passages:
         names: The bounded names of the interceptors, the outermost first.
     """
 
-    __slots__ = ("_cell",)
+    __slots__ = ("passed",)
 
     def __init__(self, recorder: Recorder, names: Sequence[str]) -> None:
         last = 2 * len(names) + 1
@@ -106,14 +106,8 @@ class Passages:
             parts.append((before, catalogue.INTERCEPTOR_DURATION, {**of, **request}))
             parts.append((after, catalogue.INTERCEPTOR_DURATION, {**of, **response}))
             parts.append((_once, catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}))
-        self._cell = recorder.rows(last + 1, *parts)
-
-    def passed(self, times: Sequence[float]) -> None:
+        self.passed: Callable[[Sequence[float]], None] = recorder.rows(last + 1, *parts).add_row
         """A message crossed the boundaries at these times (``perf_counter`` seconds)."""
-        try:
-            self._cell.add_row(times)
-        except Exception as failure:
-            report("Passages.passed", failure)
 
 
 def _between(earlier: int, later: int, columns: Sequence[Sequence[float]]) -> Iterable[float]:

@@ -281,12 +281,14 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
                 posts.append(message)
             if type(message) is not response:
                 _writing(adapter, sdk, line, message)
-            # A reply is written in the step in which its handler was done.
-            elif has_bytes and (request := line.answering) is not None and request.id == message.id:
-                line.answering = None
-                outgoing[id(message)] = request
-                if len(outgoing) > MOST_WAITING:
-                    sizes.give_up()
+            # A result is written in the step in which its handler was done.
+            elif has_bytes:
+                request = line.answering
+                if request is not None:
+                    line.answering = None
+                    outgoing[id(message)] = request
+                    if len(outgoing) > MOST_WAITING:
+                        sizes.give_up()
         except Exception as error:
             report("dispatcher.write", error)
         try:

@@ -121,8 +121,23 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
 
 def _dispatch_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
-        return seam.call(line_of(adapter, self._peer), method, params, partial(original, self, method, params, opts))
+    async def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
+        line = line_of(adapter, self._peer)
+        request = line.connection.begin(Direction.OUTBOUND, method, params) if line is not None else None
+        if request is None or line is None:
+            return await original(self, method, params, opts)
+        if request.route.is_ping and not line.closed():
+            request.sent()
+        try:
+            result = await original(self, method, params, opts)
+        except BaseException as error:
+            messages.call_raised(line, request, error)
+            raise
+        try:
+            messages.answered(request, params, result)
+        except Exception as error:
+            report("direct.answered", error)
+        return result
 
     return _dispatch_request
 

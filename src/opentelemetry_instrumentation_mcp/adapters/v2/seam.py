@@ -12,6 +12,7 @@ from typing import Any, Final
 from ...metrics.connection import Connection, Request
 from ...metrics.handover import Cell
 from ...metrics.vocabulary import Direction, Role, Transport
+from ...safety import report
 from .. import ending
 from ..adapter import Adapter
 from ..outbound import CURRENT, leave
@@ -133,8 +134,6 @@ async def call(line: Line | None, method: str, params: Any, send: Callable[[], A
     request = line.connection.begin(Direction.OUTBOUND, method, params) if line is not None else None
     if request is None or line is None:
         return await send()
-    if line.peer is not None and not line.closed():
-        request.sent()
     token = CURRENT.set(request)
     try:
         result = await send()
@@ -144,7 +143,10 @@ async def call(line: Line | None, method: str, params: Any, send: Callable[[], A
     finally:
         leave(CURRENT, token)
         line.outbound.pop(request.id, None)
-    messages.answered(request, params, result)
+    try:
+        messages.answered(request, params, result)
+    except Exception as error:
+        report("seam.answered", error)
     return result
 
 

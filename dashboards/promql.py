@@ -112,15 +112,16 @@ class Source:
     def increase(self, metric: Metric, *where: Matcher, part: str = "", over: Window = RANGE) -> str:
         """How much was added, the value a series was born with included.
 
-        A series that is there and was not one window ago has its whole value from within the window, if its process
-        could be scraped then or has started since. Where it was reset as well, its increase says more.
+        A series that is there and was not one window ago has its whole value from within the window if its process
+        was scraped before without it, or has started since. Where it was reset as well, its increase says more.
         """
         series = self.select(metric, *where, part=part)
-        known = f"{self.named('up')} offset {over} == 1"
+        scrapes = f"sum_over_time({self.named('up')}[{over}])"
         started = f"{self.named('process_start_time_seconds')} > time() - {over.seconds}"
         return (
             f"\n  {series}\n  unless {series} offset {over}\n  unless resets({series}[{over}]) > 0"
-            f"\n  and on (job, instance) (\n    {known} or {started}\n  )"
+            f"\n  and (\n    count_over_time({series}[{over}]) < on (job, instance) group_left {scrapes}"
+            f"\n    or {series} and on (job, instance) {started}\n  )"
             f"\n  or increase({series}[{over}])\n"
         )
 

@@ -29,6 +29,7 @@ NOT_ANSWERED_AT_ONCE: Final = none_of(c.METHOD, "elicitation/create", "sampling/
 
 SLO_WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 REQUESTS: Final = "mcp:requests:increase{}"
+FAILURES: Final = "mcp:request_failures:increase{}"
 FAILURE_RATIO: Final = "mcp:request_failures:ratio{}"
 TOOL_CALLS: Final = "mcp:tool_calls:increase15m"
 TOOL_ERROR_RATIO: Final = "mcp:tool_errors:ratio15m"
@@ -121,14 +122,23 @@ def to_yaml(groups: tuple[Group, ...], head: str) -> str:
     return head + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=110)
 
 
-def _slo(duration: str) -> tuple[Recording, Recording]:
-    over = window(duration)
-    requests = REQUESTS.format(duration)
+def _slo() -> tuple[Recording, ...]:
+    """Of long windows only the sums of short ones are added up: there are few of those, and many series."""
+    base, *longer = SLO_WINDOWS
+    over = window(base)
+    requests, failures = REQUESTS.format(base), FAILURES.format(base)
     failed = total(every.increase(c.REQUESTS_TOTAL, among(c.STATUS, *FAILED), over=over), *SERVICE)
-    return (
+    rules = [
         Recording(requests, total(every.increase(c.REQUESTS_TOTAL, over=over), *SERVICE)),
-        Recording(FAILURE_RATIO.format(duration), ratio(failed, requests)),
-    )
+        Recording(failures, f"{failed}\nor {requests} * 0"),
+    ]
+    for each in longer:
+        for name, short in ((REQUESTS, requests), (FAILURES, failures)):
+            rules.append(Recording(name.format(each), f"sum_over_time({short}[{each}:{base}])"))
+    for each in SLO_WINDOWS:
+        share = f"{FAILURES.format(each)} / ({REQUESTS.format(each)} > 0)"
+        rules.append(Recording(FAILURE_RATIO.format(each), share))
+    return tuple(rules)
 
 
 def _recordings() -> tuple[Group, ...]:
@@ -154,7 +164,7 @@ def _recordings() -> tuple[Group, ...]:
     either = f"(({created} or {reused} * 0) + ({reused} or {created} * 0))"
     by_pool = ("job", "instance", c.POOL)
     return (
-        Group("mcp-requests", tuple(rule for duration in SLO_WINDOWS for rule in _slo(duration))),
+        Group("mcp-requests", _slo()),
         Group(
             "mcp-methods-and-tools",
             (

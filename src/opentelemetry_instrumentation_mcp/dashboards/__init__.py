@@ -6,23 +6,14 @@ rules are made from the metric catalogue by ``dashboards/`` of the repository.
 
 from __future__ import annotations
 
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Final
 
+DIRECTORY: Final = Path(__file__).parent
 SUFFIXES: Final = (".json", ".yml")
 
 
 def shipped() -> dict[str, str]:
     """Every file and what is in it, by its path."""
-    found: dict[str, str] = {}
-    _collect(files(__name__), "", found)
-    return dict(sorted(found.items()))
-
-
-def _collect(directory: Traversable, prefix: str, found: dict[str, str]) -> None:
-    for entry in directory.iterdir():
-        if entry.is_dir():
-            _collect(entry, f"{prefix}{entry.name}/", found)
-        elif entry.name.endswith(SUFFIXES):
-            found[f"{prefix}{entry.name}"] = entry.read_text(encoding="utf-8")
+    paths = sorted(path for path in DIRECTORY.rglob("*") if path.suffix in SUFFIXES)
+    return {path.relative_to(DIRECTORY).as_posix(): path.read_text(encoding="utf-8") for path in paths}

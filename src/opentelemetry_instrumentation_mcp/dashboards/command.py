@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,7 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _write(options.directory, force=options.force)
         sys.stdout.flush()
     except BrokenPipeError:  # | head
-        sys.stdout = None  # type: ignore[assignment]
+        # Python writes out what it still holds when it ends, and would complain once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (LookupError, OSError) as error:
         sys.stderr.write(f"{parser.prog}: {error.args[0] if isinstance(error, LookupError) else error}\n")

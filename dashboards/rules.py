@@ -123,7 +123,10 @@ def to_yaml(groups: tuple[Group, ...], head: str) -> str:
 
 
 def _slo() -> tuple[Recording, ...]:
-    """Of long windows only the sums of short ones are added up: there are few of those, and many series."""
+    """Long windows are made of what is recorded for the short one: those are few series, and what they stand for many.
+
+    A ratio weighs all recorded values, a sum takes those that do not overlap.
+    """
     base, *longer = SLO_WINDOWS
     over = window(base)
     requests, failures = REQUESTS.format(base), FAILURES.format(base)
@@ -131,12 +134,11 @@ def _slo() -> tuple[Recording, ...]:
     rules = [
         Recording(requests, total(every.increase(c.REQUESTS_TOTAL, over=over), *SERVICE)),
         Recording(failures, f"{failed}\nor {requests} * 0"),
+        Recording(FAILURE_RATIO.format(base), f"{failures} / ({requests} > 0)"),
     ]
     for each in longer:
-        for name, short in ((REQUESTS, requests), (FAILURES, failures)):
-            rules.append(Recording(name.format(each), f"sum_over_time({short}[{each}:{base}])"))
-    for each in SLO_WINDOWS:
-        share = f"{FAILURES.format(each)} / ({REQUESTS.format(each)} > 0)"
+        share = f"sum_over_time({failures}[{each}]) / (sum_over_time({requests}[{each}]) > 0)"
+        rules.append(Recording(REQUESTS.format(each), f"sum_over_time({requests}[{each}:{base}])"))
         rules.append(Recording(FAILURE_RATIO.format(each), share))
     return tuple(rules)
 

@@ -28,7 +28,7 @@ def _servers() -> Row:
         "Servers",
         (
             Panel(
-                "Servers",
+                "Servers by name",
                 "Every server the clients speak with, in the time range. Click one to see nothing else.",
                 Kind.TABLE,
                 Unit.NUMBER,

@@ -109,11 +109,13 @@ def _built(dashboard: Dashboard) -> models.Dashboard:
         head = builders.Row(row.title).id(panel_id(dashboard.uid, f"row {row.title}")).collapsed(row.collapsed)
         head_resource = head.grid_pos(models.GridPos(h=1, w=24, x=0, y=below)).build()
         resource.panels.append(head_resource)
-        panels, below = _placed(dashboard, row.panels, below + 1)
+        panels, after = _placed(dashboard, row.panels, below + 1)
         if row.collapsed:
-            head_resource.panels = panels
+            # What comes next is next to the closed row; Grafana makes room when somebody opens it.
+            head_resource.panels, below = panels, below + 1
         else:
             resource.panels.extend(panels)
+            below = after
     return resource
 
 

@@ -39,7 +39,7 @@ def methods_and_tools(side: Side) -> Row:
             ),
             Panel(
                 "p95 by method",
-                "Which method is slow?",
+                "Which method is slow. 95 of 100 of its requests were faster.",
                 Kind.TIME,
                 Unit.SECONDS,
                 (Query(quantile_by(0.95, c.REQUEST_DURATION, by=(c.METHOD,)), legend(c.METHOD)),),
@@ -65,7 +65,7 @@ def methods_and_tools(side: Side) -> Row:
             ),
             Panel(
                 "p95 by tool",
-                "Which tool is slow?",
+                "Which tool is slow. 95 of 100 of its calls were faster.",
                 Kind.TIME,
                 Unit.SECONDS,
                 (Query(quantile_by(0.95, c.REQUEST_DURATION, OF_TOOLS, by=(c.TOOL,)), legend(c.TOOL)),),

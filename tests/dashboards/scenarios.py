@@ -55,7 +55,7 @@ class Scenario:
 
 def series(metric: c.Metric, part: str = "", /, **labels: str) -> str:
     """A series of a metric; a label the metric does not have is refused."""
-    known = {prometheus_label(attribute) for attribute in metric.attributes} | ({"le"} if part == "bucket" else set())
+    known = {prometheus_label(attribute) for attribute in metric.attributes} | set(("le",) if part == "bucket" else ())
     assert set(labels) <= known, (metric.name, set(labels) - known)
     name = f"{prometheus_name(metric)}_{part}" if part else prometheus_name(metric)
     return labelled(name, **labels)

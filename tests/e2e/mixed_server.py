@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from typing import Any
 
@@ -83,17 +82,10 @@ def main(port: int, path: str) -> None:
     plain, guarded = _app(), _guarded()
     main_app = record(plain, path)
 
-    @asynccontextmanager
-    async def both() -> Any:
-        async with AsyncExitStack() as stack:
-            for app in (plain, guarded):
-                await stack.enter_async_context(app.router.lifespan_context(app))
-            yield
-
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
             await receive()
-            async with both():
+            async with plain.router.lifespan_context(plain), guarded.router.lifespan_context(guarded):
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
             await send({"type": "lifespan.shutdown.complete"})

@@ -84,11 +84,16 @@ class World:
         """How the requests to the servers ended, by what crossed the wires."""
         found: Counter[str] = Counter()
         for wire in self.wires:
-            asked = sum(1 for message in wire if message.to_server and _is_request(message.data))
-            ended = [_status(message.data) for message in wire if not message.to_server and _is_reply(message.data)]
+            asked = [message.data["id"] for message in wire if message.to_server and _is_request(message.data)]
+            # What could not be parsed is answered as well, under an id that nobody has used, or none.
+            ended = [
+                _status(message.data)
+                for message in wire
+                if not message.to_server and _is_reply(message.data) and message.data.get("id") in asked
+            ]
             found.update(ended)
             # Who gives a call up gets no reply.
-            found["cancelled"] += asked - len(ended)
+            found["cancelled"] += len(asked) - len(ended)
         return +found
 
     def calls(self) -> Counter[str]:
@@ -106,8 +111,7 @@ def _is_request(data: dict[str, Any]) -> bool:
 
 
 def _is_reply(data: dict[str, Any]) -> bool:
-    # What could not be parsed is answered without an id: it was no request.
-    return ("result" in data or "error" in data) and data.get("id") is not None
+    return "result" in data or "error" in data
 
 
 def _status(data: dict[str, Any]) -> str:
@@ -218,18 +222,29 @@ def world(tmp_path_factory: pytest.TempPathFactory, python: NewPython) -> Genera
             wires = [_read_wire(path) for path in records]
             asked = sum(1 for wire in wires for each in wire if each.to_server and _is_request(each.data))
 
-            def seen() -> bool:
-                inbound = 'sum(mcp_requests_total{mcp_role="server",mcp_direction="inbound"})'
-                return [each.values for each in prometheus.instant(inbound, time.time())] == [[asked]]
+            called = Counter[str](json.loads(report.read_text()))
 
-            _wait(f"the sight of {asked} requests", seen)
-            # What the client has counted is on its page by now, and there in the next scrape.
-            time.sleep(2.5)
+            def seen() -> bool:
+                inbound = 'mcp_role="server",mcp_direction="inbound"'
+                sums = {
+                    f"sum(mcp_requests_total{{{inbound}}})": asked,
+                    'sum(mcp_requests_total{mcp_role="client",gen_ai_tool_name!=""})': called.total(),
+                    # The rules come after the scrapes.
+                    f"sum(mcp:requests:increase5m{{{inbound}}})": asked,
+                }
+                now = time.time()
+                return all(
+                    [each.values for each in prometheus.instant(expression, now)] == [[value]]
+                    for expression, value in sums.items()
+                )
+
+            _wait(f"the sight of {asked} requests and {called.total()} calls", seen)
+            # One more round for the rules that are built on rules, and the alerts.
+            time.sleep(2)
             settled = time.time()
             # A scrape that is under way now must not fail: what it was to see would count as gone.
             time.sleep(1.5)
         steady = [each.time for wire in wires[:1] for each in wire if each.data.get("method") == "tools/call"]
-        called = Counter[str](json.loads(report.read_text()))
         yield World(prometheus, begun, settled, steady[-1] - STEADY_SECONDS / 6, wires, called)
 
 

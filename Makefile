@@ -37,7 +37,7 @@ help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(DEMO_VENV)/stamp ## run instrumented example servers and clients, show their metrics (KEEP=1, MCP=1.30.0)
-	@$(DEMO_VENV)/bin/python examples/demo.py
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python examples/demo.py
 
 # .venv/bin is on PATH for the Prometheus that may have been put there.
 test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)

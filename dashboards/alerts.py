@@ -41,7 +41,7 @@ SLOW_SECONDS: Final = 5.0
 SLOW_POOL_SECONDS: Final = 0.25
 """Bounds of buckets: between two bounds a quantile is only an estimate."""
 
-TOOL_ERRORS_OF_MANY: Final = 0.2
+TOOL_ERRORS_OF_MANY: Final = 0.15
 MANY_CALLS: Final = 5
 MANY_DEAD_CLIENTS: Final = 5
 MANY_REFUSALS: Final = 10

@@ -198,6 +198,13 @@ def _panel(dashboard: Dashboard, panel: Panel) -> _Builder:
             builder = builder.min(0)
         if panel.highest is not None:
             builder = builder.max(panel.highest)
+        for name, color in panel.colors.items():
+            fixed = {"mode": models.FieldColorModeId.FIXED.value, "fixedColor": color}
+            builder = builder.override_by_name(name, [models.DynamicConfigValue("color", fixed)])
+        for query in panel.queries:
+            if query.right:
+                right = models.DynamicConfigValue("custom.axisPlacement", shapes.AxisPlacement.RIGHT.value)
+                builder = builder.override_by_name(query.name, [right])
     if panel.link:
         builder = builder.data_links([_filter_by(dashboard, panel)])
     return builder

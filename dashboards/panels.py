@@ -41,11 +41,13 @@ class Query:
         expression: PromQL.
         name: The legend, with ``{{label}}`` for labels; in a table the title of the column.
         unit: Of a column of a table, where it is not the panel's.
+        right: Whether it has the axis on the right, since its values are of another kind.
     """
 
     expression: str
     name: str
     unit: Unit | None = None
+    right: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Panel:
         keys: The columns of a table that tell its rows apart: attributes and their titles.
         sort: The column of a table to sort by, the largest first.
         link: The attribute by which a click filters the dashboard.
+        colors: Series that always look the same.
     """
 
     title: str
@@ -83,6 +86,7 @@ class Panel:
     keys: Mapping[str, str] = field(default_factory=dict[str, str])
     sort: str = ""
     link: str = ""
+    colors: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,15 @@ OF_PROMPTS: Final = differs(c.PROMPT, "")
 
 FEW: Final = {0.001: "yellow", ERROR_BUDGET: "orange", 0.05: "red"}
 ANY: Final = {1.0: "orange", 10.0: "red"}
+STATUS_COLORS: Final = {
+    "ok": "green",
+    "tool_error": "orange",
+    "client_error": "yellow",
+    "cancelled": "blue",
+    "server_error": "red",
+    "timeout": "purple",
+    "connection_lost": "dark-red",
+}
 
 
 @dataclass(frozen=True)

@@ -57,10 +57,7 @@ def sessions_and_connections(side: Side) -> Row:
                 Unit.NUMBER,
                 (
                     Query(active, "sessions"),
-                    Query(f"{total(ask.rate(c.REQUESTS_TOTAL))} * 60", "requests per minute"),
-                    Query(
-                        f"{active} / ({total(ask.rate(c.REQUESTS_TOTAL))} * 60 > 0)", "sessions per request a minute"
-                    ),
+                    Query(f"{total(ask.rate(c.REQUESTS_TOTAL))} * 60", "requests per minute", right=True),
                 ),
                 empty="no sessions",
             ),

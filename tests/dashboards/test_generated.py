@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import pytest
 
+from dashboards.asking import FILES, filled, panels_of, queries, variables
 from opentelemetry_instrumentation_mcp.dashboards import shipped
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Metric
 from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_samples
 
-from ..e2e.panels import FILES, filled, panels_of, queries, variables
 from .promtool import promtool
 from .shapes import OF_PROMETHEUS, SAMPLES, groupings_of, labels_of, series_of
 

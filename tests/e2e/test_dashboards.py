@@ -20,6 +20,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from dashboards.asking import FILES, RATIO, Answered, PanelQuery, Prometheus, filled, queries, variables
 from opentelemetry_instrumentation_mcp.dashboards.command import main as command
 from opentelemetry_instrumentation_mcp.metrics.outcome import error_reply
 
@@ -27,7 +28,6 @@ from ..sdk.generation import V2
 from ..sdk.http import HEADERS, INITIALIZE, httpx
 from .conftest import NewPython
 from .mixed_client import CALLS_PER_SECOND
-from .panels import FILES, RATIO, Answered, PanelQuery, Prometheus, filled, queries, variables
 from .processes import PATIENCE_SECONDS, Child, running
 from .prometheus import configured_prometheus
 

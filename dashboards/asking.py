@@ -1,4 +1,7 @@
-"""The queries of the shipped dashboards, and a Prometheus to ask them of, as Grafana would."""
+"""The queries of the shipped dashboards, and a Prometheus to ask them of, as Grafana would.
+
+For the tests and the pictures. Needs nothing but this package.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +9,18 @@ import json
 import re
 import urllib.error
 import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from opentelemetry_instrumentation_mcp.dashboards import shipped
 
-from .processes import read
-
 FILES: Final = ("grafana/mcp-server.json", "grafana/mcp-client.json")
 RATIO: Final = "percentunit"
+
+# What is asked is on this machine: no proxy knows it.
+_OPENER: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,11 @@ class PanelQuery:
 
 @dataclass(frozen=True)
 class Answered:
-    """One series of an answer: its labels, and its values, the last one last."""
+    """One series of an answer: its labels, its values, the last one last, and when each of them was."""
 
     labels: dict[str, str]
     values: list[float]
+    times: list[float]
 
 
 def panels_of(dashboard: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -56,18 +62,22 @@ def queries() -> list[PanelQuery]:
     for file in FILES:
         dashboard: dict[str, Any] = json.loads(shipped()[file])
         for panel in panels_of(dashboard):
-            units = {
-                override["matcher"]["options"]: each["value"]
-                for override in panel["fieldConfig"]["overrides"]
-                for each in override["properties"]
-                if each["id"] == "unit"
-            }
-            for target in panel["targets"]:
-                name = target["legendFormat"]
-                unit = units.get(name, panel["fieldConfig"]["defaults"]["unit"])
-                instant = bool(target.get("instant"))
-                found.append(PanelQuery(dashboard["uid"], panel["title"], name, unit, instant, target["expr"]))
+            found.extend(queries_of(dashboard["uid"], panel))
     return found
+
+
+def queries_of(dashboard: str, panel: dict[str, Any]) -> Iterator[PanelQuery]:
+    """The queries of one panel."""
+    units = {
+        override["matcher"]["options"]: each["value"]
+        for override in panel["fieldConfig"]["overrides"]
+        for each in override["properties"]
+        if each["id"] == "unit"
+    }
+    for target in panel["targets"]:
+        name = target["legendFormat"]
+        unit = units.get(name, panel["fieldConfig"]["defaults"]["unit"])
+        yield PanelQuery(dashboard, panel["title"], name, unit, bool(target.get("instant")), target["expr"])
 
 
 def variables(file: str) -> dict[str, str]:
@@ -102,16 +112,22 @@ class Prometheus:
         """The data of an answer; an error of Prometheus' is raised with its own words."""
         url = f"{self.base}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
         try:
-            return json.loads(read(url))["data"]
+            with _OPENER.open(url, timeout=30) as response:
+                return json.loads(response.read())["data"]
         except urllib.error.HTTPError as error:
             raise AssertionError(json.loads(error.read())["error"]) from error
 
     def instant(self, expression: str, at: float) -> list[Answered]:
         data = self.get("query", query=expression, time=str(at))
         if data["resultType"] == "scalar":
-            return [Answered({}, [float(data["result"][1])])]
-        return [Answered(each["metric"], [float(each["value"][1])]) for each in data["result"]]
+            return [Answered({}, [float(data["result"][1])], [at])]
+        return [Answered(each["metric"], [float(each["value"][1])], [at]) for each in data["result"]]
 
     def over(self, expression: str, start: float, end: float, step: int) -> list[Answered]:
         data = self.get("query_range", query=expression, start=str(start), end=str(end), step=str(step))
-        return [Answered(each["metric"], [float(value) for _, value in each["values"]]) for each in data["result"]]
+        return [
+            Answered(
+                each["metric"], [float(value) for _, value in each["values"]], [time for time, _ in each["values"]]
+            )
+            for each in data["result"]
+        ]

@@ -7,6 +7,8 @@
 # `make bench` measures what the instrumentation costs; it wants a quiet machine and some hours (docs/performance.md).
 #
 #   make bench WHAT=overhead ARGS="--rounds 3"           a part of it, in minutes
+#
+# Dashboards and rules are made by `python -m dashboards`; `make pictures` draws those of docs/dashboards.md anew.
 
 PYTHON ?= python3
 MCP ?=
@@ -31,7 +33,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench generations pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +57,14 @@ bench: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## measure the cost on both SDK g
 		build/bench-mcp-$$sdk/bin/python -m benchmarks.$$what --json $(BENCH_RESULTS)/$$what-$$sdk.json $(ARGS) || exit; \
 	done; done
 	@build/bench-mcp-$(lastword $(BENCH_SDKS))/bin/python -m benchmarks.report $(BENCH_RESULTS) --page docs/performance.md
+
+# Each tox environment has one generation of the SDK; here the other one's server is asked as well.
+generations: .venv/stamp .venv/prometheus.stamp build/bench-mcp-1.30.0/stamp ## test the dashboards with servers of both SDK generations at once
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" MCP_OTHER_PYTHON="$(CURDIR)/build/bench-mcp-1.30.0/bin/python" \
+		.venv/bin/tox run -e mcp2 -- tests/e2e/test_dashboards.py $(ARGS)
+
+pictures: $(DEMO_VENV)/stamp .venv/prometheus.stamp ## draw the dashboards of a running demo into docs/
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python -m dashboards.pictures $(ARGS)
 
 clean: ## remove everything that make and tox have made
 	rm -rf .venv .tox build dist .pytest_cache .ruff_cache .hypothesis

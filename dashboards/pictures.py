@@ -298,7 +298,7 @@ def draw(url: str, seconds: int, directory: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dashboards.pictures", description=__doc__)
     parser.add_argument("--prometheus", help="the URL of one that runs; by default the demo is run with one")
-    parser.add_argument("--seconds", type=int, default=420, help="how far back the pictures go, and how long the demo runs")
+    parser.add_argument("--seconds", type=int, default=420, help="how long the demo runs, and how far back they go")
     parser.add_argument("--directory", type=Path, default=ROOT / "docs")
     options = parser.parse_args()
     if options.prometheus:

@@ -116,12 +116,15 @@ class Source:
         was scraped before without it, or has started since. Where it was reset as well, its increase says more.
         """
         series = self.select(metric, *where, part=part)
-        scrapes = f"sum_over_time({self.named('up')}[{over}])"
-        started = f"{self.named('process_start_time_seconds')} > time() - {over.seconds}"
+        # By instance, of which there can be two targets: the file of a dead process, and one at its old port.
+        scrapes = f"max by (job, instance) (sum_over_time({self.named('up')}[{over}]))"
+        started = f"{self.named('process_start_time_seconds')} > bool time() - {over.seconds}"
+        # In a process that has just started a series is always younger, as if there had been one scrape more.
         return (
             f"\n  {series}\n  unless {series} offset {over}\n  unless resets({series}[{over}]) > 0"
-            f"\n  and (\n    count_over_time({series}[{over}]) < on (job, instance) group_left {scrapes}"
-            f"\n    or {series} and on (job, instance) {started}\n  )"
+            f"\n  and count_over_time({series}[{over}]) < on (job, instance) group_left () ("
+            f"\n    {scrapes} + on (job, instance) max by (job, instance) ({started})"
+            f"\n    or {scrapes}\n  )"
             f"\n  or increase({series}[{over}])\n"
         )
 
@@ -151,7 +154,8 @@ def total(expression: str, *by: str) -> str:
 
 def ratio(part: str, whole: str) -> str:
     """From 0 to 1 where there is a whole; a part without series is 0, and nothing is divided by 0."""
-    return f"({part} or {whole} * 0) / ({whole} > 0)"
+    nothing = "vector(0)" if part.startswith("sum(") else f"{whole} * 0"
+    return f"({part} or {nothing}) / ({whole} > 0)"
 
 
 def or_zero(expression: str) -> str:

@@ -56,7 +56,7 @@ class Scenario:
 def series(metric: c.Metric, part: str = "", /, **labels: str) -> str:
     """A series of a metric; a label the metric does not have is refused."""
     known = {prometheus_label(attribute) for attribute in metric.attributes} | set(("le",) if part == "bucket" else ())
-    assert set(labels) <= known, (metric.name, set(labels) - known)
+    assert set(labels) <= {*known, "pid"}, (metric.name, set(labels) - known)
     name = f"{prometheus_name(metric)}_{part}" if part else prometheus_name(metric)
     return labelled(name, **labels)
 
@@ -280,6 +280,17 @@ def _sessions() -> tuple[Scenario, ...]:
     )
 
 
+def _twice() -> tuple[Scenario, ...]:
+    """A process was killed, and another one has its port: both are targets."""
+    name = series(c.DEAD_DETECTED, **_CLIENT, **_DEAD, pid="2")
+    story = {name: "_x20 1x20", labelled("up", pid="1"): "0x60", labelled("up", pid="2"): "1x60"}
+    return (
+        Scenario(
+            "MCPDeadServer", "the port of a dead process is used again", story, 22, ({**_told(_CLIENT), **_DEAD},)
+        ),
+    )
+
+
 def _evictions() -> tuple[Scenario, ...]:
     told = {"mcp_transport": "streamable_http"}
     name = series(c.SESSIONS_EVICTED, **told, reason="idle_timeout")
@@ -385,6 +396,7 @@ SCENARIOS: Final = (
     *_events(
         "MCPServerConnectionErrors", c.CONNECTION_ERRORS, {**_SERVER, **_REFUSED}, {**_told(_SERVER), **_REFUSED}, 12, 3
     ),
+    *_twice(),
     *_sessions(),
     *_evictions(),
     *_pool(),

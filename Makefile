@@ -33,7 +33,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench generations pictures clean
+.PHONY: help demo test lint bench pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -57,11 +57,6 @@ bench: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## measure the cost on both SDK g
 		build/bench-mcp-$$sdk/bin/python -m benchmarks.$$what --json $(BENCH_RESULTS)/$$what-$$sdk.json $(ARGS) || exit; \
 	done; done
 	@build/bench-mcp-$(lastword $(BENCH_SDKS))/bin/python -m benchmarks.report $(BENCH_RESULTS) --page docs/performance.md
-
-# Each tox environment has one generation of the SDK; here the other one's server is asked as well.
-generations: .venv/stamp .venv/prometheus.stamp build/bench-mcp-1.30.0/stamp ## test the dashboards with servers of both SDK generations at once
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" MCP_OTHER_PYTHON="$(CURDIR)/build/bench-mcp-1.30.0/bin/python" \
-		.venv/bin/tox run -e mcp2 -- tests/e2e/test_dashboards.py $(ARGS)
 
 pictures: $(DEMO_VENV)/stamp .venv/prometheus.stamp ## draw the dashboards of a running demo into docs/
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python -m dashboards.pictures $(ARGS)

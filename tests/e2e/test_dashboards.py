@@ -1,6 +1,7 @@
 """Real servers, a real client and a real Prometheus with the shipped configuration: what every panel shows of them.
 
-The servers are of the generation that is installed. ``make generations`` runs this with one of the other beside them.
+The servers are of the generation that is installed, and one of the other beside them where there is an environment that
+has it: tox says where.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ from .prometheus import configured_prometheus
 ROOT: Final = Path(__file__).parents[2]
 JOB: Final = "mcp"
 OTHER_PYTHON: Final = "MCP_OTHER_PYTHON"
-"""The interpreter of an environment with the other generation of the SDK."""
+"""The interpreter of an environment with the other generation of the SDK; there need not be one."""
 
 STEADY_SECONDS: Final = 24.0
 RATE_INTERVAL: Final = 10
@@ -140,11 +141,13 @@ def _free_ports(count: int) -> list[int]:
         return [probe.getsockname()[1] for probe in probes]
 
 
-def _wait(what: str, condition: Any, child: Child | None = None, seconds: float = PATIENCE_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
+def _wait(
+    failure: Callable[[], str], condition: Callable[[], bool], child: Child | None = None, seconds: float = 0
+) -> None:
+    deadline = time.monotonic() + seconds + PATIENCE_SECONDS
     while not condition():
         assert child is None or child.process.poll() is None, child.stderr
-        assert time.monotonic() < deadline, f"{what} did not come to be; {child.stderr if child else ''}"
+        assert time.monotonic() < deadline, failure()
         time.sleep(0.1)
 
 
@@ -166,8 +169,8 @@ def _strangers(url: str) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory, python: NewPython) -> Generator[World]:
     """Everything has happened once, and Prometheus has seen it."""
     directory, interpreter = tmp_path_factory.mktemp("dashboards"), python()
-    other = os.environ.get(OTHER_PYTHON)
-    interpreters = [interpreter, *([Path(other)] if other else [])]
+    other = Path(os.environ.get(OTHER_PYTHON) or "none")
+    interpreters = [interpreter, *([other] if other.exists() else [])]
     ports = _free_ports(len(interpreters) + 2)
     assert command(["write", str(directory / "monitoring")]) == 0
     configuration = directory / "monitoring" / "prometheus" / "prometheus.yml"
@@ -194,7 +197,9 @@ def world(tmp_path_factory: pytest.TempPathFactory, python: NewPython) -> Genera
 
     def start(stack: ExitStack, python: Path, *arguments: str) -> Child:
         launcher = str(python.with_name("opentelemetry-instrument"))
-        return stack.enter_context(running([launcher, str(python), *arguments], variables, directory))
+        # What is installed in the other environment may be of yesterday.
+        path = {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "src")))} if python == other else {}
+        return stack.enter_context(running([launcher, str(python), *arguments], variables | path, directory))
 
     with ExitStack() as stack:
         prometheus = Prometheus(stack.enter_context(configured_prometheus(configuration, ports[-2])))
@@ -202,7 +207,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, python: NewPython) -> Genera
         with ExitStack() as children:
             for each, port, path in zip(interpreters, ports, records, strict=False):
                 server = start(children, each, "-m", "tests.e2e.mixed_server", str(port), str(path))
-                _wait("the server", lambda port=port: _listens(port), server)
+                _wait(lambda server=server: server.stderr, lambda port=port: _listens(port), server)
             # The tap is a program of the test's and not measured.
             stdio_server = [
                 *(sys.executable, "-m", "tests.sdk.tap", str(records[-1])),
@@ -218,27 +223,27 @@ def world(tmp_path_factory: pytest.TempPathFactory, python: NewPython) -> Genera
             )
             for url in urls:
                 _strangers(url)
-            _wait("the client's report", report.exists, client, STEADY_SECONDS + 2 * PATIENCE_SECONDS)
+            _wait(lambda: client.stderr, report.exists, client, STEADY_SECONDS + PATIENCE_SECONDS)
             wires = [_read_wire(path) for path in records]
             asked = sum(1 for wire in wires for each in wire if each.to_server and _is_request(each.data))
 
             called = Counter[str](json.loads(report.read_text()))
 
-            def seen() -> bool:
-                inbound = 'mcp_role="server",mcp_direction="inbound"'
-                sums = {
-                    f"sum(mcp_requests_total{{{inbound}}})": asked,
-                    'sum(mcp_requests_total{mcp_role="client",gen_ai_tool_name!=""})': called.total(),
-                    # The rules come after the scrapes.
-                    f"sum(mcp:requests:increase5m{{{inbound}}})": asked,
-                }
-                now = time.time()
-                return all(
-                    [each.values for each in prometheus.instant(expression, now)] == [[value]]
-                    for expression, value in sums.items()
-                )
+            inbound = 'mcp_role="server",mcp_direction="inbound"'
+            sums = {
+                f"sum(mcp_requests_total{{{inbound}}})": asked,
+                'sum(mcp_requests_total{mcp_role="client",gen_ai_tool_name!=""})': called.total(),
+                # The rules come after the scrapes.
+                f"sum(mcp:requests:increase5m{{{inbound}}})": asked,
+            }
+            seen: dict[str, Any] = {}
 
-            _wait(f"the sight of {asked} requests and {called.total()} calls", seen)
+            def all_seen() -> bool:
+                now = time.time()
+                seen.update({each: [answer.values for answer in prometheus.instant(each, now)] for each in sums})
+                return seen == {expression: [[value]] for expression, value in sums.items()}
+
+            _wait(lambda: f"{seen} instead of {sums}", all_seen)
             # One more round for the rules that are built on rules, and the alerts.
             time.sleep(2)
             settled = time.time()

@@ -172,9 +172,10 @@ def _recordings() -> tuple[Group, ...]:
             (
                 Recording(TOOL_CALLS, total(every.increase(c.REQUESTS_TOTAL, of_tools, over=quarter), *tool)),
                 Recording(TOOL_ERROR_RATIO, ratio(tool_errors, TOOL_CALLS)),
+                # Of buckets there are many, and one slow request is no trend: births do not matter here.
                 Recording(
                     LATENCY,
-                    every.quantile_with_births(0.95, c.REQUEST_DURATION, NOT_ANSWERED_AT_ONCE, by=method, over=ten),
+                    every.quantile(0.95, c.REQUEST_DURATION, NOT_ANSWERED_AT_ONCE, by=method, over=ten),
                 ),
             ),
         ),
@@ -190,7 +191,7 @@ def _recordings() -> tuple[Group, ...]:
         Group(
             "mcp-pools",
             (
-                Recording(POOL_WAIT, every.quantile_with_births(0.95, c.POOL_WAIT_DURATION, by=by_pool, over=ten)),
+                Recording(POOL_WAIT, every.quantile(0.95, c.POOL_WAIT_DURATION, by=by_pool, over=ten)),
                 Recording(REUSE_RATIO, ratio(reused, either)),
             ),
         ),

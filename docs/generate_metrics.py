@@ -26,6 +26,7 @@ _SOURCES: Final = {
     Source.OWN: "Further ones",
 }
 
+
 def most_sets(metric: Metric) -> int:
     """How many attribute sets a metric can have by default: the limit, unless it says less than that."""
     if metric.instrument is not Instrument.OBSERVABLE_UP_DOWN_COUNTER:

@@ -118,7 +118,7 @@ def _burn(long: str, short: str, step: str, steps: tuple[int, int], failing: int
         story("too many failed until a while ago", {requests("ok"): f"0+20x{end}", requests("server_error"): over}),
         story(
             "the first failures ever, at once",
-            {requests("ok"): f"0+1x{end}", requests("server_error"): f"_x{end - 2} {born}x9"},
+            {requests("ok"): f"0+1x{end}", requests("server_error"): f"_x{end - 1} {born}x9"},
             SERVICE,
             first=(requests("server_error"), long),
         ),
@@ -138,7 +138,7 @@ def _burn(long: str, short: str, step: str, steps: tuple[int, int], failing: int
         story(
             "scrapes fail for a while, requests do not",
             {each: f"5000x{end} _x12 5000x20" for each in (requests("ok"), requests("server_error"))},
-            at=end + 15,
+            at=end + 16,
             up=f"1x{end} 0x12 1x20",
         ),
         story(

@@ -153,8 +153,8 @@ def _burn(long: str, short: str, step: str, steps: tuple[int, int], failing: int
 
 
 def _births(window: int, failing: int) -> int:
-    """How many failures among one good request a step are as large a share as ``failing`` of 20."""
-    return window * failing // (20 - failing) + 1
+    """How many failures among one good request a step are too many, minutes before all of them are in the long ratio."""
+    return 3 * window * failing // (20 - failing)
 
 
 _QUIET = (

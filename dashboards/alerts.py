@@ -53,6 +53,7 @@ _TEN: Final = window("10m")
 
 def _burn(long: str, short: str, factor: float, severity: str, requests: int) -> Alert:
     limit = f"{factor:g} * {ERROR_BUDGET:g}"
+    often = "more often" if factor == 1 else f"{factor:g} times more often"
     expression = (
         f"{FAILURE_RATIO.format(long)} > {limit}\n"
         f"and {FAILURE_RATIO.format(short)} > {limit}\n"
@@ -63,7 +64,7 @@ def _burn(long: str, short: str, factor: float, severity: str, requests: int) ->
         severity,
         expression,
         "",
-        f"Requests of {label(c.SERVER_NAME)} fail {factor:g} times more often than {OBJECTIVE:.0%} success allows",
+        f"Requests of {label(c.SERVER_NAME)} fail {often} than {OBJECTIVE:.0%} success allows",
         f"{{{{ $value | humanizePercentage }}}} of the {label(c.DIRECTION)} requests of the {label(c.ROLE)} "
         f"{label(c.SERVER_NAME)} (job {{{{ $labels.job }}}}) failed within {long}.",
         "Open the dashboard of the role, row Methods and tools. 'Errors in the time range' says which method or tool "

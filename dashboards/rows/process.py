@@ -36,8 +36,8 @@ def process(side: Side) -> Row:
                 ),
             ),
             Panel(
-                "Restarts",
-                "When each process started: the seconds it is up.",
+                "Uptime",
+                "How long each process has been there. A line that begins anew is a restart.",
                 Kind.TIME,
                 Unit.AGE,
                 (

@@ -153,7 +153,7 @@ def _burn(long: str, short: str, step: str, steps: tuple[int, int], failing: int
 
 
 def _births(window: int, failing: int) -> int:
-    """How many failures among one good request a step are too many, minutes before all of them are in the long ratio."""
+    """How many failures among one good request a step are too many, soon after they are born."""
     return 3 * window * failing // (20 - failing)
 
 

@@ -62,6 +62,7 @@ class World:
         steady: A moment in the middle of the steady calls.
         wires: What crossed each wire.
         called: How many calls of each tool the client's application made.
+        alerts: The alerts of that moment, with their words.
     """
 
     prometheus: Prometheus
@@ -70,6 +71,7 @@ class World:
     steady: float
     wires: list[list[Message]]
     called: Counter[str]
+    alerts: list[dict[str, Any]]
 
     def ask(self, query: PanelQuery, at: float | None = None) -> list[Answered]:
         """What a panel gets."""
@@ -247,10 +249,11 @@ def world(tmp_path_factory: pytest.TempPathFactory, python: NewPython) -> Genera
             # One more round for the rules that are built on rules, and the alerts.
             time.sleep(2)
             settled = time.time()
+            alerts = prometheus.get("alerts")["alerts"]
             # A scrape that is under way now must not fail: what it was to see would count as gone.
             time.sleep(1.5)
         steady = [each.time for wire in wires[:1] for each in wire if each.data.get("method") == "tools/call"]
-        yield World(prometheus, begun, settled, steady[-1] - STEADY_SECONDS / 6, wires, called)
+        yield World(prometheus, begun, settled, steady[-1] - STEADY_SECONDS / 6, wires, called, alerts)
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=str)
@@ -358,3 +361,17 @@ def test_the_alerts_that_fire_are_those_there_is_a_reason_for(world: World) -> N
     }
     tools = {each.labels.get("gen_ai_tool_name") for each in firing} - {None}
     assert tools == {"fail"}
+
+
+def test_alerts_speak_in_values(world: World) -> None:
+    assert world.alerts
+    for alert in world.alerts:
+        for text in alert["annotations"].values():
+            # What a template cannot say it leaves in the text, in one of these ways.
+            assert not any(sign in text for sign in ("{{", "<no value>", "<error", "NaN")), text
+    [told] = [
+        alert["annotations"]["description"]
+        for alert in world.alerts
+        if alert["labels"]["alertname"] == "MCPToolErrorRatioHigh" and alert["labels"]["mcp_role"] == "server"
+    ]
+    assert told.startswith("100% of its calls")

@@ -72,7 +72,7 @@ def overview(side: Side) -> Row:
                 "p95",
                 "95 of 100 requests were faster. What waits for a person or a model is not in it.",
                 Unit.SECONDS,
-                ask.quantile(0.95, c.REQUEST_DURATION, NOT_ANSWERED_AT_ONCE, by=(), over=RANGE),
+                ask.quantile_with_births(0.95, c.REQUEST_DURATION, NOT_ANSWERED_AT_ONCE, by=(), over=RANGE),
                 levels={1.0: "yellow", 5.0: "red"},
                 empty="no requests",
             ),

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import urllib.parse
+import urllib.request
 from pathlib import Path
 
 SHIPPED_INTERVAL, DEMO_INTERVAL = "15s", "5s"  # nobody waits a quarter of a minute for a point
@@ -56,16 +57,25 @@ class Monitoring:
         )
 
     def places(self) -> dict[str, str]:
-        """What to open, by what is to be seen there."""
+        """What to open, by what is to be seen there; Prometheus has to be up."""
+        pages = self._pages()
         shown = {"g0.tab": "0", "g0.range_input": "15m"}
         graphs = {
-            f"Prometheus: {title}": f"{self.url}/graph?{urllib.parse.urlencode({'g0.expr': query, **shown})}"
+            f"Prometheus: {title}": f"{pages}/graph?{urllib.parse.urlencode({'g0.expr': query, **shown})}"
             for title, query in QUERIES.items()
         }
         return {
             "Prometheus": self.url,
-            "Prometheus: alerts, with what to do": f"{self.url}/alerts",
+            "Prometheus: alerts, with what to do": f"{pages}/alerts",
             **graphs,
             f"Grafana: import, with {self.url} as the data source": str(self.directory / "grafana" / "mcp-server.json"),
             "Grafana: the clients' side": str(self.directory / "grafana" / "mcp-client.json"),
         }
+
+    def _pages(self) -> str:
+        """Debian's Prometheus has the pages of old, in a place of their own."""
+        try:
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.url}/alerts", timeout=5).close()
+        except OSError:
+            return f"{self.url}/classic"
+        return self.url

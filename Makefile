@@ -7,6 +7,8 @@
 # `make bench` measures what the instrumentation costs; it wants a quiet machine and some hours (docs/performance.md).
 #
 #   make bench WHAT=overhead ARGS="--rounds 3"           a part of it, in minutes
+#
+# Dashboards and rules are made by `python -m dashboards`; `make pictures` draws those of docs/dashboards.md anew.
 
 PYTHON ?= python3
 MCP ?=
@@ -31,13 +33,13 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(DEMO_VENV)/stamp ## run instrumented example servers and clients, show their metrics (KEEP=1, MCP=1.30.0)
-	@$(DEMO_VENV)/bin/python examples/demo.py
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python examples/demo.py
 
 # .venv/bin is on PATH for the Prometheus that may have been put there.
 test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)
@@ -55,6 +57,9 @@ bench: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## measure the cost on both SDK g
 		build/bench-mcp-$$sdk/bin/python -m benchmarks.$$what --json $(BENCH_RESULTS)/$$what-$$sdk.json $(ARGS) || exit; \
 	done; done
 	@build/bench-mcp-$(lastword $(BENCH_SDKS))/bin/python -m benchmarks.report $(BENCH_RESULTS) --page docs/performance.md
+
+pictures: $(DEMO_VENV)/stamp .venv/prometheus.stamp ## draw the dashboards of a running demo into docs/
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python -m dashboards.pictures $(ARGS)
 
 clean: ## remove everything that make and tox have made
 	rm -rf .venv .tox build dist .pytest_cache .ruff_cache .hypothesis

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric, Source
+from opentelemetry_instrumentation_mcp.metrics.exposition import UNIT_SUFFIXES, prometheus_name
 from opentelemetry_instrumentation_mcp.metrics.labels import METHODS, PROTOCOL_VERSIONS
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 
@@ -24,18 +25,6 @@ _SOURCES: Final = {
     Source.SEMANTIC_CONVENTIONS: "OpenTelemetry's semantic conventions for MCP",
     Source.OWN: "Further ones",
 }
-
-_UNITS: Final = {"s": "seconds", "By": "bytes"}
-
-
-def prometheus_name(metric: Metric) -> str:
-    """The family a metric is in on a Prometheus page; a test compares it with what the exporter writes."""
-    name = metric.name.replace(".", "_")
-    if metric.unit in _UNITS:
-        name = f"{name}_{_UNITS[metric.unit]}"
-    if metric.instrument is Instrument.COUNTER:
-        name = f"{name.removesuffix('_total')}_total"
-    return name
 
 
 def most_sets(metric: Metric) -> int:
@@ -70,7 +59,7 @@ def _buckets() -> str:
     users: dict[tuple[str, tuple[float, ...]], list[str]] = {}
     for metric in CATALOGUE:
         if metric.buckets:
-            users.setdefault((_UNITS[metric.unit], metric.buckets), []).append(metric.name)
+            users.setdefault((UNIT_SUFFIXES[metric.unit], metric.buckets), []).append(metric.name)
     lines = ["| histograms | upper bounds |", "| --- | --- |"]
     for (unit, bounds), names in users.items():
         lines.append(f"| {_code(names)} | {', '.join(map(str, bounds))} {unit} |")

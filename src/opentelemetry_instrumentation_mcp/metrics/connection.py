@@ -36,6 +36,8 @@ class Request:
     """Its JSON-RPC id, for adapters that only learn it later."""
     answered = False
     """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
+    span: Any = None
+    """What an adapter makes spans with; the recorder does not look at it."""
     shadowed: Request | None = None
     """An open request with the same id, for adapters that find requests by their id."""
 

@@ -17,7 +17,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, TracerProvider
 
-from ...metrics.catalogue import PROTOCOL_VERSION
+from ...metrics.catalogue import PROTOCOL_VERSION, RPC_STATUS_CODE
 from ...metrics.labels import bounded_version
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, TIMEOUT, TOOL_ERROR, Outcome
 from ...metrics.vocabulary import Transport
@@ -41,6 +41,10 @@ _CALLS: Final = "_otel_mcp_calls"
 _MIDDLEWARE_SCOPE: Final = "mcp-python-sdk"
 _FASTMCP: Final = "fastmcp"
 _CONNECTION_CLOSED: Final = -32000
+
+_CRASH_CODE: Final = 0
+_MODERN_CRASH_CODE: Final = -32603
+"""What a dispatcher, and what one without streams or a single exchange, answers when a handler raises."""
 
 
 class _Call:
@@ -91,6 +95,7 @@ class NativeSpans:
                 ("mcp.server._otel", self._patch_middleware),
                 ("mcp.server.runner", _patch_runner),
                 ("mcp.server._streamable_http_modern", _patch_modern),
+                ("mcp.client.streamable_http", self._patch_http_client),
             ]
         return found
 
@@ -106,6 +111,28 @@ class NativeSpans:
 
     def _patch_middleware(self, adapter: Adapter, module: ModuleType) -> None:
         adapter.patches.replace(module, "otel_span", self._server_span)
+
+    def _patch_http_client(self, adapter: Adapter, module: ModuleType) -> None:
+        transport = module.StreamableHTTPTransport
+        if hasattr(transport, "_resolve_abandoned_request"):  # 2.x
+            adapter.patches.replace(transport, "_handle_post_request", self._handle_post)
+
+    def _handle_post(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def handle_post_request(transport: Any, ctx: Any) -> Any:
+            # It runs in the context of whoever sends the request.
+            call = _CALL.get()
+            if call is not None:
+                self.posted(call, transport)
+            return original(transport, ctx)
+
+        return handle_post_request
+
+    @contained
+    def posted(self, call: _Call, transport: Any) -> None:
+        """A call goes out by an HTTP transport."""
+        if call.span is not None and call.span.is_recording():
+            self._operations.in_session(call.span, getattr(transport, "session_id", None))
 
     def _client_span(self, original: Any) -> Any:
         @functools.wraps(original)
@@ -256,12 +283,28 @@ class ServerSpan:
         return self._span
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
-        if error is not None and self._span.is_recording() and ending.is_cancellation(error):
-            mark(self._span, "CancelledError")
+        if error is not None and self._span.is_recording():
+            _raised(self._span, error)
         try:
             return self._block.__exit__(kind, error, traceback)
         finally:
             stay(self._span)
+
+
+@contained
+def _raised(span: Span, error: BaseException) -> None:
+    if ending.is_cancellation(error):
+        mark(span, str(CANCELLED.error_type))
+        return
+    context = _REQUEST.get()
+    if context is None or context.request_id is None:
+        return
+    # The SDK's span says what was raised; this is what will be answered.
+    outbound = context.session._request_outbound
+    code = _CRASH_CODE if hasattr(outbound, "_dispatcher") else _MODERN_CRASH_CODE
+    answer = messages.outcome_of(error, code).code
+    if answer is not None:
+        span.set_attribute(RPC_STATUS_CODE, answer)
 
 
 @contained
@@ -300,12 +343,14 @@ def _resolve_pending(original: Any) -> Any:
 def _answered(call: _Call, outcome: Any) -> None:
     call.is_answered = True
     span = call.span
-    if (
-        span is not None
-        and call.method == "tools/call"
-        and span.is_recording()
-        and fields(outcome).get("isError") is True
-    ):
+    if span is None or not span.is_recording():
+        return
+    code = getattr(outcome, "code", None)
+    if code is not None:
+        # 2.0 does not say so.
+        span.set_attribute(RPC_STATUS_CODE, str(code))
+        mark(span, str(code), getattr(outcome, "message", None))
+    elif call.method == "tools/call" and fields(outcome).get("isError") is True:
         mark(span, str(TOOL_ERROR.error_type))
 
 

@@ -1,0 +1,125 @@
+"""Without somebody who wants spans there is nothing of them: not a module, not a patch, not a key on the wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from opentelemetry_instrumentation_mcp.environment_variables import OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT
+
+from ..spans import CLIENT, SERVER, Spans, instrumented
+from . import setups
+from .generation import V2
+from .setups import HANDSHAKE
+from .test_uninstrument import in_a_fresh_process
+
+HTTP = next(each for each in HANDSHAKE if each.name == "http")
+
+_BEGIN = """
+import sys
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry_instrumentation_mcp import MCPInstrumentor
+
+exporter = InMemorySpanExporter()
+with_exporter, without = TracerProvider(), TracerProvider()
+with_exporter.add_span_processor(SimpleSpanProcessor(exporter))
+"""
+_USE = """
+import json
+import anyio
+from tests.sdk import setups
+from tests.sdk.setups import SETUPS
+
+async def use():
+    async with setups.connect(next(each for each in SETUPS if each.name == "http")) as link:
+        seen = []
+        line = link.wire.line
+        link.wire.line = lambda text, *, to_server: (seen.append(text), line(text, to_server=to_server))
+        # What an HTTP server in front of this client has taken over: somebody who does not want to be sampled.
+        parent = trace.NonRecordingSpan(trace.SpanContext(1, 2, True, trace.TraceFlags(0)))
+        with trace.use_span(parent):
+            await link.session.call_tool("ok", {})
+        return seen
+"""
+_REPORT = """
+seen = anyio.run(use)
+ours = [name for name in sys.modules if name.startswith("opentelemetry_instrumentation_mcp.") and "mcp.tracing" in name]
+ours += [name for name in sys.modules if name.startswith("opentelemetry_instrumentation_mcp.") and "spans" in name]
+print(sorted(ours))
+assert any("tools/call" in str(text) for text in seen)
+print([text for text in map(str, seen) if "traceparent" in text])
+"""
+_IDLE = "['opentelemetry_instrumentation_mcp.adapters.spans']\n"
+
+
+@pytest.mark.parametrize(
+    "instrument",
+    [
+        "MCPInstrumentor().instrument()",
+        "MCPInstrumentor().instrument(tracer_provider=trace.NoOpTracerProvider())",
+        "MCPInstrumentor().instrument(tracer_provider=without)",
+        pytest.param(
+            "trace.set_tracer_provider(without); MCPInstrumentor().instrument()",
+            marks=pytest.mark.skipif(V2, reason="2.x makes its own spans with whatever provider there is"),
+        ),
+    ],
+)
+def test_nothing_is_imported_and_nothing_is_propagated(instrument: str) -> None:
+    printed = in_a_fresh_process(_BEGIN + instrument + "\n" + _USE + _REPORT)
+    idle, propagated = printed.splitlines()
+    assert idle + "\n" == _IDLE
+    if V2:
+        # The SDK passes on what is current, as it does without this package.
+        bare = in_a_fresh_process(_BEGIN + _USE + _REPORT).splitlines()[1]
+        assert propagated == bare
+        assert "-01'" not in propagated
+    else:
+        assert propagated == "[]"
+
+
+@pytest.mark.parametrize("when", ["before", "between", "after"])
+def test_a_provider_is_found_whenever_it_is_set(when: str) -> None:
+    setting = "trace.set_tracer_provider(with_exporter)\n"
+    code = _BEGIN
+    for step, own in (("before", "MCPInstrumentor().instrument()\n"), ("between", _USE), ("after", "")):
+        code += (setting if step == when else "") + own
+    printed = in_a_fresh_process(
+        code
+        + """
+async def use_twice():
+    with trace.get_tracer("test").start_as_current_span("test"):
+        async with setups.connect(next(each for each in SETUPS if each.name == "memory")) as link:
+            await link.session.call_tool("ok", {})
+anyio.run(use_twice)
+spans = [span for span in exporter.get_finished_spans() if "tools/call" in span.name]
+print([(span.kind.name, span.context.trace_id == exporter.get_finished_spans()[-1].context.trace_id) for span in spans])
+print(sorted({key for span in spans for key in span.attributes if key == "gen_ai.operation.name"}))
+"""
+    )
+    assert printed == "[('SERVER', True), ('CLIENT', True)]\n['gen_ai.operation.name']\n"
+
+
+@pytest.mark.skipif(not V2, reason="1.x makes no spans that could be added to")
+@pytest.mark.parametrize("where", ["variable", "option"])
+def test_enrichment_can_be_switched_off(where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with setups.connect(HTTP) as link:
+            await link.session.call_tool("ok", {})
+
+    def added() -> set[str]:
+        spans = Spans()
+        options: dict[str, Any] = {"span_enrichment": False} if where == "option" else {}
+        with instrumented(spans, **options):
+            anyio.run(scenario)
+        keys = {key for kind in (SERVER, CLIENT) for key in spans.one(kind, "tools/call").attributes}
+        return {key for key in keys if key.startswith(("network.", "server.", "client."))}
+
+    if where == "variable":
+        assert added()
+        monkeypatch.setenv(OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT, "false")
+    assert added() == set()

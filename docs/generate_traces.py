@@ -29,7 +29,9 @@ def updated(page: str) -> str:
     Raises:
         ValueError: It has no place for it.
     """
-    header = "\n| attribute | type | spans | the conventions say | here | when |\n| --- | --- | --- | --- | --- | --- |\n"
+    header = (
+        "\n| attribute | type | spans | the conventions say | here | when |\n| --- | --- | --- | --- | --- | --- |\n"
+    )
     table = header + "".join(map(_row, ATTRIBUTES)) + "\n"
     page, count = _PLACE.subn(lambda found: found[1] + table + found[2], page)
     if count != 1:

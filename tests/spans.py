@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -126,7 +126,7 @@ class Spans:
 
 
 @contextmanager
-def instrumented(spans: Spans, **options: Any) -> Iterator[None]:
+def instrumented(spans: Spans, **options: Any) -> Generator[None]:
     """The SDK of this process makes these spans."""
     instrumentor = MCPInstrumentor()
     instrumentor.instrument(**{"tracer_provider": spans.provider, "meter_provider": MeterProvider(), **options})

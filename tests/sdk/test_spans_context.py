@@ -143,7 +143,9 @@ class Instrumented:
 
 
 def call(number: int, **meta: str) -> dict[str, Any]:
-    params: dict[str, Any] = {"name": "ok", "arguments": {}} | ({"_meta": meta} if meta else {})
+    params: dict[str, Any] = {"name": "ok", "arguments": {}}
+    if meta:
+        params["_meta"] = meta
     return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
 
 
@@ -151,7 +153,7 @@ def by_request(spans: Spans) -> dict[str, FoundSpan]:
     return {span.attributes["jsonrpc.request.id"]: span for span in spans.of(SERVER, "tools/call")}
 
 
-MESSAGES = (
+MESSAGES: tuple[tuple[dict[str, Any], dict[str, str]], ...] = (
     (call(1, traceparent=REMOTE), {"traceparent": OTHER}),
     (call(2), {"traceparent": OTHER}),
     (call(3), {}),

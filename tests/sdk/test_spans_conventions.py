@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -151,7 +152,7 @@ def requests(spans: Spans, kind: str) -> list[FoundSpan]:
     found = [span for span in spans.of(kind) if "jsonrpc.request.id" in span.attributes]
     prefix = "MCP send " if kind == CLIENT and V2 else ""
     assert all(span.name.startswith(prefix) for span in found)
-    return [FoundSpan(**{**vars(span), "name": span.name.removeprefix(prefix)}) for span in found]
+    return [replace(span, name=span.name.removeprefix(prefix)) for span in found]
 
 
 def test_the_table_is_complete() -> None:

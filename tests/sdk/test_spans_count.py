@@ -37,7 +37,7 @@ def expected(wire: Wire, setup: Setup) -> dict[str, dict[str, float]]:
         # The server sends them, whether its transport has a place for them or not: a JSON response has none.
         sent["notifications/progress"] = 2
     elif setup.name == "memory-2026":
-        sent = Counter()
+        sent = Counter[str]()
     # A server of 1.x does not know the method; 2.x says what it was sent.
     return {SERVER: dict(received) if V2 else bounded(received), CLIENT: dict(sent)}
 

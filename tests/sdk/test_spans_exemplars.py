@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import anyio
@@ -35,10 +34,8 @@ def exemplars(data: Any, metric: str) -> set[str]:
 
 
 @pytest.fixture
-def reader() -> Iterator[InMemoryMetricReader]:
-    reader = InMemoryMetricReader()
-    yield reader
-    reader.shutdown()
+def reader() -> InMemoryMetricReader:
+    return InMemoryMetricReader()
 
 
 def record(setup: Setup, spans: Spans, reader: InMemoryMetricReader) -> None:

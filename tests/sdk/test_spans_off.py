@@ -6,6 +6,8 @@ from typing import Any
 
 import anyio
 import pytest
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace.sampling import Sampler
 
 from opentelemetry_instrumentation_mcp.environment_variables import OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT
 
@@ -13,6 +15,7 @@ from ..spans import CLIENT, SERVER, Spans, instrumented
 from . import setups
 from .generation import V2
 from .setups import HANDSHAKE
+from .snapshot import import_everything, leftovers, snapshot
 from .test_uninstrument import in_a_fresh_process
 
 HTTP = next(each for each in HANDSHAKE if each.name == "http")
@@ -123,3 +126,48 @@ def test_enrichment_can_be_switched_off(where: str, monkeypatch: pytest.MonkeyPa
         assert added()
         monkeypatch.setenv(OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT, "false")
     assert added() == set()
+
+
+def test_every_class_and_module_is_as_it_was() -> None:
+    import_everything()
+    before = snapshot()
+    for _ in range(2):
+        with instrumented(Spans()):
+            during = snapshot()
+            assert {name for name, value in before.items() if during[name] is not value}
+        after = snapshot()
+        assert after.keys() == before.keys()
+        assert [name for name, value in before.items() if after[name] is not value] == []
+    assert leftovers() == []
+
+
+class Faulty(Sampler):
+    """A part of somebody's pipeline that raises."""
+
+    def should_sample(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("a bug in a sampler")
+
+    def get_description(self) -> str:
+        return "faulty"
+
+
+class FaultyEnd(SpanProcessor):
+    """Likewise, at the end of a span."""
+
+    def on_end(self, span: Any) -> None:
+        raise RuntimeError("a bug in a processor")
+
+
+@pytest.mark.skipif(V2, reason="2.x lets its spans' errors reach the application")
+@pytest.mark.parametrize("fault", ["sampler", "processor"])
+def test_a_fault_in_the_pipeline_costs_a_span_and_no_call(fault: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> str:
+        async with setups.connect(HTTP) as link:
+            return str((await link.session.call_tool("ok", {})).content[0].text)
+
+    spans = Spans(**({"sampler": Faulty()} if fault == "sampler" else {}))
+    if fault == "processor":
+        spans.provider.add_span_processor(FaultyEnd())
+    with instrumented(spans):
+        assert anyio.run(scenario) == "fine"
+    assert any("a bug in a " in record.getMessage() for record in caplog.records)

@@ -154,7 +154,7 @@ class SessionSpans:
             # An application that iterates by itself has dropped it.
             handed = self._handed.pop(key, None)
             if handed is not None and handed.is_notification:
-                handed.operation.end(OK)
+                _handled(handed.operation)
 
         self._handed[key] = _Handed(operation, is_notification, weakref.ref(message, forget))
         self._notification = None
@@ -255,9 +255,14 @@ def _handle_message(original: Any) -> Any:
                 await original(self, message, session, *args, **kwargs)
             finally:
                 if handed.is_notification:
-                    operation.end(OK)
+                    _handled(operation)
 
     return _handle_message
+
+
+@contained
+def _handled(notification: Operation) -> None:
+    notification.end(OK)
 
 
 def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
@@ -274,12 +279,17 @@ def _noting_the_span(original: Any) -> Any:
 
     @functools.wraps(original)
     async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
-        span = trace.get_current_span()
-        if span.get_span_context().is_valid:
-            scope[_HTTP_SPAN] = span
+        _note(scope)
         await original(self, scope, receive, send)
 
     return entry
+
+
+@contained
+def _note(scope: Any) -> None:
+    span = trace.get_current_span()
+    if span.get_span_context().is_valid:
+        scope[_HTTP_SPAN] = span
 
 
 def _handle_post(operations: Operations, original: Any) -> Any:

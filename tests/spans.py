@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from opentelemetry_instrumentation_mcp import MCPInstrumentor
+from opentelemetry_instrumentation_mcp import MCPInstrumentor, safety
 
 CLIENT, SERVER = "CLIENT", "SERVER"
 METHOD = "mcp.method.name"
@@ -126,11 +126,20 @@ class Spans:
 
 
 @contextmanager
-def instrumented(spans: Spans, **options: Any) -> Generator[None]:
-    """The SDK of this process makes these spans."""
+def instrumented(spans: Spans, *, faults: bool = False, **options: Any) -> Generator[None]:
+    """The SDK of this process makes these spans.
+
+    Args:
+        spans: Where they go.
+        faults: Whether something is meant to go wrong in there; else it is not.
+        options: What ``instrument()`` gets besides.
+    """
+    reports: dict[str, Any] = getattr(safety, "_reports")  # noqa: B009
+    before = dict(reports)
     instrumentor = MCPInstrumentor()
     instrumentor.instrument(**{"tracer_provider": spans.provider, "meter_provider": MeterProvider(), **options})
     try:
         yield
     finally:
         instrumentor.uninstrument()
+    assert faults or reports == before

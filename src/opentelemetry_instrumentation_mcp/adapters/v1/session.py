@@ -241,7 +241,11 @@ class Tap:
             self._initialized(result)
         elif method in LISTINGS:
             self.connection.listed(direction, method, result)
-        self._end(request, TOOL_ERROR if method == "tools/call" and result.get("isError") is True else OK)
+        outcome = TOOL_ERROR if method == "tools/call" and result.get("isError") is True else OK
+        if request.span is None:
+            request.end(outcome)
+        else:
+            self._end(request, outcome)
         return request
 
     def _end(self, request: Request, outcome: Outcome, error: Any = None) -> None:

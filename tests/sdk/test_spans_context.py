@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from importlib import import_module
 from typing import Any
 
 import anyio
@@ -132,7 +131,7 @@ class Instrumented:
         """Open a session and post messages with these headers, one after another."""
         app = setups.http_app(example.build(), HTTP)
         if self._http_spans:
-            asgi: Any = import_module("opentelemetry.instrumentation.asgi")
+            asgi: Any = pytest.importorskip("opentelemetry.instrumentation.asgi")
             app = asgi.OpenTelemetryMiddleware(app, tracer_provider=self._spans.provider)
         async with setups.serve(app) as base, httpx.AsyncClient() as client:
             answer = await client.post(f"{base}/mcp", json=INITIALIZE, headers=HEADERS)

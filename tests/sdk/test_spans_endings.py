@@ -12,11 +12,12 @@ import pytest
 
 from ..spans import CLIENT, SERVER, FoundSpan, Spans, instrumented
 from . import setups
-from .generation import V2, ClientSession, SDKError, memory_streams, streamable_http_client, types
+from .generation import V2, VERSION, ClientSession, SDKError, memory_streams, streamable_http_client, types
 from .http import failing_app
 from .setups import SETUPS, Setup
 
-BOTH = [each for each in SETUPS if each.name in ("memory", "http", "http-2026")]
+# Before 1.27 a handler that outlives its session in memory breaks the server.
+BOTH = [each for each in SETUPS if each.name in ("http", "http-2026") or (each.name == "memory" and VERSION >= (1, 27))]
 MEMORY = next(each for each in SETUPS if each.name == "memory")
 SECONDS = 0.2
 

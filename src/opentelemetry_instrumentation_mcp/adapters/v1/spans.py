@@ -8,6 +8,7 @@ recorded (:mod:`.session`), so that these have it as their exemplar.
 from __future__ import annotations
 
 import functools
+import sys
 import weakref
 from collections.abc import Callable
 from types import ModuleType
@@ -23,6 +24,7 @@ from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, Outcome, http_err
 from ...safety import contained
 from ...tracing import propagation
 from ...tracing.operations import HttpRequest, Operation, Operations, network
+from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
 from ..fastmcp_spans import SERVING
@@ -215,6 +217,7 @@ def patches(operations: Operations) -> tuple[tuple[str, Callable[[Adapter, Modul
         ("mcp.server.streamable_http", _patch_streamable_http),
         ("mcp.server.sse", _patch_sse),
         ("mcp.client.streamable_http", patch_client),
+        ("mcp.client.sse", _patch_sse_client),
     )
 
 
@@ -290,6 +293,30 @@ def _note(scope: Any) -> None:
     span = trace.get_current_span()
     if span.get_span_context().is_valid:
         scope[_HTTP_SPAN] = span
+
+
+def _patch_sse_client(adapter: Adapter, module: ModuleType) -> None:
+    # 1.30; older ones post by a method of the HTTP client that others use as well.
+    if "mcp.shared.session" in sys.modules and hasattr(module, "request_within_origin"):
+        adapter.patches.replace(module, "request_within_origin", _request)
+
+
+def _request(original: Any) -> Any:
+    @functools.wraps(original)
+    async def request_within_origin(*args: Any, **kwargs: Any) -> Any:
+        # One task posts all messages; each has its context with it.
+        context = _context_in(kwargs.get("json"))
+        if context is None:
+            return await original(*args, **kwargs)
+        with propagation.Within(context):
+            return await original(*args, **kwargs)
+
+    return request_within_origin
+
+
+@contained
+def _context_in(message: Any) -> Context | None:
+    return propagation.from_meta(fields(message).get("params"))
 
 
 def _handle_post(operations: Operations, original: Any) -> Any:

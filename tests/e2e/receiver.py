@@ -61,6 +61,21 @@ class Receiver:
             for span in scope.spans
         ]
 
+    def exemplars(self, service: str, metric: str, method: str) -> set[str]:
+        """The spans of the exemplars of a service's histogram for a method, in hexadecimal."""
+        return {
+            exemplar.span_id.hex()
+            for _, request in tuple(self.requests)
+            for resource in request.resource_metrics
+            if _attributes(resource.resource.attributes).get("service.name") == service
+            for scope in resource.scope_metrics
+            for each in scope.metrics
+            if each.name == metric
+            for point in each.histogram.data_points
+            if _attributes(point.attributes).get("mcp.method.name") == method
+            for exemplar in point.exemplars
+        }
+
     def points(self) -> Points:
         """The totals: the last value of a cumulative series, the sum of a delta one."""
         totals: dict[tuple[str, tuple[tuple[str, Any], ...]], Point] = {}

@@ -79,7 +79,8 @@ def test_one_trace_leads_through_three_processes(
             telemetry = {
                 "PYTHONPATH": str(ROOT),
                 "OTEL_TRACES_EXPORTER": "otlp",
-                "OTEL_METRICS_EXPORTER": "none",
+                "OTEL_METRICS_EXPORTER": "otlp",
+                "OTEL_METRIC_EXPORT_INTERVAL": "60000",
                 "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
                 "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{grpc_port if protocol == 'grpc' else http_port}",
             }
@@ -97,6 +98,15 @@ def test_one_trace_leads_through_three_processes(
             # Three requests on each of two connections, both sides of each; the agent's own; three of notifications.
             spans = by_name(wait_for(receiver, 16))
 
+    # What was measured says in which span.
+    for service, metric, kind in (
+        ("agent", "mcp.client.operation.duration", CLIENT),
+        ("http", "mcp.server.operation.duration", SERVER),
+        ("http", "mcp.client.operation.duration", CLIENT),
+        ("stdio", "mcp.server.operation.duration", SERVER),
+    ):
+        (own,) = (span.id for key, span in spans.items() if key[:2] == (service, kind) and "tools/call" in span.name)
+        assert receiver.exemplars(service, metric, "tools/call") == {own}
     # A notification of 2.x takes no context with it.
     requests = {key: span for key, span in spans.items() if "notifications/" not in key[2]}
     assert {span.trace for span in requests.values()} == {spans["agent", "INTERNAL", "agent"].trace}

@@ -10,6 +10,8 @@ from typing import Any
 import anyio
 import pytest
 
+from opentelemetry_instrumentation_mcp import MCPInstrumentor
+
 from ..spans import CLIENT, SERVER, FoundSpan, Spans, instrumented
 from . import setups
 from .generation import V2, VERSION, ClientSession, SDKError, memory_streams, streamable_http_client, types
@@ -126,3 +128,16 @@ def test_a_tool_error_is_one_on_both_sides(spans: Spans) -> None:
     anyio.run(scenario)
     for kind in (SERVER, CLIENT):
         assert ending(spans.one(kind, "tools/call")) == ("tool_error", "ERROR")
+
+
+def test_what_is_open_at_uninstrument_still_ends(spans: Spans) -> None:
+    async def scenario() -> None:
+        async with setups.connect(MEMORY) as link, anyio.create_task_group() as tasks:
+            await link.session.list_tools()
+            tasks.start_soon(link.session.call_tool, "slow", {"seconds": SECONDS})
+            await anyio.sleep(SECONDS / 2)
+            MCPInstrumentor().uninstrument()
+
+    anyio.run(scenario)
+    for kind in (SERVER, CLIENT):
+        assert ending(spans.one(kind, "tools/call")) == (None, "UNSET")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from ..spans import CLIENT, SERVER, Spans, instrumented
+from ..spans import CLIENT, SERVER, Spans, instrumented, spans_from_json
 from . import setups
 from .generation import V2
 
@@ -65,9 +68,23 @@ async def use(client: Any) -> None:
             await client.call_tool(name, {})
 
 
-@pytest.mark.parametrize("transport", ["memory", "http", "stateless"])
-def test_a_call_has_one_span_on_each_side(transport: str, spans: Spans) -> None:
-    server = build()
+STDIO_SERVER = """
+import sys
+from pathlib import Path
+from tests.sdk.test_spans_fastmcp import build
+from tests.spans import Spans, instrumented, spans_to_json
+spans = Spans()
+try:
+    with instrumented(spans):
+        build().run("stdio", show_banner=False)
+finally:
+    Path(sys.argv[1]).write_text(spans_to_json(spans.all))
+"""
+
+
+@pytest.mark.parametrize("transport", ["memory", "stdio", "http", "stateless"])
+def test_a_call_has_one_span_on_each_side(transport: str, spans: Spans, tmp_path: Path) -> None:
+    server, report = build(), tmp_path / "spans.json"
 
     async def call(target: Any) -> None:
         with spans.tracer.start_as_current_span("test"):
@@ -78,11 +95,19 @@ def test_a_call_has_one_span_on_each_side(transport: str, spans: Spans) -> None:
         if transport == "memory":
             await call(server)
             return
+        if transport == "stdio":
+            stdio: Any = import_module("fastmcp.client.transports").StdioTransport
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+            arguments = ["-c", STDIO_SERVER, str(report)]
+            await call(stdio(sys.executable, arguments, env=environment, keep_alive=False))
+            return
         # Outside of the span: what a server runs in is no request's.
         async with setups.serve(server.http_app(stateless_http=transport == "stateless")) as base:
             await call(f"{base}/mcp")
 
     anyio.run(scenario)
+    if transport == "stdio":
+        spans.add(spans_from_json(report.read_text()))
     for kind in (SERVER, CLIENT):
         counts = spans.count(kind)
         assert counts["tools/call"] == 5, kind

@@ -79,6 +79,11 @@ class NativeSpans:
         self._operations = operations
         self._provider = provider
 
+    @property
+    def is_retired(self) -> bool:
+        """Whether the patches are taken out."""
+        return self._adapter.recorder is None
+
     def patches(self, enrichment: bool) -> list[_Patch]:
         """What is patched, and in which modules.
 
@@ -236,6 +241,9 @@ class _ClientSpan:
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
         call = self._call
+        if self._native.is_retired:
+            # Replies are not seen any more.
+            call.is_answered = True
         _settled(call, self._id, error)
         try:
             return self._block.__exit__(kind, error, traceback)

@@ -92,7 +92,7 @@ _GIVEN: Final = Choice.GIVEN
 _CONTENT: Final = "what is said in a call is not telemetry's to keep"
 
 ATTRIBUTES: Final = (
-    Attribute(METHOD, str, Level.REQUIRED, _BOTH, _GIVEN, "always; a method the server does not know is `_OTHER`"),
+    Attribute(METHOD, str, Level.REQUIRED, _BOTH, _GIVEN, "always; 1.x: `_OTHER` for what a server does not know"),
     Attribute(ERROR_TYPE, str, _CONDITIONAL, _BOTH, _GIVEN, "it failed; on a server not if the caller is to blame"),
     Attribute(PROMPT, str, _CONDITIONAL, _BOTH, _GIVEN, "`prompts/get`"),
     Attribute(TOOL, str, _CONDITIONAL, _BOTH, _GIVEN, "`tools/call`"),

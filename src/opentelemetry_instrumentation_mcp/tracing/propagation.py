@@ -31,7 +31,8 @@ def injected(params: object, context: Context) -> dict[str, Any] | None:
 def from_meta(params: object) -> Context | None:
     """The context a message brings in ``_meta``; None without a valid span in it."""
     meta = fields(fields(params).get(_META))
-    return _extracted({key: value for key, value in meta.items() if isinstance(value, str)}) if meta else None
+    carrier = {key: value for key, value in meta.items() if isinstance(value, str)}
+    return _extracted(carrier) if carrier else None
 
 
 def from_headers(headers: Mapping[str, str]) -> Context | None:

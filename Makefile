@@ -75,7 +75,7 @@ $(DEMO_VENV)/stamp: pyproject.toml
 build/bench-mcp-%/stamp: pyproject.toml
 	$(call make_venv,$(@D))
 	@echo "installing this package and mcp == $*"
-	@$(@D)/bin/python $(PIP_INSTALL) --editable . "mcp == $*"
+	@$(@D)/bin/python $(PIP_INSTALL) --editable ".[otlp-http]" "mcp == $*"
 	@touch $@
 
 .venv/stamp:

@@ -17,6 +17,7 @@ import anyio
 import uvicorn
 
 from ..points import Points
+from ..spans import FoundSpan, spans_from_json
 from . import example
 from .generation import (
     V2,
@@ -221,15 +222,20 @@ class Child:
         """The server's metrics at its end."""
         return Points.from_json(json.loads(self.report.read_text()))
 
+    def spans(self) -> list[FoundSpan]:
+        """The server's spans at its end, if it was told to make some."""
+        return spans_from_json(self.report.with_suffix(".spans").read_text())
+
 
 @asynccontextmanager
-async def stdio(directory: Path, *, modern: bool = False, **options: Any) -> AsyncGenerator[Child]:
+async def stdio(directory: Path, *, modern: bool = False, spans: bool = False, **options: Any) -> AsyncGenerator[Child]:
     """A client of the example server over real pipes, with a tap between them that records every line."""
     wire, report = directory / "wire.jsonl", directory / "points.json"
     wire.touch()
     parameters = StdioServerParameters(
         command=sys.executable,
-        args=["-m", "tests.sdk.tap", str(wire), sys.executable, "-m", "tests.sdk.stdio_server", str(report)],
+        args=["-m", "tests.sdk.tap", str(wire), sys.executable, "-m", "tests.sdk.stdio_server", str(report)]
+        + ["spans"] * spans,
         env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
     )
     async with client_over(stdio_client(parameters), modern=modern, **options) as session:

@@ -12,6 +12,7 @@ from ..metrics.recorder import Recorder
 from ..patching import Patches
 from ..safety import contained
 from .sizes import Sizes
+from .spans import Spans
 from .streams import Streams
 
 
@@ -21,8 +22,9 @@ class Adapter:
     Wrappers read ``recorder`` on every call: None means retired, and they pass through.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, spans: Spans | None = None) -> None:
         self.recorder: Recorder | None = recorder
+        self.spans = spans or Spans()
         self.patches = Patches()
         self.streams = Streams()
         self.sizes = Sizes()
@@ -65,6 +67,7 @@ class Adapter:
             self.streams = Streams()
             self.sizes.clear()
             self.interceptors.clear()
+            self.spans.unlock()
 
     def retire(self) -> None:
         """Take the patches out and hand over what was kept."""

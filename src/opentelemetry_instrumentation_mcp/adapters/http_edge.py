@@ -230,6 +230,7 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
 def _ready(adapter: Adapter, transport: Transport, manager: Any = None) -> None:
     """A server waits for clients: it is alive, though there is nothing to count yet."""
     if adapter.recorder is not None:
+        adapter.spans.seek(adapter)
         is_stateless = getattr(manager, "stateless", False)
         adapter.recorder.serving(transport, Mode.STATELESS if is_stateless else Mode.STATEFUL)
 

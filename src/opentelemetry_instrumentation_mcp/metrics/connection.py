@@ -38,6 +38,7 @@ class Request:
         "response_bytes",
         "route",
         "shadowed",
+        "span",
         "started",
     )
 
@@ -61,6 +62,8 @@ class Request:
     """Its JSON-RPC id, as far as an adapter knows it yet."""
     answered: bool
     """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
+    span: Any
+    """What an adapter makes spans with; the recorder does not look at it."""
     shadowed: Request | None
     """An open request with the same id, for adapters that find requests by their id."""
 
@@ -227,7 +230,7 @@ class Connection:
             request.connection = self
             request.route = route
             request.ended = request.answered = False
-            request.calls = request.hint = request.id = request.name = request.shadowed = None
+            request.calls = request.hint = request.id = request.name = request.shadowed = request.span = None
             request.request_bytes = request.response_bytes = -1
             if route.names_target:
                 name = fields(params).get("name")

@@ -26,6 +26,7 @@ def _init(adapter: Adapter, original: Any) -> Any:
         original(self, *args, **kwargs)
         if adapter.recorder is not None:
             _mark(self)
+            adapter.spans.seek(adapter)
 
     return __init__
 

@@ -105,6 +105,7 @@ def open_server(adapter: Adapter, link: Link, server: Any) -> Connection | None:
     """Open the connection of a served stream pair."""
     if adapter.recorder is None:
         return None
+    adapter.spans.seek(adapter)
     versions: Any = getattr(sys.modules.get("mcp_types.version"), "HANDSHAKE_PROTOCOL_VERSIONS", ())
     return adapter.recorder.open(
         Role.SERVER,

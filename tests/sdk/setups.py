@@ -26,6 +26,8 @@ from .generation import (
     sse_client,
     stdio_client,
     streamable_http_client,
+    websocket_client,
+    websocket_server,
 )
 from .wire import Wire
 
@@ -76,6 +78,7 @@ HANDSHAKE = [
         exchanges=True,
         settings=_STATELESS | _JSON,
     ),
+    *([] if V2 else [Setup("websocket", "websocket")]),
 ]
 MODERN = [
     Setup("memory-2026", "in_memory", True, False, False),
@@ -136,7 +139,18 @@ def http_app(server: Any, setup: Setup) -> Any:
     """The ASGI application of a setup. 1.x takes its settings with the server, 2.x with the application."""
     if setup.transport == "sse":
         return server.sse_app()
+    if setup.transport == "websocket":
+        return _websocket_app(server._mcp_server)
     return server.streamable_http_app(**setup.settings) if V2 else server.streamable_http_app()
+
+
+def _websocket_app(low: Any) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            async with websocket_server(scope, receive, send) as (read, write):
+                await low.run(read, write, low.create_initialization_options())
+
+    return app
 
 
 @asynccontextmanager
@@ -154,6 +168,9 @@ async def connect(setup: Setup, **options: Any) -> AsyncGenerator[Link]:
         if setup.transport == "sse":
             url = f"{base}/sse"
             transport = sse_client(url)
+        elif setup.transport == "websocket":
+            url = f"{base}/ws".replace("http", "ws")
+            transport = websocket_client(url)
         else:
             url = f"{base}/mcp"
             transport = streamable_http_client(url)

@@ -17,6 +17,8 @@ from .generation import SDKError
 from .setups import SETUPS, Setup
 from .wire import Wire
 
+pytestmark = pytest.mark.every_release
+
 Collect = Callable[[], Points]
 
 

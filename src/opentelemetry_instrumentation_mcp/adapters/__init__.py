@@ -2,8 +2,8 @@
 
 An adapter wraps a few functions of ``mcp`` and translates what passes into the vocabulary of the recorder. ``v1`` and
 ``v2`` are twins: the same events at the seams of two SDK generations. What both have alike is beside them: transports
-(``streams``, ``http_server``, ``http_edge``, ``http_client``, ``http_pool``), bytes (``sizes``) and ``interceptors``.
-Adapters hold no metric names.
+(``streams``, ``websocket``, ``http_server``, ``http_edge``, ``http_client``, ``http_pool``), bytes (``sizes``) and
+``interceptors``. Adapters hold no metric names.
 
 Nothing is imported from ``mcp``: a patch is applied when the application itself imports the module it is for.
 """
@@ -17,13 +17,14 @@ from typing import Final
 import wrapt
 
 from ..safety import report
-from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2
+from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2, websocket
 from .adapter import Adapter
 
 _Patch = Callable[[Adapter, ModuleType], None]
 
 _PATCHES: Final[tuple[tuple[str, _Patch], ...]] = (
     *streams.PATCHES,
+    *websocket.PATCHES,
     *sizes.PATCHES,
     *http_server.PATCHES,
     *http_edge.PATCHES,

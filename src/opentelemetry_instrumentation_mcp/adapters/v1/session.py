@@ -179,8 +179,11 @@ class _Tap:
             self.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
 
     @contained
-    def unsent(self, request: Request | None, error: BaseException) -> None:
+    def unsent(self, item: Any, request: Request | None, error: BaseException) -> None:
         """A write raised."""
+        if self.link.posts is not None:
+            with suppress(ValueError):
+                self.link.posts.remove(item.message)
         if self.connection is not None and not ending.is_cancellation(error) and self.link.end is None:
             self.connection.dead(Death.WRITE_FAILED)
         if request is not None:
@@ -313,7 +316,7 @@ class _WriteStream(_Stream):
         try:
             await self._stream.send(item)
         except BaseException as error:
-            tap.unsent(request, error)
+            tap.unsent(item, request, error)
             raise
         if method is not None:
             tap.sent(method, since)

@@ -226,6 +226,11 @@ class Child:
     wire: Path
     report: Path
 
+    @classmethod
+    def behind(cls, session: Any, directory: Path) -> Child:
+        """The child that was started with :func:`child_parameters`."""
+        return cls(session, directory / "wire.jsonl", directory / "points.json")
+
     def count(self) -> Wire:
         """What crossed its pipes, by the tap's record."""
         wire = Wire()
@@ -239,15 +244,21 @@ class Child:
         return Points.from_json(json.loads(self.report.read_text()))
 
 
+def child_parameters(directory: Path, *server: str) -> dict[str, Any]:
+    """Command, arguments and environment of a stdio server that reports, behind a tap that records every line."""
+    wire, report = directory / "wire.jsonl", directory / "points.json"
+    wire.touch()
+    command = [sys.executable, "-m", "tests.sdk.stdio_server", str(report), *server]
+    return {
+        "command": sys.executable,
+        "args": ["-m", "tests.sdk.tap", str(wire), *command],
+        "env": {**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
+    }
+
+
 @asynccontextmanager
 async def stdio(directory: Path, *, modern: bool = False, **options: Any) -> AsyncGenerator[Child]:
     """A client of the example server over real pipes, with a tap between them that records every line."""
-    wire, report = directory / "wire.jsonl", directory / "points.json"
-    wire.touch()
-    parameters = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "tests.sdk.tap", str(wire), sys.executable, "-m", "tests.sdk.stdio_server", str(report)],
-        env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
-    )
+    parameters = StdioServerParameters(**child_parameters(directory))
     async with client_over(stdio_client(parameters), modern=modern, **options) as session:
-        yield Child(session, wire, report)
+        yield Child.behind(session, directory)

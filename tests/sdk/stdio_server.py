@@ -1,9 +1,13 @@
-"""``python -m tests.sdk.stdio_server REPORT``: the example server over stdio; its metrics go to REPORT when it ends."""
+"""``python -m tests.sdk.stdio_server REPORT``: the example server over stdio; its metrics go to REPORT when it ends.
+
+Another server can be named: ``... REPORT tests.sdk.fast_example``.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
 from opentelemetry.sdk.metrics import MeterProvider
@@ -12,18 +16,17 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 
 from ..points import Points
-from . import example
 
 
-def main(report: str) -> None:
+def main(report: str, server: str = "tests.sdk.example") -> None:
     """Instrument, serve until the client leaves, report."""
     reader = InMemoryMetricReader()
     MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]), skip_dep_check=True)
     try:
-        example.build().run("stdio")
+        import_module(server).build().run("stdio")
     finally:
         Path(report).write_text(json.dumps(Points.of(reader).to_json()))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -106,9 +108,22 @@ class Link:
     url: str = ""
 
 
+def on_trio() -> bool:
+    """Whether the event loop is trio's; anyio knows one other, asyncio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
+
+
 @asynccontextmanager
 async def serve(app: Any) -> AsyncGenerator[str, None]:
     """Serve an ASGI application on a free port of the loopback; yields its base URL."""
+    if on_trio():
+        async with _serve_on_trio(app) as base:
+            yield base
+        return
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     # Stopped by the test, not by a signal; uvicorn would take the handlers of the process for itself.
@@ -122,6 +137,21 @@ async def serve(app: Any) -> AsyncGenerator[str, None]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
+
+
+@asynccontextmanager
+async def _serve_on_trio(app: Any) -> AsyncGenerator[str, None]:
+    # Likewise with hypercorn: uvicorn is asyncio's alone.
+    config: Any = import_module("hypercorn.config").Config()
+    config.bind, config.errorlog, config.graceful_timeout = ["127.0.0.1:0"], None, 1
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        run: Any = partial(import_module("hypercorn.trio").serve, shutdown_trigger=stop.wait, mode="asgi")
+        [base] = await tasks.start(run, app, config)
+        try:
+            yield base
+        finally:
+            stop.set()
 
 
 @asynccontextmanager
@@ -154,9 +184,9 @@ def _websocket_app(low: Any) -> Any:
 
 
 @asynccontextmanager
-async def connect(setup: Setup, **options: Any) -> AsyncGenerator[Link]:
+async def connect(setup: Setup, *, name: str = example.NAME, **options: Any) -> AsyncGenerator[Link]:
     """Connect a client to the example server in this process (stdio: in a child, see :func:`stdio`)."""
-    server = example.build(**({} if V2 else setup.settings))
+    server = example.build(name, **({} if V2 else setup.settings))
     if setup.transport == "in_memory":
         async with _in_memory(server, setup, options) as link:
             yield link
@@ -165,17 +195,19 @@ async def connect(setup: Setup, **options: Any) -> AsyncGenerator[Link]:
         raise NotImplementedError("the server is another process: use stdio()")
     wire = Wire()
     async with serve(wire.tap(http_app(server, setup))) as base:
-        if setup.transport == "sse":
-            url = f"{base}/sse"
-            transport = sse_client(url)
-        elif setup.transport == "websocket":
-            url = f"{base}/ws".replace("http", "ws")
-            transport = websocket_client(url)
-        else:
-            url = f"{base}/mcp"
-            transport = streamable_http_client(url)
+        url, transport = transport_to(base, setup)
         async with client_over(transport, modern=setup.modern, **options) as session:
             yield Link(session, wire, server, url)
+
+
+def transport_to(base: str, setup: Setup) -> tuple[str, Any]:
+    """The endpoint of a setup that is served at ``base``, and a client's transport to it."""
+    if setup.transport == "sse":
+        return f"{base}/sse", sse_client(f"{base}/sse")
+    if setup.transport == "websocket":
+        url = f"{base}/ws".replace("http", "ws")
+        return url, websocket_client(url)
+    return f"{base}/mcp", streamable_http_client(f"{base}/mcp")
 
 
 @asynccontextmanager
@@ -257,8 +289,10 @@ def child_parameters(directory: Path, *server: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def stdio(directory: Path, *, modern: bool = False, **options: Any) -> AsyncGenerator[Child]:
+async def stdio(
+    directory: Path, *, modern: bool = False, backend: str = "asyncio", **options: Any
+) -> AsyncGenerator[Child]:
     """A client of the example server over real pipes, with a tap between them that records every line."""
-    parameters = StdioServerParameters(**child_parameters(directory))
+    parameters = StdioServerParameters(**child_parameters(directory, example.__name__, backend))
     async with client_over(stdio_client(parameters), modern=modern, **options) as session:
         yield Child.behind(session, directory)

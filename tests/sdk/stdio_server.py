@@ -1,6 +1,7 @@
 """``python -m tests.sdk.stdio_server REPORT``: the example server over stdio; its metrics go to REPORT when it ends.
 
-Another server can be named: ``... REPORT tests.sdk.fast_example``.
+Another server can be named: ``... REPORT tests.sdk.fast_example``; and another event loop than asyncio's own, by what
+anyio calls it: ``... tests.sdk.example trio``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
+import anyio
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -18,12 +20,12 @@ from opentelemetry_instrumentation_mcp import MCPInstrumentor
 from ..points import Points
 
 
-def main(report: str, server: str = "tests.sdk.example") -> None:
+def main(report: str, server: str = "tests.sdk.example", backend: str = "asyncio") -> None:
     """Instrument, serve until the client leaves, report."""
     reader = InMemoryMetricReader()
     MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]), skip_dep_check=True)
     try:
-        import_module(server).build().run("stdio")
+        anyio.run(import_module(server).build().run_stdio_async, backend=backend)
     finally:
         Path(report).write_text(json.dumps(Points.of(reader).to_json()))
 

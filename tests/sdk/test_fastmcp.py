@@ -110,9 +110,11 @@ def test_every_request_over_http_is_counted_once_on_both_sides(
     kind: str, settings: dict[str, Any], transport: str, mode: dict[str, Any], collect: Collect
 ) -> None:
     async def scenario() -> Served:
-        async with serve(fast_example.build(), kind, **settings) as served:
-            async with fastmcp.Client(served.url, **mode) as client:
-                await exercise(client)
+        async with (
+            serve(fast_example.build(), kind, **settings) as served,
+            fastmcp.Client(served.url, **mode) as client,
+        ):
+            await exercise(client)
         return served
 
     served = anyio.run(scenario)
@@ -169,12 +171,15 @@ def proxy_of(target: Any, name: str) -> Any:
 
 def test_a_proxy_is_a_server_and_a_client_and_each_of_its_requests_counts(collect: Collect) -> None:
     async def scenario() -> tuple[Served, Served]:
-        async with serve(fast_example.build("backend")) as behind, serve(proxy_of(behind.url, "front")) as front:
-            async with fastmcp.Client(front.url) as client:
-                await client.list_tools()
-                for _ in range(3):
-                    await client.call_tool("ok")
-                await client.call_tool("fail", raise_on_error=False)
+        async with (
+            serve(fast_example.build("backend")) as behind,
+            serve(proxy_of(behind.url, "front")) as front,
+            fastmcp.Client(front.url) as client,
+        ):
+            await client.list_tools()
+            for _ in range(3):
+                await client.call_tool("ok")
+            await client.call_tool("fail", raise_on_error=False)
         return front, behind
 
     front, behind = anyio.run(scenario)

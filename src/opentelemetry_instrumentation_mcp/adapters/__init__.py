@@ -12,13 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Final
+from typing import Any, Final, cast
 
 import wrapt
 
 from ..safety import report
 from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2, websocket
 from .adapter import Adapter
+from .release import Module, note_missing_modules
 
 _Patch = Callable[[Adapter, ModuleType], None]
 
@@ -40,6 +41,11 @@ def install(adapter: Adapter) -> None:
     """Apply every patch to the modules that are imported, now, and to the others when they are."""
     for name, patch in _PATCHES:
         wrapt.register_post_import_hook(_when_imported(adapter, patch), name)
+    wrapt.register_post_import_hook(_when_imported(adapter, _look_for_modules), "mcp")
+
+
+def _look_for_modules(adapter: Adapter, package: Any) -> None:
+    note_missing_modules(package.owner, tuple(name for name, _ in _PATCHES), adapter.patches)
 
 
 def _when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], None]:
@@ -48,7 +54,7 @@ def _when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], No
         if adapter.recorder is None:
             return
         try:
-            patch(adapter, module)
+            patch(adapter, cast("ModuleType", Module(module, adapter.patches)))
             adapter.patches.tell()
         except Exception as error:
             report(f"the patch of {module.__name__}", error)

@@ -58,7 +58,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
     if recorder is None:
         return None
     link = adapter.streams.find(dispatcher._write_stream, dispatcher._read_stream) or Link(Transport.OTHER)
-    session = seam.client_session(dispatcher)
+    session = seam.client_session(dispatcher, on_request)
     role = Role.SERVER if session is None else Role.CLIENT
     connection = link.connection if role is Role.SERVER else None
     owned = connection is None

@@ -128,6 +128,9 @@ async def serve(app: Any) -> AsyncGenerator[str, None]:
     server = uvicorn.Server(config)
     # Stopped by the test, not by a signal; uvicorn would take the handlers of the process for itself.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    # Nor does it have to look ten times a second whether it should.
+    stop = anyio.Event()
+    server.main_loop = stop.wait  # type: ignore[method-assign]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)
         while not server.started:
@@ -137,6 +140,7 @@ async def serve(app: Any) -> AsyncGenerator[str, None]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
+            stop.set()
 
 
 @asynccontextmanager

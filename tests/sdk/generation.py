@@ -17,9 +17,14 @@ VERSION: Final = tuple(int(part) for part in version("mcp").split(".")[:2])
 V2: Final = VERSION >= (2, 0)
 
 
+def has(feature: str) -> bool:
+    """Whether the installed release has a feature, by the table of releases."""
+    return FEATURES[feature].is_in(VERSION)
+
+
 def needs(*features: str) -> pytest.MarkDecorator:
     """Skip where the table of releases says that the installed one lacks one of ``features``."""
-    lacking = [FEATURES[name].title for name in features if not FEATURES[name].is_in(VERSION)]
+    lacking = [FEATURES[name].title for name in features if not has(name)]
     release = ".".join(map(str, VERSION))
     return pytest.mark.skipif(bool(lacking), reason=f"mcp {release} does not have: {', '.join(lacking)}")
 

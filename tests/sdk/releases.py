@@ -51,6 +51,12 @@ FEATURES: Final = {
     "client": Feature("`mcp.Client`, with a server in process", None, (2, 0), "mcp:Client"),
     "group": Feature("`ClientSessionGroup`", *_ALL, "mcp:ClientSessionGroup"),
     "event_store": Feature("resumable streams (event store)", *_ALL, "mcp.server.streamable_http:EventStore"),
+    "polling": Feature(
+        "streams that a server closes for a while",
+        (1, 23),
+        (2, 0),
+        "mcp.shared.message:ServerMessageMetadata(close_sse_stream)",
+    ),
     "tasks": Feature("experimental tasks", (1, 23), None, "mcp.shared.experimental.tasks"),
     "middleware": Feature("middleware", None, (2, 0), "mcp.server.runner:_apply_middleware"),
     "extensions": Feature("extensions", None, (2, 0), "mcp.server.extension:Extension"),

@@ -231,6 +231,14 @@ async def _in_memory(server: Any, setup: Setup, options: dict[str, Any]) -> Asyn
             yield Link(client.session, calls, server)
         return
     low = getattr(server, "_lowlevel_server", None) or server._mcp_server
+    async with over_memory(low, **options) as link:
+        link.server = server
+        yield link
+
+
+@asynccontextmanager
+async def over_memory(low: Any, **options: Any) -> AsyncGenerator[Link]:
+    """Connect a client to a low-level server over memory streams, with a relay between them that counts."""
     wire = Wire()
     async with memory_streams() as (near, far), memory_streams() as (near2, far2), anyio.create_task_group() as tasks:
         # client <-> near | far <-> relay <-> near2 | far2 <-> server
@@ -239,7 +247,7 @@ async def _in_memory(server: Any, setup: Setup, options: dict[str, Any]) -> Asyn
         tasks.start_soon(low.run, far2[0], far2[1], low.create_initialization_options())
         async with ClientSession(near[0], near[1], **example.CALLBACKS, **options) as session:
             await session.initialize()
-            yield Link(session, wire, server)
+            yield Link(session, wire)
 
 
 async def _relay(source: Any, target: Any, wire: Wire, to_server: bool) -> None:

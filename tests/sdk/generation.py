@@ -47,8 +47,8 @@ stdio_client: Final = _find("mcp.client.stdio:stdio_client", "mcp.client.stdio:s
 memory_streams: Final = _find(
     "mcp.shared.memory:create_client_server_memory_streams", "mcp.shared.memory:create_client_server_memory_streams"
 )
-websocket_client: Final = None if V2 else _find("mcp.client.websocket:websocket_client", "")
-websocket_server: Final = None if V2 else _find("mcp.server.websocket:websocket_server", "")
+websocket_client: Final[Any] = None if V2 else _find("mcp.client.websocket:websocket_client", "")
+websocket_server: Final[Any] = None if V2 else _find("mcp.server.websocket:websocket_server", "")
 _streamable: Final = import_module("mcp.client.streamable_http")
 streamable_http_client: Final[Any] = getattr(
     # The name of the releases before 1.24.

@@ -7,13 +7,17 @@ used it from another place.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Container, Iterator
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-import anyio
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -22,21 +26,12 @@ from opentelemetry_instrumentation_mcp import MCPInstrumentor
 from opentelemetry_instrumentation_mcp.adapters.release import Module, is_expected
 from opentelemetry_instrumentation_mcp.patching import Patches, Seen
 
-from ..points import DIRECTION, METHOD, ROLE, Points
-from . import setups
+from ..points import ROLE, Points
 from .generation import V2
-from .setups import SETUPS, Setup
 from .snapshot import import_everything
-from .wire import Wire
+from .traffic import compare
 
 pytestmark = pytest.mark.skipif(not V2, reason="what is to come is a 2.x")
-
-# Ways to connect that go through the same hooks; those of one kind are used at once.
-KINDS = {
-    "streams": [each for each in SETUPS if each.name in ("memory", "sse", "http")],
-    "in process": [each for each in SETUPS if each.name == "memory-2026"],
-    "exchanges": [each for each in SETUPS if each.name == "http-2026"],
-}
 
 # Requests that are not counted without a hook in this module, by kind and role. All others always are.
 REQUESTS = {
@@ -77,8 +72,9 @@ class Place:
         return any(self.name in vars(base) and not base.__module__.startswith("mcp") for base in bases)
 
     @contextmanager
-    def moved(self) -> Iterator[None]:
-        value = vars(self.owner)[self.name]
+    def moved(self) -> Generator[None]:
+        attributes: Mapping[str, Any] = vars(self.owner)
+        value = attributes[self.name]
         delattr(self.owner, self.name)
         try:
             yield
@@ -121,65 +117,6 @@ def places() -> list[Place]:
 PLACES = places() if V2 else []
 
 
-async def use(setup: Setup) -> Wire:
-    async with setups.connect(setup) as link:
-        session = link.session
-        tools = await session.list_tools()
-        assert {"ok", "fail"} <= {tool.name for tool in tools.tools}
-        for _ in range(2):
-            assert (await session.call_tool("ok", {})).content[0].text == "fine"
-        assert (await session.call_tool("fail", {})).is_error
-        await session.call_tool("tell", {})
-        if setup.asks_back:
-            assert (await session.call_tool("ask", {})).content[0].text == "asked"
-    return link.wire.settle()
-
-
-def crossed(kind: str) -> Counter[str]:
-    """Use everything of a kind; the requests that crossed the wire, by who asked and the method."""
-    wires: list[Wire] = []
-
-    async def note(setup: Setup) -> None:
-        wires.append(await use(setup))
-
-    async def scenario() -> None:
-        async with anyio.create_task_group() as tasks:
-            for setup in KINDS[kind]:
-                tasks.start_soon(note, setup)
-
-    anyio.run(scenario)
-    seen: Counter[str] = Counter()
-    for wire in wires:
-        seen.update({f"client: {method}": count for method, count in wire.asked.items()})
-        seen.update({f"server: {method}": count for method, count in wire.asked_back.items()})
-    return seen
-
-
-def counted(points: Points, role: str) -> Counter[str]:
-    """Likewise, as one side has counted them so far."""
-    seen: Counter[str] = Counter()
-    for direction in ("inbound", "outbound"):
-        who = "client" if (role == "client") == (direction == "outbound") else "server"
-        methods = points.by(METHOD, "mcp.requests.total", {ROLE: role, DIRECTION: direction})
-        seen.update({f"{who}: {method}": int(count) for method, count in methods.items()})
-    return seen
-
-
-def compare(reader: InMemoryMetricReader, may_lack: Container[tuple[str, str]]) -> None:
-    """Use everything; what is counted is what crossed the wire, or less where that may be."""
-    before = Points.of(reader)
-    for kind in KINDS:
-        wire = crossed(kind)
-        after = Points.of(reader)
-        for role in ("server", "client"):
-            new = counted(after, role) - counted(before, role)
-            if (kind, role) in may_lack:
-                assert new <= wire, (kind, role)
-            else:
-                assert new == wire, (kind, role)
-        before = after
-
-
 def metrics(points: Points) -> set[str]:
     """The metrics that have recorded something."""
     return {point.metric for point in points.all if point.value}
@@ -220,3 +157,40 @@ def test_what_has_moved_is_said_in_a_line_and_the_rest_is_measured(
     # The dispatcher is most of a connection.
     if place.module != "mcp.shared.jsonrpc_dispatcher":
         assert reference - metrics(points) == METRICS.get(str(place), set())
+
+
+MODULES = ["mcp.server._streamable_http_modern", "mcp.shared.direct_dispatcher", "mcp.server.extension"]
+CHILD = """
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry_instrumentation_mcp import MCPInstrumentor
+reader = InMemoryMetricReader()
+MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]))
+import mcp
+assert mcp.__file__.startswith(HOME), mcp.__file__
+from tests.sdk.traffic import compare
+compare(reader, LACKS)
+print("compared")
+"""
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_that_has_moved_is_said_in_a_line_and_the_rest_is_measured(module: str, tmp_path: Path) -> None:
+    """In a copy of the SDK a module has another name, and everybody there knows it by that name."""
+    sdk = Path(import_module("mcp").__file__ or "").parent
+    sdk_copy = tmp_path / "mcp"
+    shutil.copytree(sdk, sdk_copy, ignore=shutil.ignore_patterns("__pycache__"))
+    file = sdk_copy.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    file.rename(file.with_stem(f"{file.stem}_elsewhere"))
+    for file in sdk_copy.rglob("*.py"):
+        text = file.read_text(encoding="utf-8")
+        if module in text:
+            file.write_text(text.replace(module, f"{module}_elsewhere"), encoding="utf-8")
+    paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
+    code = f"LACKS, HOME = {REQUESTS.get(module, ())!r}, {str(tmp_path)!r}\n{CHILD}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=100)
+
+    assert done.stdout == "compared\n", done.stderr
+    lines = [line for line in done.stderr.splitlines() if "this mcp release" in line or "a metric was lost" in line]
+    assert lines == [f"this mcp release lacks {module}; what they would show is absent"]

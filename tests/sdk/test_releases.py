@@ -24,9 +24,11 @@ def is_there(feature: Feature) -> bool:
         owner = import_module(module)
     except ImportError:
         return False
-    if name is not None and not hasattr(owner, name):
-        return False
-    return parameter is None or parameter in inspect.signature(getattr(owner, name)).parameters
+    if name is None:
+        return True
+    return hasattr(owner, name) and (
+        parameter is None or parameter in inspect.signature(getattr(owner, name)).parameters
+    )
 
 
 @pytest.mark.parametrize("name", FEATURES)

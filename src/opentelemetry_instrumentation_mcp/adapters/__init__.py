@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import wrapt
 
@@ -41,11 +41,6 @@ def install(adapter: Adapter) -> None:
     """Apply every patch to the modules that are imported, now, and to the others when they are."""
     for name, patch in _PATCHES:
         wrapt.register_post_import_hook(_when_imported(adapter, patch), name)
-    wrapt.register_post_import_hook(_when_imported(adapter, _look_for_modules), "mcp")
-
-
-def _look_for_modules(adapter: Adapter, package: Any) -> None:
-    note_missing_modules(package.owner, tuple(name for name, _ in _PATCHES), adapter.patches)
 
 
 def _when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], None]:
@@ -54,6 +49,7 @@ def _when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], No
         if adapter.recorder is None:
             return
         try:
+            note_missing_modules(tuple(name for name, _ in _PATCHES), adapter.patches)
             patch(adapter, cast("ModuleType", Module(module, adapter.patches)))
             adapter.patches.tell()
         except Exception as error:

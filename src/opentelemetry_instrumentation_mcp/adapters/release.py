@@ -12,6 +12,7 @@ from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import version
 from types import ModuleType
 from typing import Any, Final
+from weakref import WeakSet
 
 from ..patching import ABSENT, Patches, Seen
 from ..safety import contained
@@ -86,18 +87,25 @@ def is_expected(module: str, name: str) -> bool:
     return first is not None and release >= first
 
 
+_looked: WeakSet[Patches] = WeakSet()
+
+
 @contained
-def note_missing_modules(package: ModuleType, names: tuple[str, ...], patches: Patches) -> None:
-    """Note those of ``names`` that the SDK, which has just been imported, should have and has not.
+def note_missing_modules(names: tuple[str, ...], patches: Patches) -> None:
+    """Note those of ``names`` that the SDK should have and has not, once it is being imported.
 
     Nothing is imported to find out: files are looked for where the package is.
     """
-    if not _is_there(package, f"{package.__name__}.server"):
+    package = sys.modules.get("mcp")
+    if package is None or patches in _looked:
+        return
+    _looked.add(patches)
+    if not _is_there(package, "mcp.server"):
         # In no directory: packed up with the application, where everything would seem to be missing.
         return
     generation = sdk_release()[0]
     for name in sorted(set(names)):
-        is_ours = name.startswith(f"{package.__name__}.") and _MODULES.get(name, generation) == generation
+        is_ours = name.startswith("mcp.") and _MODULES.get(name, generation) == generation
         if is_ours and name not in sys.modules and not _is_there(package, name):
             patches.note(name)
 

@@ -24,8 +24,6 @@ from .test_exactness import (
 )
 from .wire import Wire
 
-pytestmark = pytest.mark.every_release
-
 Collect = Callable[[], Points]
 
 LOOPS: dict[str, dict[str, Any]] = {

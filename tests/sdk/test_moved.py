@@ -159,7 +159,7 @@ def test_what_has_moved_is_said_in_a_line_and_the_rest_is_measured(
         assert reference - metrics(points) == METRICS.get(str(place), set())
 
 
-MODULES = ["mcp.server._streamable_http_modern", "mcp.shared.direct_dispatcher", "mcp.server.extension"]
+MODULES = ["mcp.server._streamable_http_modern", "mcp.shared.direct_dispatcher"]
 CHILD = """
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader

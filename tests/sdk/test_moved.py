@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -73,8 +73,7 @@ class Place:
 
     @contextmanager
     def moved(self) -> Generator[None]:
-        attributes: Mapping[str, Any] = vars(self.owner)
-        value = attributes[self.name]
+        value = cast("Mapping[str, Any]", vars(self.owner))[self.name]
         delattr(self.owner, self.name)
         try:
             yield

@@ -8,7 +8,7 @@ and restored in reverse order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import CellType, FunctionType
 from typing import Any, cast
 
@@ -22,6 +22,9 @@ class _Absent:
 
     def __getattr__(self, name: str) -> Any:
         return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
 
 
 ABSENT: Any = _Absent()
@@ -58,11 +61,9 @@ class Patches:
         A name the SDK does not have (it moved in a release we do not know) is left out and told by :meth:`tell`.
         """
         owner = owner.owner if isinstance(owner, Seen) else owner
-        original = getattr(owner, name, ABSENT)
-        if original is ABSENT or _is_a_stub(owner, name):
-            if owner is not ABSENT:
-                self.note(f"{getattr(owner, '__module__', '') or ''}.{owner.__name__}.{name}".lstrip("."))
+        if not self.expect(owner, name):
             return
+        original = getattr(owner, name)
         attributes = cast("Mapping[str, Any]", vars(owner))
         own = attributes.get(name, ABSENT)
         replacement = make(original)
@@ -78,6 +79,16 @@ class Patches:
                 setattr(owner, name, own)
 
         self._undo.append(undo)
+
+    def expect(self, owner: Any, name: str) -> bool:
+        """Whether ``owner`` has ``name``; told by :meth:`tell` if not."""
+        if owner is ABSENT:
+            # Whoever looked for the owner has noted it.
+            return False
+        if hasattr(owner, name) and not _is_a_stub(owner, name):
+            return True
+        self.note(f"{getattr(owner, '__module__', '') or ''}.{owner.__name__}.{name}".lstrip("."))
+        return False
 
     def replace_generator(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace the generator function inside the ``asynccontextmanager`` function ``owner.name``.

@@ -41,6 +41,12 @@ class Seen:
         self.owner = owner
 
 
+def names_in(function: Any) -> frozenset[str]:
+    """Every global and attribute a function of Python uses, which tells well what it does; empty for any other."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return frozenset(getattr(code, "co_names", ()))
+
+
 class Patches:
     """The replacements made by one ``instrument()``."""
 

@@ -28,12 +28,17 @@ SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 """Where a 2026-07-28 result says which server it is from (``_meta``)."""
 
 
-def answered(connection: Connection, request: Request, direction: Direction, params: Any, result: Any) -> None:
+def answered(request: Request, params: Any, result: Any) -> None:
     """A request with ``params`` got a result: the peer sent it (outbound), or the handler returned it (inbound)."""
-    method = request.method
-    if method in _TELLING or not connection.is_identified:
-        _learn(connection, method, direction, params, result)
-    request.end(TOOL_ERROR if method == "tools/call" and fields(result).get("isError") is True else OK)
+    route = request.route
+    method = route.method
+    if method in _TELLING or not request.connection.is_identified:
+        _learn(request.connection, method, route.direction, params, result)
+    # Results are plain dictionaries on their way.
+    if method == "tools/call" and (result if type(result) is dict else fields(result)).get("isError") is True:
+        request.end(TOOL_ERROR)
+    else:
+        request.end(OK)
 
 
 _TELLING: Final = frozenset({"initialize", "server/discover", *LISTINGS})

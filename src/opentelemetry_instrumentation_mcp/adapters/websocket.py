@@ -19,6 +19,7 @@ from ..safety import contained
 from .adapter import Adapter
 from .interceptors.interception import Instead
 from .outbound import leave
+from .sizes import wire_size
 from .streams import Link, Opening, address_of, opening_failed
 
 _LINK: Final[ContextVar[Link | None]] = ContextVar("opentelemetry_instrumentation_mcp_websocket", default=None)
@@ -74,7 +75,7 @@ def _json(adapter: Adapter, original: Any) -> Any:
 def _serialised(adapter: Adapter, text: str) -> None:
     link = _LINK.get()
     if link is not None and link.posts:
-        adapter.sizes.serialised(link.posts.popleft(), text)
+        adapter.sizes.serialised(link.posts.popleft(), wire_size(text))
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:

@@ -7,6 +7,7 @@ missing.
 
 from __future__ import annotations
 
+import functools
 import sys
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import version
@@ -45,6 +46,7 @@ _MODULES: Final[dict[str, int]] = {
 """Modules of one generation only."""
 
 
+@functools.cache
 def sdk_release() -> _Version:
     """The first two numbers of the installed release; those of the oldest of its generation if it does not say."""
     try:

@@ -8,11 +8,11 @@ from typing import Any, Final, cast
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-def fields(value: object) -> Mapping[str, Any]:
+def fields(value: Any) -> Mapping[str, Any]:
     """``value`` as a JSON object; empty if it is none."""
-    # The class first: asking an abstract class costs ten times as much.
+    # The class first: asking an abstract class costs ten times as much. No cast(): it is a call like any other.
     if type(value) is dict or isinstance(value, Mapping):
-        return cast("Mapping[str, Any]", value)
+        return value  # pyright: ignore[reportUnknownVariableType]
     return _NOTHING
 
 

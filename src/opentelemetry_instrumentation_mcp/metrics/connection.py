@@ -25,29 +25,43 @@ class Request:
     specific, counts.
     """
 
-    # Defaults of the class: a request sets only what it has, and most never get the rest. It has no __init__, since the
-    # call of one costs as much as all it would do (Connection.begin).
+    # No __init__: the call of one costs as much as all it would do. Connection.begin() sets every slot.
+    __slots__ = (
+        "answered",
+        "calls",
+        "connection",
+        "ended",
+        "hint",
+        "id",
+        "name",
+        "request_bytes",
+        "response_bytes",
+        "route",
+        "shadowed",
+        "started",
+    )
+
     connection: Connection
     route: Route
     started: float
     """When it was first seen (``perf_counter`` seconds)."""
-    name: str | None = None
+    name: str | None
     """The tool or prompt it names, as on the wire."""
-    ended = False
+    ended: bool
     """Whether the end was recorded."""
-    calls: Calls | None = None
+    calls: Calls | None
     """Those it belongs to; settled at its end."""
-    request_bytes = -1
-    """Its bytes on the wire, if they are known before its end; else see :meth:`measured`."""
-    response_bytes = -1
+    request_bytes: int
+    """Its bytes on the wire, if they are known before its end, else -1 (see :meth:`measured`)."""
+    response_bytes: int
     """The bytes of its response, likewise."""
-    hint: Any = None
+    hint: Any
     """Whatever an adapter wants to remember about the request; the recorder does not look at it."""
-    id: Any = None
+    id: Any
     """Its JSON-RPC id, as far as an adapter knows it yet."""
-    answered = False
+    answered: bool
     """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
-    shadowed: Request | None = None
+    shadowed: Request | None
     """An open request with the same id, for adapters that find requests by their id."""
 
     @property
@@ -165,8 +179,10 @@ class Connection:
         self.opened = perf_counter()
         """When it was (``perf_counter`` seconds)."""
         self._lines = series.lines(mode)
-        self._lines.total.add(1)
-        self._lines.active.add(1)
+        for cell in (self._lines.total, self._lines.active):
+            cell.values.append(1)
+            if len(cell.values) >= cell.due:
+                cell.look_after(1)
 
     @property
     def mode(self) -> Mode:
@@ -213,8 +229,11 @@ class Connection:
             request = Request()
             request.connection = self
             request.route = route
+            request.ended = request.answered = False
+            request.calls = request.hint = request.id = request.name = request.shadowed = None
+            request.request_bytes = request.response_bytes = -1
             if route.names_target:
-                name = (params if type(params) is dict else fields(params)).get("name")
+                name = fields(params).get("name")
                 if isinstance(name, str):
                     request.name = name
             # Its step down looks after the cell.

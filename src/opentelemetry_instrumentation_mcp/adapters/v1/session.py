@@ -32,6 +32,7 @@ _TAP: Final = "_otel_mcp_tap"
 # A notification of 1.x may have an id (its model allows extra fields), and a reply a method: only the class decides.
 _REQUEST: Final = "JSONRPCRequest"
 _NOTIFICATION: Final = "JSONRPCNotification"
+_ERROR: Final = "JSONRPCError"
 
 _TIMEOUT_CODE: Final = 408
 """``httpx.codes.REQUEST_TIMEOUT``, which 1.x puts into the error of its own timer."""
@@ -221,9 +222,9 @@ class _Tap:
             return None
         if size is not None:
             request.measured(size, response=True)
-        error = getattr(root, "error", None)
-        if error is not None:
-            request.end(error_reply(error.code, error.message))
+        # Not by its attribute: a model that does not have one takes long to say so.
+        if type(root).__name__ == _ERROR:
+            request.end(error_reply(root.error.code, root.error.message))
             return request
         result = fields(root.result)
         method = request.method

@@ -188,7 +188,7 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
 
 async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[None]) -> None:
     """What is not a request starts no task, one or two; they are counted where they are started."""
-    methods = vars(dispatcher)
+    methods = dispatcher.__dict__
     methods["_spawn"] = line.spawn
     try:
         await dispatching
@@ -306,15 +306,14 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
 
 def _writing(adapter: Adapter, sdk: _Sdk, line: Line, message: Any) -> None:
     """Something other than a result goes to the write stream."""
-    kind = type(message)
-    if kind is sdk.request:
+    if type(message) is sdk.request:
         request = current_request()
         if request is None:
             return
         request.id = message.id
         line.outbound[message.id] = request
         request.sent()
-    elif kind is sdk.error:
+    elif type(message) is sdk.error:
         request, line.answering = line.answering, None
         if request is None or request.id != message.id:
             return

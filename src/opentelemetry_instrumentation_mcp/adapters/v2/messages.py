@@ -34,8 +34,7 @@ def answered(request: Request, params: Any, result: Any) -> None:
     method = route.method
     if method in _TELLING or not request.connection.is_identified:
         _learn(request.connection, method, route.direction, params, result)
-    # Results are plain dictionaries on their way.
-    if method == "tools/call" and (result if type(result) is dict else fields(result)).get("isError") is True:
+    if method == "tools/call" and fields(result).get("isError") is True:
         request.end(TOOL_ERROR)
     else:
         request.end(OK)

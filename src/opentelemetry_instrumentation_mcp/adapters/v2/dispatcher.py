@@ -71,11 +71,16 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
     names = {name: names_in(getattr(dispatcher, name, None)) for name in (*_WATCHED, "_dispatch_request")}
     # From where they are defined: the dispatcher's own imports are no part of what it is.
     types: Any = sys.modules.get("mcp_types")
-    classes = [getattr(types, f"JSONRPC{kind}", None) for kind in ("Request", "Response", "Error", "Notification")]
+    request, response, error, notification = (
+        getattr(types, f"JSONRPC{kind}", None) for kind in ("Request", "Response", "Error", "Notification")
+    )
     session_message = getattr(sys.modules.get("mcp.shared.message"), "SessionMessage", None)
-    are_known = session_message is not None and None not in classes
+    are_known = None not in (request, response, error, notification, session_message)
     sdk = _Sdk(
-        *classes,
+        request,
+        response,
+        error,
+        notification,
         session_message,
         tuple(name for name in _WATCHED if adapter.patches.expect(dispatcher, name)),
         are_known and names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST,

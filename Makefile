@@ -22,6 +22,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # One environment per SDK release, so that going back and forth between two of them installs nothing again.
 DEMO_VENV := build/demo-mcp-$(or $(MCP),2.x)
 comma := ,
+space := $(subst ,, )
 DEMO_SDK := $(if $(MCP),mcp == $(MCP),mcp >= 2$(comma) < 3)
 
 # Debian's Python has no ensurepip unless python3-venv is installed. pip can fill an empty environment from outside.
@@ -33,7 +34,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench pictures clean
+.PHONY: help demo test matrix lint bench pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -44,6 +45,13 @@ demo: $(DEMO_VENV)/stamp ## run instrumented example servers and clients, show t
 # .venv/bin is on PATH for the Prometheus that may have been put there.
 test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run $(if $(ARGS),-- $(ARGS))
+
+# The releases are the lines `mcp2.1: mcp == 2.1.1` of tox.ini, and the combinations with fastmcp in its env_list.
+FASTMCP = mcp1-fastmcp2,mcp1-fastmcp3,mcp2-fastmcp4
+MATRIX = $(shell sed -n 's/^ *\(mcp[0-9.]*\): mcp == .*/\1/p' tox.ini)
+
+matrix: .venv/stamp .venv/prometheus.stamp ## test with every release of the SDK, and of fastmcp (ARGS=...)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run -e $(subst $(space),$(comma),$(MATRIX)),$(FASTMCP) $(if $(ARGS),-- $(ARGS))
 
 lint: .venv/stamp ## lint and type check only
 	@.venv/bin/tox run -e lint,types

@@ -9,6 +9,7 @@ hand. ``tests/unit/test_documentation.py`` fails while the file is not what this
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -77,9 +78,18 @@ def _values() -> str:
     return "\n".join(lines)
 
 
+def _releases() -> str:
+    # The tests skip by it, so it stands with them.
+    sys.path.insert(0, str(PAGE.parents[1]))
+    from tests.sdk.releases import table  # noqa: PLC0415
+
+    return table()
+
+
 def updated(page: str) -> str:
     """The text of the page with its generated parts written anew."""
-    for name, part in (("metrics", _metrics()), ("values", _values()), ("buckets", _buckets())):
+    parts = {"metrics": _metrics(), "releases": _releases(), "values": _values(), "buckets": _buckets()}
+    for name, part in parts.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         pattern = re.compile(f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", re.DOTALL)
         page, found = pattern.subn(f"\n\n{part}\n\n".replace("\\", r"\\"), page)

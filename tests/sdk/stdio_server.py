@@ -1,14 +1,17 @@
-"""``python -m tests.sdk.stdio_server REPORT [spans]``: the example server over stdio.
+"""``python -m tests.sdk.stdio_server REPORT [SERVER [BACKEND [spans]]]``: the example server over stdio.
 
-Its metrics go to REPORT when it ends, and its spans, if it is told to make some, beside it.
+Its metrics go to REPORT when it ends, and its spans, if it is told to make some, beside it. Another server can be
+named, ``tests.sdk.fast_example`` for instance; and another event loop than asyncio's own, by what anyio calls it.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from importlib import import_module
 from pathlib import Path
 
+import anyio
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
@@ -16,17 +19,16 @@ from opentelemetry_instrumentation_mcp import MCPInstrumentor
 
 from ..points import Points
 from ..spans import Spans, spans_to_json
-from . import example
 
 
-def main(report: str, *wanted: str) -> None:
+def main(report: str, server: str = "tests.sdk.example", backend: str = "asyncio", *wanted: str) -> None:
     """Instrument, serve until the client leaves, report."""
     reader = InMemoryMetricReader()
     spans = Spans() if wanted else None
     provider = spans.provider if spans else None
     MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]), tracer_provider=provider, skip_dep_check=True)
     try:
-        example.build().run("stdio")
+        anyio.run(import_module(server).build().run_stdio_async, backend=backend)
     finally:
         Path(report).write_text(json.dumps(Points.of(reader).to_json()))
         if spans:

@@ -83,7 +83,7 @@ def test_the_generated_parts_of_the_page_are_up_to_date() -> None:
     assert updated(_PAGE) == _PAGE, "docs/metrics.md is out of date: run `python docs/generate_metrics.py`"
 
 
-@pytest.mark.parametrize("part", ["metrics", "values", "buckets"])
+@pytest.mark.parametrize("part", ["metrics", "releases", "values", "buckets"])
 def test_a_page_without_a_place_for_a_generated_part_is_refused(part: str) -> None:
     updated = cast("Callable[[str], str]", _SCRIPT["updated"])
     with pytest.raises(ValueError, match=part):

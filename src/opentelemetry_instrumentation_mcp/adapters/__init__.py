@@ -2,9 +2,8 @@
 
 An adapter wraps a few functions of ``mcp`` and translates what passes into the vocabulary of the recorder. ``v1`` and
 ``v2`` are twins: the same events at the seams of two SDK generations. What both have alike is beside them: transports
-(``streams``, ``http_server``, ``http_edge``, ``http_client``, ``http_pool``), bytes (``sizes``) and ``interceptors``;
-and, where somebody wants them, spans (``spans``, ``fastmcp_spans``).
-Adapters hold no metric names.
+(``streams``, ``websocket``, ``http_server``, ``http_edge``, ``http_client``, ``http_pool``), bytes (``sizes``) and
+``interceptors``; and, where somebody wants them, spans (``spans``, ``fastmcp_spans``). Adapters hold no metric names.
 
 Nothing is imported from ``mcp``: a patch is applied when the application itself imports the module it is for.
 """
@@ -13,18 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Final
+from typing import Final, cast
 
 import wrapt
 
 from ..safety import report
-from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2
+from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2, websocket
 from .adapter import Adapter
+from .release import Module, note_missing_modules
 
 _Patch = Callable[[Adapter, ModuleType], None]
 
 _PATCHES: Final[tuple[tuple[str, _Patch], ...]] = (
     *streams.PATCHES,
+    *websocket.PATCHES,
     *sizes.PATCHES,
     *http_server.PATCHES,
     *http_edge.PATCHES,
@@ -52,7 +53,8 @@ def when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], Non
         if adapter.recorder is None:
             return
         try:
-            patch(adapter, module)
+            note_missing_modules(tuple(name for name, _ in _PATCHES), adapter.patches)
+            patch(adapter, cast("ModuleType", Module(module, adapter.patches)))
             adapter.patches.tell()
         except Exception as error:
             report(f"the patch of {module.__name__}", error)

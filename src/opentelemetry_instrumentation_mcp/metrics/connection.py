@@ -201,6 +201,12 @@ class Connection:
         return self.series.protocol_version
 
     @property
+    def is_identified(self) -> bool:
+        """Whether the server's name and the protocol revision are known."""
+        identity = self.series.identity
+        return identity.protocol_version is not None and identity.server_name is not None
+
+    @property
     def crash_code(self) -> int:
         """The JSON-RPC code the SDK answers with when a handler of this connection raises."""
         return int(self.series.identity.crash_code)

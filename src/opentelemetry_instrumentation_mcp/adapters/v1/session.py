@@ -199,8 +199,11 @@ class Tap:
             self.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
 
     @contained
-    def unsent(self, request: Request | None, error: BaseException) -> None:
+    def unsent(self, item: Any, request: Request | None, error: BaseException) -> None:
         """A write raised."""
+        if self.link.posts is not None:
+            with suppress(ValueError):
+                self.link.posts.remove(item.message)
         if self.connection is not None and not ending.is_cancellation(error) and self.link.end is None:
             self.connection.dead(Death.WRITE_FAILED)
         if request is not None:
@@ -342,7 +345,7 @@ class _WriteStream(_Stream):
         try:
             await self._stream.send(item)
         except BaseException as error:
-            tap.unsent(request, error)
+            tap.unsent(item, request, error)
             if method is not None and tap.spans is not None:
                 tap.spans.unwritten(item, error)
             raise

@@ -57,7 +57,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     recorder = adapter.recorder
     if recorder is None:
         return None
-    session = seam.client_session(dispatcher)
+    session = seam.client_session(dispatcher, on_request)
     role = Role.SERVER if session is None else Role.CLIENT
     link = Link(Transport.IN_MEMORY)
     server = server_behind(on_request) if role is Role.SERVER else None

@@ -11,6 +11,7 @@ for that. What is called seldom, or after the end, is replaced in the class.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
@@ -68,15 +69,22 @@ class _Sdk(NamedTuple):
 def _patch(adapter: Adapter, module: ModuleType) -> None:
     dispatcher = module.JSONRPCDispatcher
     names = {name: names_in(getattr(dispatcher, name, None)) for name in (*_WATCHED, "_dispatch_request")}
+    # From where they are defined: the dispatcher's own imports are no part of what it is.
+    types: Any = sys.modules.get("mcp_types")
+    request, response, error, notification = (
+        getattr(types, f"JSONRPC{kind}", None) for kind in ("Request", "Response", "Error", "Notification")
+    )
+    session_message = getattr(sys.modules.get("mcp.shared.message"), "SessionMessage", None)
+    are_known = None not in (request, response, error, notification, session_message)
     sdk = _Sdk(
-        module.JSONRPCRequest,
-        module.JSONRPCResponse,
-        module.JSONRPCError,
-        module.JSONRPCNotification,
-        module.SessionMessage,
+        request,
+        response,
+        error,
+        notification,
+        session_message,
         tuple(name for name in _WATCHED if adapter.patches.expect(dispatcher, name)),
-        names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST,
-        names["_write"] == _WRITE,
+        are_known and names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST,
+        are_known and names["_write"] == _WRITE,
     )
     adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, sdk, original))
     adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
@@ -110,7 +118,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
     if recorder is None:
         return None
     link = adapter.streams.find(dispatcher._write_stream, dispatcher._read_stream) or Link(Transport.OTHER)
-    session = seam.client_session(dispatcher)
+    session = seam.client_session(dispatcher, on_request)
     role = Role.SERVER if session is None else Role.CLIENT
     connection = link.connection if role is Role.SERVER else None
     owned = connection is None

@@ -16,7 +16,7 @@ import uvicorn
 from ..sdk import example
 from ..sdk.generation import V2
 
-_JSON = {"json_response": True}
+_JSON: Any = {"json_response": True}
 
 
 class Verifier:

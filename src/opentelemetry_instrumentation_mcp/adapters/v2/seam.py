@@ -91,7 +91,7 @@ def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
     return line if line is not None and line.adapter is adapter and adapter.recorder is not None else None
 
 
-def client_session(dispatcher: Any, on_request: Any) -> Any:
+def client_session(dispatcher: Any, on_request: Any = None) -> Any:
     """The ``ClientSession`` a dispatcher belongs to; None on a server."""
     reference = getattr(dispatcher, CLIENT, None)
     if reference is not None:

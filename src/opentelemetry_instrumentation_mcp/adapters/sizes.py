@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 _SWEEP_AT: Final = 256
 """So many messages may wait before those that are gone are swept out."""
 
+_MOST: Final = 4096
+"""So many may wait at all: an event store keeps what it never gets to send."""
+
 
 class Sizes:
     """Messages between two sights of them, by identity."""
@@ -80,6 +83,9 @@ def _sweep(table: dict[int, Any]) -> None:
     for key, entry in tuple(table.items()):
         if entry[0]() is None:
             table.pop(key, None)
+    if len(table) >= _MOST:
+        # Their sizes are lost; nobody may ever have asked for them.
+        table.clear()
 
 
 def wire_size(text: str | bytes | bytearray) -> int:

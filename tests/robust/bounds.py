@@ -83,7 +83,7 @@ def tables(root: Any) -> dict[str, int]:
             continue
         seen.add(id(value))
         if isinstance(value, _CONTAINERS):
-            found[path] = found.get(path, 0) + len(value)
+            found[path] = found.get(path, 0) + len(cast("Any", value))
             waiting += [(path + "[]", each) for each in _contents(value)]
         elif type(value).__module__.split(".")[0] == PACKAGE:
             waiting += [(f"{type(value).__name__}.{key}", each) for key, each in _attributes(value)]

@@ -338,6 +338,7 @@ def test_a_server_under_another_name_and_revision_each_time_does_not_fill_the_me
             connection.notified(Direction.INBOUND, method)
         connection.close(pick.choice(list(End)), scanner.word())
         if number % 2_500 == 2_499:
+            reader.get_metrics_data()
             grown.append(tables(recorder))
     points = Points.of(reader)
     recorder.retire()
@@ -347,7 +348,7 @@ def test_a_server_under_another_name_and_revision_each_time_does_not_fill_the_me
     assert max(grown[-1].values()) < 60_000, sorted(grown[-1].items(), key=lambda each: -each[1])[:5]
     # Most of what there can be is there soon, and the rest comes ever more slowly.
     sizes = [sum(each.values()) for each in grown]
-    assert sizes[3] - sizes[2] < (sizes[1] - sizes[0]) / 2 < sizes[0] / 2, sizes
+    assert sizes[3] - sizes[2] < sizes[0] / 3, sizes
 
 
 def test_a_server_cannot_make_up_http_statuses(collect: Collect) -> None:

@@ -38,7 +38,7 @@ from .hostile import INITIALIZED, initialize
 Collect = Callable[[], Points]
 
 LAST = json.dumps({"jsonrpc": "2.0", "id": "the last", "method": "ping"}).encode()
-MESSAGES = 400
+MESSAGES = 240
 
 
 @contextlib.contextmanager
@@ -186,9 +186,9 @@ async def everything_that_raises(setup: setups.Setup) -> list[Any]:
         await call(lambda: session.read_resource("memo://nothing"))
         await call(lambda: example.raw(session, "nothing/known"))
         await call(lambda: example.raw(session, "tools/call", {"name": 5}))
-        await call(lambda: session.call_tool("slow", {"seconds": 5}, read_timeout_seconds=short))
+        await call(lambda: session.call_tool("slow", {"seconds": 0.2}, read_timeout_seconds=short))
         with anyio.move_on_after(0.05) as scope:
-            await session.call_tool("slow", {"seconds": 5})
+            await session.call_tool("slow", {"seconds": 0.2})
         found.append(scope.cancelled_caught)
         if setup.asks_back:
             await call(lambda: session.call_tool("ask", {}))
@@ -198,6 +198,8 @@ async def everything_that_raises(setup: setups.Setup) -> list[Any]:
             progress.append(values)
 
         await call(lambda: session.call_tool("tell", {}, progress_callback=told))
+        # What was given up is still at work in some servers; a session that ends meanwhile ends in more than one way.
+        await anyio.sleep(0.25)
         found.append(progress)
     await call(lambda: session.send_ping() if not setup.modern else session.list_tools())
     return found

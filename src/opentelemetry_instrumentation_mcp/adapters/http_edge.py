@@ -49,8 +49,9 @@ class Answer:
         self._transport_of = transport_of
         self._scope: Any = scope
 
+    @contained
     def watched(self, send: Any) -> Any:
-        """The ASGI ``send``, watched."""
+        """The ASGI ``send``, watched; None if that is not to be had."""
 
         async def send_watched(message: Any) -> None:
             try:
@@ -76,6 +77,7 @@ class Answer:
     def _transport(self) -> Transport:
         return self._transport_of(self._entry) or Transport.OTHER
 
+    @contained
     def over(self) -> None:
         """The answer is complete."""
         self.is_over = True
@@ -111,6 +113,11 @@ def current_answer() -> Answer | None:
     return None if answer is None or answer.is_over else answer
 
 
+@contained
+def _is_first() -> bool:
+    return current_answer() is None
+
+
 def watch(adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any) -> Answer | None:
     """Watch an HTTP answer.
 
@@ -136,13 +143,13 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
         @functools.wraps(original)
         async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
             # Somebody further out may watch already.
-            answer = watch(adapter, self, transport_of, scope) if current_answer() is None else None
+            answer = watch(adapter, self, transport_of, scope) if _is_first() else None
             if answer is None:
                 await original(self, scope, receive, send)
                 return
             token = _answer.set(answer)
             try:
-                await original(self, scope, receive, answer.watched(send))
+                await original(self, scope, receive, answer.watched(send) or send)
             finally:
                 leave(_answer, token)
                 answer.over()
@@ -194,9 +201,7 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
         @functools.wraps(original)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
-            # Made without a loop, it may be for the workers that this process is going to fork.
-            if _is_in_a_loop():
-                _ready(adapter, Transport.SSE)
+            _made(adapter)
 
         return __init__
 
@@ -210,6 +215,13 @@ def _ready(adapter: Adapter, transport: Transport, manager: Any = None) -> None:
     if adapter.recorder is not None:
         is_stateless = getattr(manager, "stateless", False)
         adapter.recorder.serving(transport, Mode.STATELESS if is_stateless else Mode.STATEFUL)
+
+
+@contained
+def _made(adapter: Adapter) -> None:
+    # Made without a loop, it may be for the workers that this process is going to fork.
+    if _is_in_a_loop():
+        _ready(adapter, Transport.SSE)
 
 
 def _is_in_a_loop() -> bool:

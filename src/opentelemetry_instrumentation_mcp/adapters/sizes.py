@@ -44,14 +44,14 @@ class Sizes:
 
     def serialised(self, message: Any, data: str | bytes | int) -> None:
         """A transport has made ``data``, or so many bytes, of a message; another time is a replay."""
-        # An entry whose message is gone may stand under the identity of this one.
-        waiting = self._outgoing.pop(id(message), None)
-        if waiting is not None and waiting[0]() is message:
-            try:
+        try:
+            # An entry whose message is gone may stand under the identity of this one.
+            waiting = self._outgoing.pop(id(message), None)
+            if waiting is not None and waiting[0]() is message:
                 size = data if isinstance(data, int) else wire_size(data)
                 waiting[1].measured(size, response=waiting[2])
-            except Exception as error:
-                report("Sizes.serialised", error)
+        except Exception as error:
+            report("Sizes.serialised", error)
 
     def parsed(self, message: Any, data: str | bytes) -> None:
         """A transport has parsed a message from ``data``."""

@@ -108,12 +108,12 @@ class _Gate:
 
     def decide(self, action: Action, error: str | None = None) -> None:
         """It acts on the request; only the first time counts."""
-        if not self._decided:
-            self._decided = True
-            try:
+        try:
+            if not self._decided:
+                self._decided = True
                 self._interceptor.acted(action, error)
-            except Exception as failure:
-                report("guards.decide", failure)
+        except Exception as failure:
+            report("guards.decide", failure)
 
     @contained
     def raised(self, error: BaseException) -> None:
@@ -124,13 +124,20 @@ class _Gate:
             self.decide(Action.ERROR, ending.leaf_name(error))
 
 
+@contained
+def _watched(interceptor: Interceptor, guard: Any) -> _Gate:
+    return _Gate(interceptor, guard)
+
+
 def _gate(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
         interceptor = interceptor_of(adapter, self)
         if interceptor is None:
             return await original(self, scope, receive, send)
-        gate = _Gate(interceptor, self)
+        gate = _watched(interceptor, self)
+        if gate is None:
+            return await original(self, scope, receive, send)
         try:
             result = await original(gate, scope, receive, send)
         except BaseException as error:

@@ -7,6 +7,7 @@ dispatcher tells that it is closed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any, Final
 
 from ...metrics.connection import Connection, Request
@@ -71,8 +72,12 @@ class Line:
 
 def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
     """The line of a dispatcher; None once retired. One from before an ``uninstrument()`` is not ours."""
-    line: Line | None = getattr(dispatcher, LINE, None)
-    return line if line is not None and line.adapter is adapter and adapter.recorder is not None else None
+    try:
+        line: Line | None = getattr(dispatcher, LINE, None)
+        return line if line is not None and line.adapter is adapter and adapter.recorder is not None else None
+    except Exception as error:
+        report("seam.line_of", error)
+        return None
 
 
 def client_session(dispatcher: Any) -> Any:
@@ -101,9 +106,9 @@ async def drive(
         on_notify: The callback for notifications.
         intercept: The callback that may consume a notification on the spot, if there is one.
     """
-    on_request = handle_requests(adapter, line, on_request)
-    on_notify = handle_notifications(adapter, line, on_notify)
-    intercept = intercept_notifications(adapter, line, intercept)
+    on_request = handle_requests(adapter, line, on_request) or on_request
+    on_notify = handle_notifications(adapter, line, on_notify) or on_notify
+    intercept = intercept_notifications(adapter, line, intercept) or intercept
     try:
         await run(on_request, on_notify, intercept)
     except BaseException as error:
@@ -139,11 +144,12 @@ async def notify(line: Line | None, method: str, send: Callable[[], Awaitable[No
     if line is None or line.closed() or _stays_here(line, method):
         await send()
         return
-    timer = messages.NotificationTimer(line.connection, Direction.OUTBOUND, method)
+    since = perf_counter()
     await send()
-    timer.done()
+    line.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
 
 
+@contained
 def _stays_here(line: Line, method: str) -> bool:
     """Over HTTP a 2026-07-28 client cancels by closing its stream; the notification is for its own transport."""
     return (
@@ -154,6 +160,7 @@ def _stays_here(line: Line, method: str) -> bool:
     )
 
 
+@contained
 def handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
 
@@ -173,16 +180,17 @@ def handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
 
 
 def _begin(line: Line, dctx: Any, method: str, params: Any) -> Request | None:
-    request = line.connection.begin(Direction.INBOUND, method, params)
-    if request is not None and line.peer is None:
-        try:
+    request = None
+    try:
+        request = line.connection.begin(Direction.INBOUND, method, params)
+        if request is not None and line.peer is None:
             request_id = dctx.request_id
             line.inbound[request_id] = request
             size = line.arrived.pop(request_id, None)
             if size is not None:
                 request.measured(size, response=False)
-        except Exception as error:
-            report("seam.begin", error)
+    except Exception as error:
+        report("seam.begin", error)
     return request
 
 
@@ -222,6 +230,7 @@ def _returned(line: Line, request: Request, dctx: Any, params: Any, result: Any)
         messages.answered(line.connection, request, Direction.INBOUND, params, result)
 
 
+@contained
 def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
     """Wrap the ``on_notify`` callback a dispatcher is run with."""
 
@@ -229,15 +238,16 @@ def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
         if adapter.recorder is None:
             await on_notify(dctx, method, params)
             return
-        timer = messages.NotificationTimer(line.connection, Direction.INBOUND, method)
+        since = perf_counter()
         try:
             await on_notify(dctx, method, params)
         finally:
-            timer.done()
+            line.connection.notified(Direction.INBOUND, method, perf_counter() - since)
 
     return on_notify_seen
 
 
+@contained
 def intercept_notifications(adapter: Adapter, line: Line, intercept: Any) -> Any:
     """Wrap ``on_notify_intercept``: a notification it consumes never reaches ``on_notify``."""
     if intercept is None:

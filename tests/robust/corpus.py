@@ -25,7 +25,7 @@ _valid = st.one_of(
         ("tools/list", {}), ("prompts/list", {}), ("resources/list", {}), ("resources/templates/list", {}),
         ("ping", {}), ("resources/read", {"uri": "memo://readme"}), ("resources/read", {"uri": "memo://none"}),
         ("resources/read", {"uri": 5}), ("logging/setLevel", {"level": "debug"}), ("server/discover", {}),
-        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "greeting"}, "argument": {"name": "a", "value": ""}}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "greeting"}, "argument": {"name": "a"}}),
     ]),
 )  # fmt: skip
 _METHODS = ["tools/call", "prompts/get", "resources/read", "nothing/known", "rpc.x", "notifications/progress", ""]

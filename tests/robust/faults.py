@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import re
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -180,8 +181,6 @@ def run(scenario: Scenario) -> dict[str, Any]:
 
 
 def _same(results: list[Any]) -> Any:
-    import re
-
     text = json.dumps(results)
     return json.loads(re.sub(r"0x[0-9a-f]+|127\.0\.0\.1:\d+|[0-9a-f]{32}", "*", text))
 

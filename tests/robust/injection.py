@@ -88,7 +88,7 @@ def _is_doc(node: ast.stmt) -> bool:
 
 
 def _contains_itself(node: ast.stmt) -> bool:
-    """Whether what goes wrong in a statement is reported by it; a handler that only passes on expects something else."""
+    """Whether what goes wrong in a statement is reported by it; another handler expects something else."""
     return isinstance(node, ast.Try) and any(
         isinstance(each, ast.Name) and each.id == "report" for handler in node.handlers for each in ast.walk(handler)
     )

@@ -7,22 +7,26 @@ nothing of the package is imported.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 
 import anyio
 
-from ..sdk import example
+from ..sdk import example, setups
 from ..sdk.generation import V2
+
+
+def instrument() -> None:
+    """Not imported at the top, nor by a bare server."""
+    package = import_module("opentelemetry_instrumentation_mcp")
+    metrics = import_module("opentelemetry.sdk.metrics")
+    provider = metrics.MeterProvider([metrics.export.InMemoryMetricReader()])
+    package.MCPInstrumentor().instrument(meter_provider=provider, skip_dep_check=True)
 
 
 def main(kind: str, *flags: str) -> None:
     """Serve until stdin is closed."""
     if "--instrumented" in flags:
-        from opentelemetry.sdk.metrics import MeterProvider
-        from opentelemetry.sdk.metrics.export import InMemoryMetricReader
-
-        from opentelemetry_instrumentation_mcp import MCPInstrumentor
-
-        MCPInstrumentor().instrument(meter_provider=MeterProvider([InMemoryMetricReader()]), skip_dep_check=True)
+        instrument()
     if kind == "stdio":
         example.build().run("stdio")
     else:
@@ -33,9 +37,6 @@ def main(kind: str, *flags: str) -> None:
 
 
 async def _serve(kind: str) -> None:
-    # Not at the top: it needs no server over stdio, and takes its time.
-    from ..sdk import setups
-
     setup = next(each for each in setups.SETUPS if each.name == kind)
     server = example.build(**({} if V2 else setup.settings))
     async with setups.serve(setups.http_app(server, setup)) as base:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import logging
 import os
 import random
 import re
@@ -158,6 +159,8 @@ def main() -> int:
     launcher = Path(sys.executable).with_name("opentelemetry-instrument")
     command = [str(launcher), sys.executable, str(_ROOT / "examples" / "http_server.py"), str(port)]
     environment = os.environ | {"OTEL_EXPORTER_PROMETHEUS_PORT": str(metrics_port)}
+    # Of what a client leaves behind in the middle of an answer the SDK has much to say.
+    logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
     reader = InMemoryMetricReader()
     MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]), skip_dep_check=True)
     with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from typing import Any
 
 import pytest
 
@@ -45,5 +46,5 @@ def test_another_instrumentation_changes_no_count(other: str, order: str) -> Non
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
     calls = 3 * len([each for each in SETUPS if each.transport != "stdio"])
-    expected = {"server": calls, "client": calls, "active": [], "calls": calls, "after": calls}
+    expected: dict[str, Any] = {"server": calls, "client": calls, "active": [], "calls": calls, "after": calls}
     assert json.loads(done.stdout) == expected

@@ -12,7 +12,7 @@ import random
 import signal
 import socket
 import struct
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -32,7 +32,12 @@ from .hostile import initialize
 Collect = Callable[[], Points]
 
 SESSIONS: Final = 100
-CALL: Final = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "work", "arguments": {}}}
+CALL: Final[dict[str, Any]] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "work", "arguments": {}},
+}
 
 
 class Site:
@@ -62,10 +67,10 @@ def assert_balanced(points: Points, calls: int) -> None:
 
 
 @contextlib.contextmanager
-def raw(url: str) -> Any:
+def raw(url: str) -> Generator[socket.socket]:
     """A socket connected to a server."""
     parts = urlsplit(url)
-    with socket.create_connection((parts.hostname, parts.port)) as connection:
+    with socket.create_connection((parts.hostname, parts.port or 80)) as connection:
         yield connection
 
 
@@ -192,9 +197,10 @@ def test_raw_sessions_over_http(collect: Collect) -> None:
     site = Site()
     opened = 0
     held: list[int] = []
+    headers: dict[str, str] = {}
 
     async def scenario() -> None:
-        nonlocal opened
+        nonlocal opened, headers
         async with (
             manager(site.server, max_sessions=SESSIONS // 2, session_idle_timeout=None) as (own, url),
             httpx.AsyncClient(timeout=30) as http,

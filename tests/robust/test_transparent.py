@@ -42,7 +42,7 @@ MESSAGES = 240
 
 
 @contextlib.contextmanager
-def peer(kind: str, instrumented: bool, **pipes: Any) -> Generator[subprocess.Popen[bytes]]:
+def peer(kind: str, instrumented: bool, **pipes: Any) -> Generator[Any]:
     """A server in a process of its own, which ends with the test."""
     command = [sys.executable, "-m", "tests.robust.peer", kind, *(["--instrumented"] if instrumented else [])]
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
@@ -100,7 +100,8 @@ def over_http(kind: str, messages: list[bytes], headers: dict[str, str], instrum
     with peer(kind, instrumented, stderr=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stderr is not None
-        url = urlsplit(next(line for line in server.stderr if line.startswith(b"http://")).decode().strip())
+        told: bytes = next(line for line in server.stderr if line.startswith(b"http://"))
+        url = urlsplit(told.decode().strip())
         assert url.hostname is not None
         # The rest of what it has to say about the corpus is nobody's business, but it must not wait for a reader.
         threading.Thread(target=server.stderr.read, daemon=True).start()
@@ -128,7 +129,7 @@ def _without_chance(body: bytes, session: str | None) -> bytes:
 
 
 OPENING = [json.dumps(initialize()).encode(), json.dumps(INITIALIZED).encode()]
-KINDS = {
+KINDS: dict[str, tuple[list[bytes], dict[str, str]]] = {
     "http": (OPENING, HEADERS),
     "http-stateless-json": ([], HEADERS),
     **({"http-2026": ([], HEADERS | {"mcp-protocol-version": "2026-07-28"})} if V2 else {}),

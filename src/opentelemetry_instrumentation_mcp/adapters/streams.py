@@ -160,9 +160,16 @@ class Opening:
 
     @classmethod
     @contained
-    def of(cls, generator: Any, **callbacks: Any) -> Opening:
+    def of(
+        cls,
+        generator: Any,
+        *,
+        opened: Callable[[Any], None],
+        closing: Callable[[Any], None],
+        failed: Callable[[BaseException], None],
+    ) -> Opening:
         """The generator, watched; None if that is not to be had."""
-        return cls(generator, **callbacks)
+        return cls(generator, opened=opened, closing=closing, failed=failed)
 
     def __aiter__(self) -> Opening:
         return self

@@ -7,6 +7,10 @@
 # `make bench` measures what the instrumentation costs; it wants a quiet machine and some hours (docs/performance.md).
 #
 #   make bench WHAT=overhead ARGS="--rounds 3"           a part of it, in minutes
+#
+# `make soak` keeps a server and a client at full load for ten minutes and looks at what grows (docs/reliability.md).
+#
+#   make soak SECONDS=60                                  shorter
 
 PYTHON ?= python3
 MCP ?=
@@ -31,7 +35,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench soak clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -55,6 +59,11 @@ bench: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## measure the cost on both SDK g
 		build/bench-mcp-$$sdk/bin/python -m benchmarks.$$what --json $(BENCH_RESULTS)/$$what-$$sdk.json $(ARGS) || exit; \
 	done; done
 	@build/bench-mcp-$(lastword $(BENCH_SDKS))/bin/python -m benchmarks.report $(BENCH_RESULTS) --page docs/performance.md
+
+SECONDS ?= 600
+
+soak: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## look for what grows under load, on both SDK generations (SECONDS=60)
+	@for sdk in $(BENCH_SDKS); do build/bench-mcp-$$sdk/bin/python -m benchmarks.soak --seconds $(SECONDS) || exit; done
 
 clean: ## remove everything that make and tox have made
 	rm -rf .venv .tox build dist .pytest_cache .ruff_cache .hypothesis

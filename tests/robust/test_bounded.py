@@ -239,6 +239,40 @@ def test_two_thousand_requests_over_stdio(tmp_path: Path) -> None:
     assert_counted(points, scanner, OPENING, told=1)
 
 
+@pytest.mark.skipif(V2, reason="mcp 2.x has no websocket transport")
+def test_two_thousand_requests_over_websocket(collect: Collect) -> None:
+    scanner = Scanner(seed=8)
+    websockets: Any = import_module("websockets")
+    serve: Any = import_module("mcp.server.websocket").websocket_server
+    server = low_level(example.build())
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "websocket"
+        async with serve(scope, receive, send) as streams:
+            await server.run(streams[0], streams[1], server.create_initialization_options())
+
+    async def scenario() -> None:
+        async with setups.serve(app) as base:
+            url = base.replace("http:", "ws:")
+            async with websockets.connect(url, subprotocols=["mcp"]) as socket, anyio.create_task_group() as tasks:
+                answered = 0
+
+                async def listen() -> None:
+                    nonlocal answered
+                    while answered < REQUESTS + OPENING:
+                        answered += "id" in json.loads(await socket.recv())
+
+                tasks.start_soon(listen)
+                for message in (initialize(), INITIALIZED, *scanner.messages(REQUESTS)):
+                    await socket.send(json.dumps(message))
+
+    anyio.run(scenario)
+    points = collect()
+    assert_bounded(points)
+    assert_counted(points, scanner, OPENING, told=1)
+    assert points.by(TRANSPORT, "mcp.requests.total") == {"websocket": REQUESTS + OPENING}
+
+
 class HostileServer:
     """A server that has another name, other tools and other errors each time, and asks the client what it likes."""
 

@@ -19,6 +19,12 @@ _GENERATOR = "_otel_mcp_generator"
 """Marks a wrapper that takes the place of a generator function, so that another one can be put around it."""
 
 
+def names_in(function: Any) -> frozenset[str]:
+    """Every global and attribute a function of Python uses, which tells well what it does; empty for any other."""
+    code = getattr(getattr(function, "__func__", function), "__code__", None)
+    return frozenset(getattr(code, "co_names", ()))
+
+
 class Patches:
     """The replacements made by one ``instrument()``."""
 
@@ -31,10 +37,9 @@ class Patches:
 
         A name the SDK does not have (it moved in a release we do not know) is left out and told by :meth:`tell`.
         """
-        original = getattr(owner, name, _ABSENT)
-        if original is _ABSENT:
-            self._missing.append(f"{getattr(owner, '__module__', '') or ''}.{owner.__name__}.{name}".lstrip("."))
+        if not self.expect(owner, name):
             return
+        original = getattr(owner, name)
         attributes = cast("Mapping[str, Any]", vars(owner))
         own = attributes.get(name, _ABSENT)
         replacement = make(original)
@@ -50,6 +55,13 @@ class Patches:
                 setattr(owner, name, own)
 
         self._undo.append(undo)
+
+    def expect(self, owner: Any, name: str) -> bool:
+        """Whether ``owner`` has ``name``; told by :meth:`tell` if not."""
+        if hasattr(owner, name):
+            return True
+        self._missing.append(f"{getattr(owner, '__module__', '') or ''}.{owner.__name__}.{name}".lstrip("."))
+        return False
 
     def replace_generator(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace the generator function inside the ``asynccontextmanager`` function ``owner.name``.

@@ -206,14 +206,14 @@ def test_without_a_reader_that_shows_exemplars_no_span_is_looked_for(tracer: Tra
 
 def test_without_spans_a_cell_is_looked_after_rarely(monkeypatch: pytest.MonkeyPatch, histogram: Instrument) -> None:
     looks = 0
-    look_after = Cell._look_after  # pyright: ignore[reportPrivateUsage]
+    look_after = Cell.look_after
 
     def counted(self: Cell, value: float) -> None:
         nonlocal looks
         looks += 1
         look_after(self, value)
 
-    monkeypatch.setattr(Cell, "_look_after", counted)
+    monkeypatch.setattr(Cell, "look_after", counted)
     ledger = Ledger()
     cell = ledger.cell(Distribution(histogram, {}))
     for _ in range(CAP):

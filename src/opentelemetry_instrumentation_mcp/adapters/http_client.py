@@ -25,6 +25,7 @@ from ..wire import fields
 from .adapter import Adapter
 from .ending import leaf_name
 from .outbound import POST, leave
+from .sizes import unwrapped
 from .streams import Link, Opening, address_of, opening_failed
 
 _LINK: Final = "_otel_mcp_link"
@@ -45,10 +46,11 @@ class Post:
         self._response: Any = None
         self._is_measured = False
         self._is_over = False
-        root = getattr(message, "root", message)
-        self._method: str | None = getattr(root, "method", None)
+        root = unwrapped(message)
+        kind = type(root).__name__
         # Replies and notifications are posted too; only a request has somebody waiting.
-        self._id: Any = getattr(root, "id", None) if self._method is not None else None
+        self._method: str | None = root.method if kind == "JSONRPCRequest" else None
+        self._id: Any = root.id if kind == "JSONRPCRequest" else None
 
     @property
     def is_request(self) -> bool:

@@ -19,9 +19,11 @@ from __future__ import annotations
 import logging
 import math
 import sys
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
 from importlib import import_module
+from operator import add
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.metrics import Instrument, NoOpCounter, NoOpHistogram, NoOpUpDownCounter
@@ -38,34 +40,58 @@ _NO_OPS: Final = (NoOpCounter, NoOpHistogram, NoOpUpDownCounter)
 
 
 class Batch(list[float]):
-    """Values of one cell, and what several histograms would each have to compute of them."""
+    """Values of one cell, and what several histograms would each have to compute of them.
 
-    __slots__ = ("_counts", "_extremes")
+    They are sorted once: a bucket is then found once for each boundary, not once for each value.
+    """
 
-    def __init__(self, values: Sequence[float]) -> None:
+    __slots__ = ("_counts", "_sorted")
+
+    def __init__(self, values: Iterable[float]) -> None:
         super().__init__(values)
         self._counts: dict[tuple[float, ...], list[int]] = {}
-        self._extremes: tuple[float, float] | None = None
+        self._sorted: list[float] | None = None
 
     def counts(self, boundaries: tuple[float, ...]) -> list[int]:
-        """How many of the values fall into each bucket."""
+        """How many of the values, which are plain, fall into each bucket; a boundary belongs to the one below it."""
         counts = self._counts.get(boundaries)
         if counts is None:
-            counts = self._counts[boundaries] = [0] * (len(boundaries) + 1)
-            for value in self:
-                counts[bisect_left(boundaries, value)] += 1
+            ascending = self._ascending()
+            counts, below = [], 0
+            for boundary in boundaries:
+                up_to = bisect_right(ascending, boundary, below)
+                counts.append(up_to - below)
+                below = up_to
+            counts.append(len(ascending) - below)
+            self._counts[boundaries] = counts
         return counts
 
     def extremes(self) -> tuple[float, float]:
-        """The least and the greatest value."""
-        if self._extremes is None:
-            self._extremes = (min(self), max(self))
-        return self._extremes
+        """The least and the greatest of the values, which are plain."""
+        ascending = self._ascending()
+        return ascending[0], ascending[-1]
 
     def is_plain(self) -> bool:
         """Whether ``record`` takes every value as it is: it refuses negative ones, some releases also inf and nan."""
-        # A nan or an infinity anywhere is in the sum as well; only without a nan the least value is the least.
-        return math.isfinite(sum(self)) and self.extremes()[0] >= 0
+        # A nan or an infinity anywhere is in the sum as well; only without a nan there is an order.
+        return math.isfinite(sum(self)) and self._ascending()[0] >= 0
+
+    def added_to(self, total: float) -> float:
+        """``total`` with every value added to it, one after the other."""
+        return _add_up(self, total)
+
+    def _ascending(self) -> list[float]:
+        if self._sorted is None:
+            self._sorted = sorted(self)
+        return self._sorted
+
+
+def _one_after_the_other(values: Iterable[float], total: float) -> float:
+    return reduce(add, values, total)
+
+
+_add_up: Final = sum if sys.version_info < (3, 12) else _one_after_the_other
+"""From Python 3.12 on ``sum`` compensates for rounding, which adding one by one does not."""
 
 
 class _Sdk(NamedTuple):
@@ -227,13 +253,9 @@ def _add(found: list[_Series], position: int, values: Batch) -> bool:
 
 
 def _add_to(series: Any, values: Batch) -> None:
-    counts, total = values.counts(series._boundaries), series._sum
-    for value in values:
-        # Not sum(): from Python 3.12 on it compensates for rounding, which adding one by one does not.
-        total += value
-    before = series._value
+    counts, before = values.counts(series._boundaries), series._value
     series._value = counts[:] if before is None else [old + new for old, new in zip(before, counts, strict=True)]
-    series._sum = total
+    series._sum = values.added_to(series._sum)
     if series._record_min_max:
         least, greatest = values.extremes()
         series._min = min(series._min, least)

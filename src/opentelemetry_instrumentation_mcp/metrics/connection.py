@@ -25,93 +25,123 @@ class Request:
     specific, counts.
     """
 
-    # Defaults of the class: a request sets only what it has, and most never get the rest.
-    _ended = False
-    _calls: Calls | None = None
-    _request_bytes = -1
-    _response_bytes = -1
-    hint: Any = None
-    """Whatever an adapter wants to remember about the request; the recorder does not look at it."""
-    id: Any = None
-    """Its JSON-RPC id, for adapters that only learn it later."""
-    answered = False
-    """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
-    shadowed: Request | None = None
-    """An open request with the same id, for adapters that find requests by their id."""
+    # No __init__: the call of one costs as much as all it would do. Connection.begin() sets every slot.
+    __slots__ = (
+        "answered",
+        "calls",
+        "connection",
+        "ended",
+        "hint",
+        "id",
+        "name",
+        "request_bytes",
+        "response_bytes",
+        "route",
+        "shadowed",
+        "started",
+    )
 
-    def __init__(self, connection: Connection, route: Route, name: str | None, started: float) -> None:
-        self._connection = connection
-        self._route = route
-        self._name = name
-        self._start = started
-        self._active = route.active
-        self._active.add(1)
+    connection: Connection
+    route: Route
+    started: float
+    """When it was first seen (``perf_counter`` seconds)."""
+    name: str | None
+    """The tool or prompt it names, as on the wire."""
+    ended: bool
+    """Whether the end was recorded."""
+    calls: Calls | None
+    """Those it belongs to; settled at its end."""
+    request_bytes: int
+    """Its bytes on the wire, if they are known before its end, else -1 (see :meth:`measured`)."""
+    response_bytes: int
+    """The bytes of its response, likewise."""
+    hint: Any
+    """Whatever an adapter wants to remember about the request; the recorder does not look at it."""
+    id: Any
+    """Its JSON-RPC id, as far as an adapter knows it yet."""
+    answered: bool
+    """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
+    shadowed: Request | None
+    """An open request with the same id, for adapters that find requests by their id."""
 
     @property
     def method(self) -> str:
         """The bounded method name; the protocol's own methods are always themselves."""
-        return self._route.method
-
-    @property
-    def ended(self) -> bool:
-        """Whether the end was recorded."""
-        return self._ended
+        return self.route.method
 
     def end(self, outcome: Outcome) -> None:
         """Record how the request ended, now."""
-        if self._ended:
+        if self.ended:
             return
-        self._ended = True
-        elapsed = perf_counter() - self._start
+        self.ended = True
+        elapsed = perf_counter() - self.started
         try:
-            self._active.add(-1)
-            connection, route, name = self._connection, self._route, self._name
-            if route.series is not connection.series:
+            route = self.route
+            # In place of Cell.add(), here and below: every request comes here.
+            cell = route.active
+            cell.values.append(-1)
+            if len(cell.values) >= cell.due:
+                cell.look_after(-1)
+            if route.series is not self.connection.series:
                 # The connection has learnt its server's name or its protocol revision meanwhile.
-                self._route = route = connection.series.route(route.direction, route.method)
-            calls = route.by_name.get(name)
+                self.route = route = self.connection.series.route(route.direction, route.method)
+            calls = route.by_name.get(self.name)
             if calls is None:
-                calls = route.calls(connection.target(route.direction, route.method, name, outcome))
-            self._calls = calls
-            (calls.by_outcome.get(outcome) or calls.ended(outcome)).add(elapsed)
-            if outcome is CONNECTION_LOST:
-                connection.lost_requests += 1
-            if route.method == "ping":
-                connection.pinged(route.direction, outcome)
-            if self._request_bytes >= 0:
-                calls.request_sizes.add(self._request_bytes)
-            if self._response_bytes >= 0:
-                calls.response_sizes.add(self._response_bytes)
+                calls = route.calls(self.connection.target(route.direction, route.method, self.name, outcome))
+            self.calls = calls
+            cell = calls.succeeded if outcome is OK else calls.by_outcome.get(outcome)
+            if cell is None:
+                cell = calls.ended(outcome)
+            cell.values.append(elapsed)
+            if len(cell.values) >= cell.due:
+                cell.look_after(elapsed)
+            if self.request_bytes >= 0:
+                cell = calls.request_sizes or calls.sized(response=False)
+                cell.values.append(self.request_bytes)
+                if len(cell.values) >= cell.due:
+                    cell.look_after(self.request_bytes)
+            if self.response_bytes >= 0:
+                (calls.response_sizes or calls.sized(response=True)).add(self.response_bytes)
+            if outcome is not OK or route.is_ping:
+                self._tell(outcome)
         except Exception as error:
             report("Request.end", error)
+
+    def _tell(self, outcome: Outcome) -> None:
+        """What the end says about the connection."""
+        if outcome is CONNECTION_LOST:
+            self.connection.lost_requests += 1
+        if self.route.is_ping:
+            self.connection.pinged(self.route.direction, outcome)
 
     @contained
     def sent(self) -> None:
         """The request goes out: a ping is a check of life from now on, answered or not."""
-        if self._route.method == "ping" and not self._connection.closed:
-            self._connection.heartbeat(self._route.direction, Heartbeat.PING)
+        if self.route.is_ping and not self.connection.closed:
+            self.connection.heartbeat(self.route.direction, Heartbeat.PING)
 
     def measured(self, size: int, *, response: bool) -> None:
         """The request, or its response, took ``size`` bytes on the wire. A second measure of the same is a replay.
 
         Sizes carry the tool's name, which is only settled at the end; what is known before waits for it.
         """
+        calls = self.calls
         if response:
-            if self._response_bytes < 0:
-                self._response_bytes = size
-                if self._calls is not None:
-                    self._calls.response_sizes.add(size)
-        elif self._request_bytes < 0:
-            self._request_bytes = size
-            if self._calls is not None:
-                self._calls.request_sizes.add(size)
+            if self.response_bytes < 0:
+                self.response_bytes = size
+                if calls is not None:
+                    (calls.response_sizes or calls.sized(response=True)).add(size)
+        elif self.request_bytes < 0:
+            self.request_bytes = size
+            if calls is not None:
+                (calls.request_sizes or calls.sized(response=False)).add(size)
 
     @contained
     def abandon(self) -> None:
         """The request was refused before anything was sent: it never was one."""
-        if not self._ended:
-            self._ended = True
-            self._active.add(-1)
+        if not self.ended:
+            self.ended = True
+            self.route.active.add(-1)
 
 
 class Connection:
@@ -160,7 +190,7 @@ class Connection:
     @property
     def protocol_version(self) -> str | None:
         """The protocol revision, bounded; None until it is known."""
-        return self.series.identity.protocol_version
+        return self.series.protocol_version
 
     @property
     def crash_code(self) -> int:
@@ -188,10 +218,20 @@ class Connection:
             route = (series.inbound if direction is Direction.INBOUND else series.outbound).get(method)
             if route is None:
                 route = series.route(direction, self._recorder.method(method, self.registry))
-            name = fields(params).get("name") if method in TARGETS else None
-            if not isinstance(name, str):
-                name = None
-            return Request(self, route, name, perf_counter() if started is None else started)
+            request = Request()
+            request.connection = self
+            request.route = route
+            request.ended = request.answered = False
+            request.calls = request.hint = request.id = request.name = request.shadowed = None
+            request.request_bytes = request.response_bytes = -1
+            if route.names_target:
+                name = fields(params).get("name")
+                if isinstance(name, str):
+                    request.name = name
+            # Its step down looks after the cell.
+            route.active.values.append(1)
+            request.started = perf_counter() if started is None else started
+            return request
         except Exception as error:
             report("Connection.begin", error)
             return None

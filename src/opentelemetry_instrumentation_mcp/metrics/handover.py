@@ -15,9 +15,9 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, TypeVar
 from weakref import WeakSet
 
 from opentelemetry import trace
@@ -27,10 +27,10 @@ from . import bulk
 from .bulk import Batch
 from .sinks import SLICE, Sink
 
-CAP: Final = 256
+CAP: Final = 1024
 """A cell that nobody collects is drained at this length: it bounds memory and the time of one drain."""
 
-BUDGET: Final = 65_536
+BUDGET: Final = 131_072
 """With more cells than have room in this many values the later ones are drained earlier, at :data:`SLICE` at least."""
 
 _at_work: set[int] = set()
@@ -38,37 +38,58 @@ _at_work: set[int] = set()
 since the thread may hold locks of the SDK that are not re-entrant."""
 
 
+Part = Callable[[Sequence[Sequence[float]]], Iterable[float]]
+"""Values for a sink, one for each row, made from the columns of all rows."""
+
+
 class Cell:
     """Values waiting for their sinks."""
 
-    __slots__ = ("_cap", "_due", "_full", "_lock", "_seeks_span", "_started", "_touched", "sinks", "values")
+    __slots__ = (
+        "_cap",
+        "_full",
+        "_is_abandoned",
+        "_is_unread",
+        "_lock",
+        "_seeks_span",
+        "_started",
+        "_touched",
+        "due",
+        "sinks",
+        "values",
+    )
 
     def __init__(self, sinks: Sequence[Sink], cap: int) -> None:
         self.sinks = sinks
         self.values: list[float] = []
+        """Always the same list: what runs for every message appends to it, and asks :attr:`due` by itself."""
         self._cap = cap
-        # The length at which the adding thread has to look after the cell, and the one at which it has to drain it.
-        self._due = self._full = 1
+        self.due = 1
+        """The length at which whoever appends has to call :meth:`look_after`."""
+        # The length at which it has to drain the cell.
+        self._full = 1
         # Held through the hand-over. Two drains would delete what only one of them copied, and a collection that met
         # a drain half done would miss values that had already left the cell.
         self._lock = threading.Lock()
         self._started = False
         self._touched = False
         self._seeks_span = False
+        self._is_unread = False
+        self._is_abandoned = False
 
     def add(self, value: float) -> None:
         """Keep a value until the next collection."""
         values = self.values
         values.append(value)
-        if len(values) >= self._due:
-            self._look_after(value)
+        if len(values) >= self.due:
+            self.look_after(value)
 
     def touch(self) -> None:
         """Make a counter's series exist at 0, so that its first event is an increase.
 
         Histograms are not touched: theirs still begin with the first value.
         """
-        if not self._touched and not self._started and self._is_read():
+        if not self._touched and not self._started and not self._is_abandoned and self._is_read():
             self._touched = True
             with _working():
                 for sink in self.sinks:
@@ -76,8 +97,14 @@ class Cell:
 
     def pass_through(self) -> None:
         """Keep nothing from now on: nobody will collect."""
-        self._cap = self._due = self._full = 1
+        self._cap = self.due = self._full = 1
         self.drain()
+
+    def abandon(self) -> None:
+        """Take nothing from now on, and hand nothing over."""
+        self._is_abandoned = True
+        self.due = 1
+        self.values.clear()
 
     def unlock(self) -> None:
         """Make the cell usable in a forked child, whatever the parent's threads were at."""
@@ -87,22 +114,28 @@ class Cell:
         """Hand over what the cell holds, after whoever is at it now."""
         with self._lock:
             count = len(self.values)
-            if not count:
+            if not count or self._is_abandoned:
                 return
             if not self._is_read():
                 self._drop()
                 return
+            self._is_unread = False
             self._hand_over(count)
             self._rest(seek_span=True)
 
-    def _look_after(self, value: float) -> None:
+    def look_after(self, value: float) -> None:
         """Do what is due now that this thread has added ``value``."""
+        if self._is_abandoned or (self._is_unread and not self.sinks[0].has_changed()):
+            # Readers come and go for all instruments of a meter at once.
+            self.values.clear()
+            return
+        self._is_unread = False
         held = len(self.values)
         if self._seeks_span and held < self._full:
             span = trace.get_current_span().get_span_context()
             if not span.trace_flags.sampled:
                 # Where spans are, the next one may be sampled. Where there are none, a few looks are enough.
-                self._due = min(self._full, held + 1 if span.is_valid else max(2 * held, 1))
+                self.due = min(self._full, held + 1 if span.is_valid else max(2 * held, 1))
                 return
         # A cell that somebody drains is in good hands, and the next value sees to the rest. Only where nothing is to be
         # kept there may be no next one.
@@ -134,10 +167,14 @@ class Cell:
             self._rest(seek_span=self._seeks_span)
 
     def _hand_over(self, count: int) -> None:
-        taken = Batch(self.values[:count])
+        taken = self.values[:count]
         del self.values[:count]
+        self._feed(taken)
+
+    def _feed(self, values: list[float]) -> None:
+        batch = Batch(values)
         for sink in self.sinks:
-            sink.take(taken)
+            sink.take(batch)
 
     def _hand_over_here(self, value: float) -> None:
         """Hand over ``value``, which this thread has just added, in its context; and before it what came before it."""
@@ -157,7 +194,7 @@ class Cell:
         """Let requests just append, until the cell is full or one has a span to offer."""
         self._seeks_span = seek_span and any(sink.takes_exemplars() for sink in self.sinks)
         self._full = self._room()
-        self._due = 1 if self._seeks_span else self._full
+        self.due = 1 if self._seeks_span else self._full
 
     def _room(self) -> int:
         """How many values to keep, and to hand over on an event loop at once."""
@@ -172,43 +209,60 @@ class Cell:
         residues = [sink.residue(self.values[:count]) for sink in self.sinks]
         del self.values[:count]
         self._started = self._touched = self._seeks_span = False
-        self._due = 1
+        self.due = 1
         kept = [residue for residue in residues if residue is not None]
         if kept:
             self.values.insert(0, kept[0])
-            self._due = len(self.values) + SLICE
+            self.due = len(self.values) + SLICE
         else:
-            self.__class__ = _Unread  # pyright: ignore[reportAttributeAccessIssue]
+            self._is_unread = True
 
 
-class _Unread(Cell):
-    """A cell whose instruments nobody reads."""
+class Rows(Cell):
+    """Rows of as many numbers each, one behind the other, of which every sink takes what it makes of them.
 
-    __slots__ = ()
+    A row is kept by one call and stays whole. No span is sought for it.
 
-    def add(self, value: float) -> None:
-        # Readers come and go for all instruments of a meter at once.
-        if self.sinks[0].has_changed():
-            self.__class__ = Cell  # pyright: ignore[reportAttributeAccessIssue]
-            self.add(value)
+    Args:
+        width: Numbers in a row.
+        parts: What goes where: a function from the columns to values, one for each row, and the sink for these.
+        cap: Rows that may wait.
+    """
+
+    __slots__ = ("_parts", "_width")
+
+    def __init__(self, width: int, parts: Sequence[tuple[Part, Sink]], cap: int) -> None:
+        super().__init__([sink for _, sink in parts], cap * width)
+        self._width = width
+        self._parts = parts
+
+    def add_row(self, row: Sequence[float]) -> None:
+        """Keep a row until the next collection."""
+        values = self.values
+        values.extend(row)
+        if len(values) >= self.due:
+            self.look_after(0.0)
+
+    def _feed(self, values: list[float]) -> None:
+        width = self._width
+        columns = [values[column::width] for column in range(width)]
+        for part, sink in self._parts:
+            sink.take(Batch(part(columns)))
+
+    def _hand_over_here(self, value: float) -> None:
+        self._hand_over(self._room())
+
+    def _rest(self, *, seek_span: bool) -> None:
+        super()._rest(seek_span=False)
+
+    def _room(self) -> int:
+        rows = self._cap // self._width
+        if not all(sink.is_quick() for sink in self.sinks):
+            rows = min(rows, 2 * SLICE // len(self.sinks))
+        return max(rows, 1) * self._width
 
 
-class _Abandoned(Cell):
-    """A cell of a recorder that another one has taken the place of; what is still open there may go on to use it."""
-
-    __slots__ = ()
-
-    def add(self, value: float) -> None:
-        pass
-
-    def touch(self) -> None:
-        pass
-
-    def pass_through(self) -> None:
-        pass
-
-    def drain(self) -> None:
-        pass
+_C = TypeVar("_C", bound=Cell)
 
 
 class Ledger:
@@ -221,8 +275,19 @@ class Ledger:
 
     def cell(self, *sinks: Sink) -> Cell:
         """A new cell for these sinks."""
-        cap = min(CAP, max(BUDGET // (len(self._cells) + 1), SLICE))
-        cell = Cell(sinks, 1 if self._passes_through else cap)
+        return self._with(Cell(sinks, self._room(1)))
+
+    def rows(self, width: int, parts: Sequence[tuple[Part, Sink]]) -> Rows:
+        """A new cell for rows of ``width`` numbers."""
+        return self._with(Rows(width, parts, self._room(width)))
+
+    def _room(self, width: int) -> int:
+        """How many values, or rows, the next cell may keep."""
+        if self._passes_through:
+            return 1
+        return min(CAP, max(BUDGET // (2 * width * (len(self._cells) + 1)), SLICE))
+
+    def _with(self, cell: _C) -> _C:
         self._cells.append(cell)
         return cell
 
@@ -246,7 +311,7 @@ class Ledger:
     def abandon(self) -> None:
         """Hand over nothing, now or later: in a forked child, what these cells hold is its parent's."""
         for cell in self._cells:
-            cell.__class__ = _Abandoned  # pyright: ignore[reportAttributeAccessIssue]
+            cell.abandon()
 
     def unlock(self) -> None:
         """Forget drains that run in threads which a fork has left behind."""

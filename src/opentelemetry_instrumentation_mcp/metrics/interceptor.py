@@ -1,12 +1,15 @@
-"""The cells of interceptors."""
+"""The cells of interceptors, and of messages that just pass a sequence of them."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from functools import partial
+from operator import sub
 from typing import TYPE_CHECKING
 
 from ..safety import report
 from . import catalogue
-from .handover import Cell
+from .handover import Cell, Part
 from .vocabulary import Action, Phase
 
 if TYPE_CHECKING:
@@ -21,11 +24,11 @@ class Interceptor:
         name: Its class or function name, bounded.
     """
 
-    __slots__ = ("_actions", "_name", "_recorder", "_request", "_response")
+    __slots__ = ("_actions", "_recorder", "_request", "_response", "name")
 
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
-        self._name = name
+        self.name = name
         self._request = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.REQUEST.value)
         self._response = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.RESPONSE.value)
         self._actions: dict[Action, Cell] = {}
@@ -39,12 +42,12 @@ class Interceptor:
         """
         cell = self._actions.get(action)
         if cell is None:
-            cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self._name, action.value)
+            cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self.name, action.value)
             self._actions[action] = cell
         cell.add(1)
         if action is Action.ERROR:
             error = self._recorder.exception_name(error)
-            self._recorder.shared_cell(catalogue.INTERCEPTOR_ERRORS, self._name, error).add(1)
+            self._recorder.shared_cell(catalogue.INTERCEPTOR_ERRORS, self.name, error).add(1)
 
     def took(self, phase: Phase, seconds: float) -> None:
         """It took that long, by itself, before (request) or after (response) what it wraps."""
@@ -63,3 +66,46 @@ class Interceptor:
                 cell.add(1)
         except Exception as failure:
             report("Interceptor.dealt", failure)
+
+
+class Passages:
+    """Messages that went straight through a sequence of interceptors, each of which passed them on as they were.
+
+    All that is kept of one are the times at which it crossed the boundaries between them, on its way in and out. How
+    long each interceptor took is computed when a reader collects.
+
+    Args:
+        recorder: Where they are recorded.
+        names: The bounded names of the interceptors, the outermost first.
+    """
+
+    __slots__ = ("_cell",)
+
+    def __init__(self, recorder: Recorder, names: Sequence[str]) -> None:
+        last = 2 * len(names) + 1
+        parts: list[tuple[Part, catalogue.Metric, dict[str, str | int | None]]] = []
+        for place, name in enumerate(names):
+            of = {catalogue.INTERCEPTOR: name}
+            request, response = {catalogue.PHASE: Phase.REQUEST.value}, {catalogue.PHASE: Phase.RESPONSE.value}
+            parts += (
+                (partial(_between, place, place + 1), catalogue.INTERCEPTOR_DURATION, {**of, **request}),
+                (partial(_between, last - place - 1, last - place), catalogue.INTERCEPTOR_DURATION, {**of, **response}),
+                (_once, catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
+            )
+        self._cell = recorder.rows(last + 1, *parts)
+
+    def passed(self, times: Sequence[float]) -> None:
+        """A message crossed the boundaries at these times (``perf_counter`` seconds)."""
+        try:
+            self._cell.add_row(times)
+        except Exception as failure:
+            report("Passages.passed", failure)
+
+
+def _between(earlier: int, later: int, columns: Sequence[Sequence[float]]) -> Iterable[float]:
+    return map(sub, columns[later], columns[earlier])
+
+
+def _once(columns: Sequence[Sequence[float]]) -> Iterable[float]:
+    """One event for each row."""
+    return columns[0]

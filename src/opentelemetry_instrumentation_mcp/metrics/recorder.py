@@ -8,7 +8,7 @@ data is: event, meaning (labels, outcome), cell. Cells are handed over to the in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -19,9 +19,9 @@ from ..version import __version__
 from . import catalogue, collection
 from .catalogue import Metric
 from .connection import Connection
-from .handover import Cell, Ledger
+from .handover import Cell, Ledger, Part, Rows
 from .instruments import Bound, Instruments
-from .interceptor import Interceptor
+from .interceptor import Interceptor, Passages
 from .labels import METHODS, OTHER, Names, Registry, Table, Target, bounded_version
 from .limits import Limits
 from .outcome import status_name
@@ -35,6 +35,9 @@ _MOST_CELLS: Final = 5_000
 
 _MOST_SERIES: Final = 256
 """Identities it keeps apart. A server chooses its name and revision anew for each client that connects."""
+
+_MOST_PASSAGES: Final = 50
+"""Sequences of interceptors that messages can pass: as many as servers are told apart."""
 
 _LOOK_SECONDS: Final = 1.0
 """How long what a stateless server has registered counts as known; a name that is called is looked up at once."""
@@ -69,6 +72,7 @@ class Recorder:
         self._openings: dict[_Known, Series] = {}
         self._tasks: dict[Role, Cell] = {}
         self._known_interceptors: dict[str, Interceptor] = {}
+        self._known_passages: dict[tuple[str, ...], Passages] = {}
         self._pool_cells: dict[tuple[str, bool], tuple[Cell, Cell]] = {}
         self._shared: dict[tuple[str, tuple[str | int | None, ...]], Cell] = {}
         self._listed: set[tuple[Role, str | None, Target]] = set()
@@ -188,15 +192,16 @@ class Recorder:
         identity = Identity(Role.SERVER, transport, None, None, None, "0")
         self.heartbeats(identity, Direction.OUTBOUND, Heartbeat.SSE_KEEPALIVE).add(1)
 
+    @contained
     def task_spawned(self, role: Role) -> None:
         """The SDK started a task for a message."""
-        try:
-            (self._tasks.get(role) or self._task_cell(role)).add(1)
-        except Exception as error:
-            report("Recorder.task_spawned", error)
+        self.tasks(role).add(1)
 
-    def _task_cell(self, role: Role) -> Cell:
-        return self._tasks.setdefault(role, self.shared_cell(catalogue.TASK_SPAWNS, role.value))
+    def tasks(self, role: Role) -> Cell:
+        """Tasks the SDK started for messages, for who sees every message; a 1 is one of them."""
+        return self._tasks.get(role) or self._tasks.setdefault(
+            role, self.shared_cell(catalogue.TASK_SPAWNS, role.value)
+        )
 
     def interceptor(self, name: str) -> Interceptor:
         """The interceptor of a class or function name."""
@@ -204,6 +209,14 @@ class Recorder:
         if known is None:
             name = self._interceptors.admit(name)
             known = self._known_interceptors.setdefault(name, Interceptor(self, name))
+        return known
+
+    def passages(self, interceptors: Sequence[Interceptor]) -> Passages | None:
+        """Messages that go straight through these interceptors; None where too many sequences are told apart."""
+        names = tuple(each.name for each in interceptors)
+        known = self._known_passages.get(names)
+        if known is None and len(self._known_passages) < _MOST_PASSAGES:
+            known = self._known_passages.setdefault(names, Passages(self, names))
         return known
 
     def pooled(self, pool: str, *, created: bool, waited: float) -> None:
@@ -247,6 +260,11 @@ class Recorder:
     def cell(self, *sinks: tuple[Metric, dict[str, str | int | None]]) -> Cell:
         """A new cell that feeds these metrics with these attributes."""
         return self._ledger.cell(*(self._instruments.sink(metric, values) for metric, values in sinks))
+
+    def rows(self, width: int, *parts: tuple[Part, Metric, dict[str, str | int | None]]) -> Rows:
+        """A new cell for rows of ``width`` numbers: what each part makes of them feeds its metric."""
+        sink = self._instruments.sink
+        return self._ledger.rows(width, [(part, sink(metric, values)) for part, metric, values in parts])
 
     def shared_cell(self, metric: Metric, *values: str | int | None) -> Cell:
         """The one cell of a metric and an attribute set.

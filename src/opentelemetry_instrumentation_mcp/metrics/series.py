@@ -51,6 +51,7 @@ class Series:
 
     def __init__(self, identity: Identity, recorder: Recorder) -> None:
         self.identity = identity
+        self.protocol_version = identity.protocol_version
         self.recorder = recorder
         network_transport, network_protocol = _NETWORK[identity.transport]
         address = identity.address
@@ -144,12 +145,14 @@ class Lines:
 class Route:
     """The requests of one method in one direction."""
 
-    __slots__ = ("active", "by_name", "direction", "method", "series", "values")
+    __slots__ = ("active", "by_name", "direction", "is_ping", "method", "names_target", "series", "values")
 
     def __init__(self, series: Series, direction: Direction, method: str) -> None:
         self.series = series
         self.direction = direction
         self.method = method
+        self.is_ping = method == "ping"
+        self.names_target = method in TARGETS
         self.values: _Values = {**series.common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
         self.active = series.recorder.cell((catalogue.REQUESTS_ACTIVE, self.values))
         """Steps of ``mcp.requests.active``."""
@@ -167,7 +170,7 @@ class Route:
 class Calls:
     """The requests of one route that name the same tool or prompt, or none."""
 
-    __slots__ = ("_request_sizes", "_response_sizes", "_route", "_values", "by_outcome")
+    __slots__ = ("_route", "_values", "by_outcome", "request_sizes", "response_sizes", "succeeded")
 
     def __init__(self, route: Route, target: str | None) -> None:
         self._route = route
@@ -175,8 +178,12 @@ class Calls:
         if target is not None:
             self._values = {**route.values, TARGETS[route.method].value: target}
         self.by_outcome: dict[Outcome, Cell] = {}
-        self._request_sizes: Cell | None = None
-        self._response_sizes: Cell | None = None
+        self.succeeded: Cell | None = None
+        """That of :data:`~.outcome.OK`, as soon as there is one."""
+        self.request_sizes: Cell | None = None
+        """Bytes of requests; None as long as there was none to measure."""
+        self.response_sizes: Cell | None = None
+        """Bytes of responses."""
 
     def ended(self, outcome: Outcome) -> Cell:
         """Durations in seconds of requests that ended so."""
@@ -188,21 +195,18 @@ class Calls:
             else:
                 cell = route.series.route(route.direction, OTHER).calls(None).ended(outcome)
             cell = self.by_outcome.setdefault(outcome, cell)
+            if outcome is OK:
+                self.succeeded = cell
         return cell
 
-    @property
-    def request_sizes(self) -> Cell:
-        """Bytes of requests."""
-        if self._request_sizes is None:
-            self._request_sizes = self._route.series.recorder.cell((catalogue.REQUEST_SIZE, self._values))
-        return self._request_sizes
-
-    @property
-    def response_sizes(self) -> Cell:
-        """Bytes of responses."""
-        if self._response_sizes is None:
-            self._response_sizes = self._route.series.recorder.cell((catalogue.RESPONSE_SIZE, self._values))
-        return self._response_sizes
+    def sized(self, *, response: bool) -> Cell:
+        """The cell of their bytes, or of those of their responses."""
+        cell = self._route.series.recorder.cell
+        if response:
+            self.response_sizes = sizes = self.response_sizes or cell((catalogue.RESPONSE_SIZE, self._values))
+        else:
+            self.request_sizes = sizes = self.request_sizes or cell((catalogue.REQUEST_SIZE, self._values))
+        return sizes
 
     def _is_last_resort(self) -> bool:
         return self._route.method == OTHER and self._values is self._route.values

@@ -1,7 +1,7 @@
 """``Server.middleware`` and the ``intercept_tool_call`` of extensions, both of mcp 2.x.
 
-The functions that bind an interceptor to the rest of its chain are module globals, looked up for every message, so
-that servers made before ``instrument()`` are seen too. An extension that does not intercept is left out.
+What binds an interceptor to the rest of its chain is looked up for every message, so that servers made before
+``instrument()`` are seen too. An extension that does not intercept is left out.
 """
 
 from __future__ import annotations
@@ -10,12 +10,57 @@ import functools
 from types import ModuleType
 from typing import Any, Final
 
+from ...safety import report
 from ..adapter import Adapter
-from .interception import interceptor_of, through
+from .interception import interceptor_of, name_of, through
+from .passage import MOST_LEVELS, Chain
+
+_CHAIN: Final = "_otel_mcp_chain"
+"""Attribute left on a server object (not on its class)."""
+
+_COMPOSER: Final = {"reversed", "server", "middleware", "partial", "_apply_middleware"}
+"""Every name that 2.0 to 2.3 use in ``ServerRunner._compose_server_middleware``."""
 
 
 def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(adapter, original))
+    composer = getattr(getattr(module, "ServerRunner", None), "_compose_server_middleware", None)
+    if set(getattr(getattr(composer, "__code__", None), "co_names", ())) == _COMPOSER:
+        adapter.patches.replace(module.ServerRunner, "_compose_server_middleware", lambda o: _compose(adapter, o))
+    else:
+        # It does something else by now, which is not for us to repeat: each middleware is watched by itself.
+        adapter.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(adapter, original))
+
+
+def _compose(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def _compose_server_middleware(self: Any, inner: Any) -> Any:
+        try:
+            server = self.server
+            try:
+                recorder, chain = getattr(server, _CHAIN)
+            except AttributeError:
+                recorder = chain = None
+            # Lists of the same objects are equal without asking any of them.
+            if chain is None or recorder is not adapter.recorder or chain.middleware != server.middleware:
+                chain = _look(adapter, server)
+            if chain is not None:
+                return chain.compose(inner)
+        except Exception as error:
+            report("chain.compose", error)
+        return original(self, inner)
+
+    return _compose_server_middleware
+
+
+def _look(adapter: Adapter, server: Any) -> Chain | None:
+    recorder, chain = adapter.recorder, None
+    if recorder is not None and 0 < len(server.middleware) <= MOST_LEVELS:
+        interceptors = [recorder.interceptor(name_of(each)) for each in server.middleware]
+        passages = recorder.passages(interceptors)
+        if passages is not None:
+            chain = Chain(server.middleware, interceptors, passages)
+    setattr(server, _CHAIN, (recorder, chain))
+    return chain
 
 
 def _apply_middleware(adapter: Adapter, original: Any) -> Any:

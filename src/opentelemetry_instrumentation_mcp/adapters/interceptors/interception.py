@@ -118,13 +118,13 @@ async def through(
             own = 0.0 if running else perf_counter() - since
             name = None
             if failure is not None:
-                action, name = _what_it_raised(failure, thrown) or (Action.ERROR, None)
+                action, name = what_it_raised(failure, thrown) or (Action.ERROR, None)
             elif judge is not None:
                 action = judge(result)
             elif result is answer or any(result is each for each in others):
                 action = Action.MODIFY if is_rewritten else Action.CONTINUE
             else:
-                action = _what_it_made_up(result, request < 0)
+                action = what_it_made_up(result, request < 0)
             if request < 0:
                 interceptor.dealt(own, None, action, name)
             else:
@@ -136,7 +136,7 @@ async def through(
         answer = others = thrown = ()
 
 
-def _what_it_made_up(result: Any, is_alone: bool) -> Action:
+def what_it_made_up(result: Any, is_alone: bool) -> Action:
     """What an interceptor did whose result is its own; ``is_alone`` if it called nothing."""
     if type(result).__name__ == "ErrorData":
         # Not documented, but the 2.x runner makes an error reply of it.
@@ -145,7 +145,7 @@ def _what_it_made_up(result: Any, is_alone: bool) -> Action:
 
 
 @contained
-def _what_it_raised(error: BaseException, thrown: tuple[BaseException, ...]) -> tuple[Action, str | None]:
+def what_it_raised(error: BaseException, thrown: tuple[BaseException, ...]) -> tuple[Action, str | None]:
     """What an interceptor did that raised ``error`` after what it called had ``thrown`` these."""
     if _passed(error, thrown):
         return Action.CONTINUE, None

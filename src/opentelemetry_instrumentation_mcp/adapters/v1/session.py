@@ -118,9 +118,11 @@ class _Tap:
             if self.adapter.recorder is not None:
                 method: str = root.method
                 request = connection.begin(Direction.INBOUND, method, root.params)
-                if request is not None and size is not None:
-                    request.measured(size, response=False)
-                _push(self._inbound, root.id, request)
+                if request is not None:
+                    request.id = root.id
+                    if size is not None:
+                        request.measured(size, response=False)
+                    _push(self._inbound, root.id, request)
         elif kind == _NOTIFICATION:
             self._notification = (root.method, perf_counter())
             if root.method == "notifications/cancelled":
@@ -162,7 +164,7 @@ class _Tap:
             # Before the write, so that whoever has seen the reply finds it counted.
             answered = self._replied(self._inbound, Direction.INBOUND, root, None)
             if answered is not None and self.link.has_bytes:
-                self.adapter.sizes.expect(message, answered, response=True)
+                self.adapter.sizes.expect(message, answered)
             return None, None
         if self.adapter.recorder is None:
             return None, None
@@ -170,10 +172,11 @@ class _Tap:
             return root.method, None
         request = connection.begin(Direction.OUTBOUND, root.method, root.params)
         if request is not None:
+            request.id = root.id
             _push(self._outbound, root.id, request)
             request.sent()
             if self.link.has_bytes:
-                self.adapter.sizes.expect(message, request, response=False)
+                self.adapter.sizes.expect(message, request)
         return None, request
 
     @contained
@@ -240,13 +243,12 @@ class _Tap:
             self.connection.establish(name, result.get("protocolVersion"))
 
 
-def _push(table: dict[Any, Request], request_id: Any, request: Request | None) -> None:
+def _push(table: dict[Any, Request], request_id: Any, request: Request) -> None:
     """Open a request; one with the same id waits behind it (the peer's fault, but each of them is answered)."""
-    if request is not None:
-        shadowed = table.get(request_id)
-        if shadowed is not None:
-            request.shadowed = shadowed
-        table[request_id] = request
+    shadowed = table.get(request_id)
+    if shadowed is not None:
+        request.shadowed = shadowed
+    table[request_id] = request
 
 
 def _pop(table: dict[Any, Request], request_id: Any) -> Request | None:

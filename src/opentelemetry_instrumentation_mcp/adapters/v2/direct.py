@@ -11,11 +11,13 @@ from functools import partial
 from types import ModuleType
 from typing import Any, Final
 
-from ...metrics.vocabulary import Role, Transport
-from ...safety import contained
+from ...metrics.connection import Request
+from ...metrics.outcome import CANCELLED
+from ...metrics.vocabulary import Direction, Role, Transport
+from ...safety import contained, report
 from ..adapter import Adapter
 from ..streams import Link
-from . import seam
+from . import messages, seam
 from .seam import LINE, Line, line_of
 from .server import ServerNames, server_behind
 
@@ -38,7 +40,13 @@ def _run(adapter: Adapter, original: Any) -> Any:
             await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
             return
         await seam.drive(
-            adapter, line, True, partial(original, self, **kwargs), on_request, on_notify, on_notify_intercept
+            adapter,
+            line,
+            True,
+            partial(original, self, **kwargs),
+            _handle_requests(adapter, line, on_request) or on_request,
+            on_notify,
+            on_notify_intercept,
         )
 
     return run
@@ -66,6 +74,39 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     setattr(dispatcher, LINE, line)
     seam.establish_adopted(line, session)
     return line
+
+
+@contained
+def _handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
+    """Wrap the ``on_request`` callback a dispatcher is run with. The handler runs in the caller's task."""
+    begin = line.connection.begin
+    inbound = Direction.INBOUND
+
+    async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
+        request = begin(inbound, method, params) if adapter.recorder is not None else None
+        if request is None:
+            return await on_request(dctx, method, params)
+        try:
+            result = await on_request(dctx, method, params)
+        except BaseException as error:
+            _raised(line, request, dctx, error)
+            raise
+        try:
+            if dctx.cancel_requested.is_set():
+                request.end(CANCELLED)
+            else:
+                messages.answered(request, params, result)
+        except Exception as error:
+            report("direct.returned", error)
+        return result
+
+    return on_request_seen
+
+
+@contained
+def _raised(line: Line, request: Request, dctx: Any, error: BaseException) -> None:
+    cancelled = not isinstance(error, Exception) or dctx.cancel_requested.is_set()
+    request.end(CANCELLED if cancelled else messages.outcome_of(error, line.connection.crash_code))
 
 
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:

@@ -268,7 +268,7 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
             # Closing the response stream is how a 2026-07-28 client cancels.
             exchange.raised(request, error)
             raise
-        messages.answered(exchange.connection, request, Direction.INBOUND, params, result)
+        messages.answered(request, params, result)
         return result
 
     return serve_one

@@ -27,14 +27,16 @@ SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 """Where a 2026-07-28 result says which server it is from (``_meta``)."""
 
 
-def answered(connection: Connection, request: Request, direction: Direction, params: Any, result: Any) -> None:
+def answered(request: Request, params: Any, result: Any) -> None:
     """A request with ``params`` got a result: the peer sent it (outbound), or the handler returned it (inbound)."""
     outcome = OK
     try:
-        method = request.method
-        if method in _TELLING or connection.protocol_version is None:
-            _learn(connection, method, direction, params, result)
-        if method == "tools/call" and fields(result).get("isError") is True:
+        route = request.route
+        method = route.method
+        if method in _TELLING or request.connection.series.protocol_version is None:
+            _learn(request.connection, method, route.direction, params, result)
+        # Results are plain dictionaries on their way.
+        if method == "tools/call" and (result if type(result) is dict else fields(result)).get("isError") is True:
             outcome = TOOL_ERROR
     except Exception as error:
         report("messages.answered", error)

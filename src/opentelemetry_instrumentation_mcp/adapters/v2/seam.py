@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from ...metrics.connection import Connection, Request
-from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome
+from ...metrics.handover import Cell
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...safety import contained, report
 from .. import ending
@@ -39,7 +39,19 @@ class Line:
             that a cancellation can only be the caller's, and a call fails when either side is closed.
     """
 
-    __slots__ = ("adapter", "arrived", "closed", "connection", "inbound", "link", "outbound", "peer", "role")
+    __slots__ = (
+        "adapter",
+        "answering",
+        "arrived",
+        "closed",
+        "connection",
+        "link",
+        "outbound",
+        "peer",
+        "role",
+        "spawn",
+        "tasks",
+    )
 
     def __init__(
         self,
@@ -56,8 +68,12 @@ class Line:
         self.role = role
         self.closed = closed
         self.peer = peer
-        self.inbound: dict[Any, Request] = {}
-        """Requests by id from their arrival until their reply is written."""
+        self.answering: Request | None = None
+        """The request whose handler is done, until its reply is written; that follows at once."""
+        self.spawn: Any = None
+        """What starts the tasks of the dispatcher, watched, where that is not put on it for good."""
+        self.tasks: Cell | None = None
+        """Tasks started for messages."""
         self.outbound: dict[Any, Request] = {}
         """Requests by id from their write until their caller is told."""
         self.arrived: dict[Any, int] = {}
@@ -95,18 +111,17 @@ def establish_adopted(line: Line, session: Any) -> None:
 async def drive(
     adapter: Adapter, line: Line, owned: bool, run: Any, on_request: Any, on_notify: Any, intercept: Any
 ) -> None:
-    """Await a dispatcher's ``run`` with its callbacks watched.
+    """Await a dispatcher's ``run`` with its callbacks for notifications watched.
 
     Args:
         adapter: The adapter.
         line: The dispatcher's line.
         owned: Whether the connection ends with the run.
         run: The dispatcher's own ``run``, to be called with the three callbacks.
-        on_request: The callback for requests.
+        on_request: The callback for requests, watched.
         on_notify: The callback for notifications.
         intercept: The callback that may consume a notification on the spot, if there is one.
     """
-    on_request = handle_requests(adapter, line, on_request) or on_request
     on_notify = handle_notifications(adapter, line, on_notify) or on_notify
     intercept = intercept_notifications(adapter, line, intercept) or intercept
     try:
@@ -135,7 +150,7 @@ async def call(line: Line | None, method: str, params: Any, send: Callable[[], A
     finally:
         leave(CURRENT, token)
         line.outbound.pop(request.id, None)
-    messages.answered(line.connection, request, Direction.OUTBOUND, params, result)
+    messages.answered(request, params, result)
     return result
 
 
@@ -158,76 +173,6 @@ def _stays_here(line: Line, method: str) -> bool:
         and line.role is Role.CLIENT
         and line.connection.protocol_version == "2026-07-28"
     )
-
-
-@contained
-def handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
-    """Wrap the ``on_request`` callback a dispatcher is run with."""
-
-    async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
-        request = _begin(line, dctx, method, params) if adapter.recorder is not None else None
-        if request is None:
-            return await on_request(dctx, method, params)
-        try:
-            result = await on_request(dctx, method, params)
-        except BaseException as error:
-            _raised(line, request, dctx, error)
-            raise
-        _returned(line, request, dctx, params, result)
-        return result
-
-    return on_request_seen
-
-
-def _begin(line: Line, dctx: Any, method: str, params: Any) -> Request | None:
-    request = None
-    try:
-        request = line.connection.begin(Direction.INBOUND, method, params)
-        if request is not None and line.peer is None:
-            request_id = dctx.request_id
-            line.inbound[request_id] = request
-            size = line.arrived.pop(request_id, None)
-            if size is not None:
-                request.measured(size, response=False)
-    except Exception as error:
-        report("seam.begin", error)
-    return request
-
-
-def _unanswered(line: Line, dctx: Any) -> Outcome | None:
-    """Why no reply will be written to a request whose handler is done, if so."""
-    if dctx.cancel_requested.is_set():
-        outcome = CANCELLED
-    elif line.peer is None and line.closed():
-        # The stream has ended under the handler.
-        outcome = CONNECTION_LOST
-    else:
-        return None
-    line.inbound.pop(dctx.request_id, None)
-    return outcome
-
-
-@contained
-def _raised(line: Line, request: Request, dctx: Any, error: BaseException) -> None:
-    if line.peer is not None and not isinstance(error, Exception):
-        request.end(CANCELLED)
-        return
-    outcome = _unanswered(line, dctx)
-    if outcome is None:
-        outcome = messages.outcome_of(error, line.connection.crash_code)
-    request.end(outcome)
-
-
-def _returned(line: Line, request: Request, dctx: Any, params: Any, result: Any) -> None:
-    try:
-        outcome = _unanswered(line, dctx)
-    except Exception as error:
-        report("seam.returned", error)
-        outcome = None
-    if outcome is not None:
-        request.end(outcome)
-    else:
-        messages.answered(line.connection, request, Direction.INBOUND, params, result)
 
 
 @contained

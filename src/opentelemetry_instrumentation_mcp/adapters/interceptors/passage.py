@@ -1,0 +1,233 @@
+"""A message on its way through a whole chain of middleware: timed at every boundary, understood when it is through.
+
+Where one interceptor ends the next one begins, so that what lies between two of them is watched once, by one coroutine.
+Nearly every message goes straight in and straight out, and everybody passes on the context and the result he was given.
+Then the times of the boundaries are all there is to keep, and their number tells whether a message went straight.
+As soon as one does not, what crosses the boundaries is noted as well (:class:`_Log`), and what that says about each
+interceptor is found out as :func:`.interception.through` would have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import cache
+from time import perf_counter
+from typing import Any, Final, NamedTuple
+
+from ...metrics.interceptor import Interceptor, Passages
+from ...metrics.vocabulary import Action
+from ...safety import contained, report
+from .interception import through, what_it_made_up, what_it_raised
+
+CallNext = Callable[[Any], Awaitable[Any]]
+
+MOST_LEVELS: Final = 20
+"""Middleware in a chain that is watched as one."""
+
+
+class _Note(NamedTuple):
+    """Something crossed a boundary.
+
+    Attributes:
+        boundary: Its place on the straight way: ``level`` in front of an interceptor (behind the last one stands the
+            handler), ``2 * depth + 1 - level`` on the way back, and ``~`` of that for an exception.
+        time: When (``perf_counter`` seconds).
+        thing: The context on the way in, the result or the exception on the way back.
+        again: Whether it is part of a call of its own, which started off the straight way: with another context, or
+            once more, since an interceptor may call the rest of its chain twice.
+    """
+
+    boundary: int
+    time: float
+    thing: Any
+    again: bool = False
+
+
+class _Log:
+    """What is noted of a message that does not go straight."""
+
+    __slots__ = ("is_over", "notes")
+
+    def __init__(self, notes: list[_Note]) -> None:
+        self.notes = notes
+        self.is_over = False
+        """Whether the outermost interceptor is done. What it has called may still be at work."""
+
+
+class Chain:
+    """A sequence of middleware, none of which has changed since it was looked at.
+
+    Args:
+        middleware: As the server has them, the outermost first; at least one, :data:`MOST_LEVELS` at most.
+        interceptors: Where each is recorded.
+        passages: Where messages are recorded that went straight through all of them.
+    """
+
+    __slots__ = ("_depth", "_interceptors", "compose", "middleware")
+
+    def __init__(self, middleware: Sequence[Any], interceptors: Sequence[Interceptor], passages: Passages) -> None:
+        self.middleware = list(middleware)
+        self._interceptors = interceptors
+        self._depth = len(self.middleware)
+        self.compose: Callable[[CallNext], CallNext] = _composer(self._depth)(self, *middleware, passages.passed)
+        """Makes of the handler for one message what the SDK makes of it and the middleware, watched: a function that
+        takes a context and calls the outermost middleware with it and with another such function."""
+
+    @contained
+    def log(self, times: list[float], context: Any, result: Any) -> _Log:
+        """Begin to take notes of a message that went straight up to now; ``times`` does not count any more.
+
+        None, if that fails, costs the message its place in the metrics and nothing else.
+        """
+        depth = self._depth
+        notes = [_Note(place, time, context if place <= depth else result) for place, time in enumerate(times)]
+        # Longer than it ever is on the straight way.
+        times.extend([0.0] * (2 * depth + 3))
+        return _Log(notes)
+
+    def crossed(self, log: Any, boundary: int, thing: Any, again: bool = False) -> None:
+        """A boundary was crossed off the straight way."""
+        try:
+            log.notes.append(_Note(boundary, perf_counter(), thing, again))
+            level = 2 * self._depth + 1 - max(boundary, ~boundary)
+            if again or level >= self._depth:
+                return
+            if level == 0:
+                self._over(log)
+            elif log.is_over:
+                # What the outermost interceptor has left alone is done now.
+                self._tell(log, level)
+        except Exception as error:
+            report("Chain.crossed", error)
+
+    async def again(self, log: Any, level: int, inner: CallNext, ctx: Any) -> Any:
+        """A boundary is crossed off the straight way: what is behind it is watched each by itself."""
+        out = 2 * self._depth + 1 - level
+        following = self._apart(level, inner)
+        self.crossed(log, level, ctx, True)
+        try:
+            result = await following(ctx)
+        except BaseException as error:
+            self.crossed(log, ~out, error, True)
+            raise
+        self.crossed(log, out, result, True)
+        return result
+
+    def _apart(self, level: int, inner: CallNext) -> CallNext:
+        """The chain from a level on, each interceptor watched by itself."""
+        if level == self._depth:
+            return inner
+        middleware, interceptor = self.middleware[level], self._interceptors[level]
+        call_next = self._apart(level + 1, inner)
+
+        def call(ctx: Any) -> Awaitable[Any]:
+            return through(interceptor, call_next, lambda seen: middleware(ctx, seen), ctx)
+
+        return call
+
+    def _over(self, log: _Log) -> None:
+        """The outermost interceptor is done with the message."""
+        log.is_over = True
+        for level in range(self._depth):
+            self._tell(log, level)
+        ways_in = range(self._depth + 1)
+        if not sum(1 if note.boundary in ways_in else -1 for note in log.notes):
+            # Nothing is at work any more. An exception refers to the frames it went through, and these to the log.
+            log.notes.clear()
+
+    def _tell(self, log: _Log, level: int) -> None:
+        """What one interceptor did, if the log says that it is done."""
+        out = 2 * self._depth + 1 - level
+        request, response, running, is_rewritten = -1.0, 0.0, 0, False
+        since, context = 0.0, None
+        returned: list[Any] = []
+        thrown: list[BaseException] = []
+        for boundary, time, thing, again in log.notes:
+            if boundary == level and not again:
+                since, context = time, thing
+            elif boundary == level + 1:
+                if not running:
+                    request, response = (time - since, 0.0) if request < 0 else (request, response + time - since)
+                running += 1
+                is_rewritten = is_rewritten or thing is not context
+            elif boundary in (out - 1, ~(out - 1)):
+                (thrown if boundary < 0 else returned).append(thing)
+                running -= 1
+                since = time
+            elif boundary in (out, ~out) and not again:
+                own, name = 0.0 if running else time - since, None
+                if boundary < 0:
+                    action, name = what_it_raised(thing, tuple(thrown)) or (Action.ERROR, None)
+                elif any(thing is each for each in returned):
+                    action = Action.MODIFY if is_rewritten else Action.CONTINUE
+                else:
+                    action = what_it_made_up(thing, request < 0)
+                if request < 0:
+                    self._interceptors[level].dealt(own, None, action, name)
+                else:
+                    after = response + own if returned or thrown else None
+                    self._interceptors[level].dealt(request, after, action, name)
+                return
+
+
+_COMPOSER: Final = """
+def bind(chain, {all_middleware}, passed):
+    def compose(inner):
+        times = []
+        context = result = log = None
+{functions}
+        return call_0
+    return compose
+"""
+
+_FUNCTION: Final = """
+        async def call_{level}(ctx):
+            nonlocal context, result, log
+            if {is_off}:
+                log = log or chain.log(times, context, result)
+                return await chain.again(log, {level}, inner, ctx)
+            {enter}times.append(perf_counter())
+            try:
+                {answer} = await {following}
+            except BaseException as error:
+                log = log or chain.log(times, context, result)
+                chain.crossed(log, ~{out}, error)
+                raise
+            if {is_straight}:
+                times.append(perf_counter()){leave}
+            else:
+                log = log or chain.log(times, context, result)
+                chain.crossed(log, {out}, {answer})
+            return {answer}
+"""
+"""One boundary. The parameter has the name that the SDK's own functions have."""
+
+
+@cache
+def _composer(depth: int) -> Callable[..., Callable[[CallNext], CallNext]]:
+    """The function that watches chains of this depth, given the chain, its middleware and what records a passage.
+
+    It is written by a program, since the functions for one message share what they know best when they stand in one
+    function: made level by level, by a function of its own, they would cost a message half as much again.
+    """
+    names = [f"middleware_{level}" for level in range(depth)]
+    functions: list[str] = []
+    for level in range(depth, -1, -1):
+        out = 2 * depth + 1 - level
+        answer = "result" if level == depth else "answer"
+        functions.append(
+            _FUNCTION.format(
+                level=level,
+                out=out,
+                answer=answer,
+                following=f"{names[level]}(ctx, call_{level + 1})" if level < depth else "inner(ctx)",
+                is_off="times" if level == 0 else f"len(times) != {level} or ctx is not context",
+                enter="" if level else "context = ctx\n            ",
+                is_straight=f"len(times) == {out}" + ("" if level == depth else " and answer is result"),
+                leave="" if level else "\n                passed(times)",
+            )
+        )
+    source = _COMPOSER.format(all_middleware=", ".join(names), functions="".join(functions))
+    scope: dict[str, Any] = {"perf_counter": perf_counter}
+    exec(compile(source, f"<{__name__}: {depth} levels>", "exec"), scope)
+    return scope["bind"]

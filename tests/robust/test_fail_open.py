@@ -17,7 +17,6 @@ import pytest
 from ..sdk.generation import V2
 from ..sdk.setups import HERE
 
-
 # Whichever test comes first waits for all of it.
 pytestmark = pytest.mark.timeout(660)
 

@@ -73,6 +73,7 @@ def assert_counted(points: Points, scanner: Scanner, openings: int, told: int) -
     assert points.sum("mcp.notifications.total", inbound) == scanner.notifications + told
 
 
+@pytest.mark.timeout(600)
 def test_a_hundred_thousand_requests_in_memory(collect: Collect) -> None:
     scanner = Scanner(seed=1)
     server = low_level(example.build())

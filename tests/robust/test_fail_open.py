@@ -17,6 +17,9 @@ import pytest
 from ..sdk.generation import V2
 from ..sdk.setups import HERE
 
+# Whichever test comes first waits for all of it.
+pytestmark = pytest.mark.timeout(660)
+
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
@@ -30,7 +33,6 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return json.loads(path.read_text()) | {"stdout": done.stdout.decode()}
 
 
-@pytest.mark.timeout(660)
 def test_most_functions_are_called_in_some_scenario(report: dict[str, Any]) -> None:
     """What belongs to the other generation, to fork or to fastmcp is not; the rest has to be."""
     other = "adapters.v1." if V2 else "adapters.v2."

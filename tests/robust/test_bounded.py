@@ -243,7 +243,7 @@ def test_two_thousand_requests_over_stdio(tmp_path: Path) -> None:
 @pytest.mark.skipif(V2, reason="mcp 2.x has no websocket transport")
 def test_two_thousand_requests_over_websocket(collect: Collect) -> None:
     scanner = Scanner(seed=8)
-    websockets: Any = import_module("websockets")
+    websockets: Any = pytest.importorskip("websockets")
     serve: Any = import_module("mcp.server.websocket").websocket_server
     server = low_level(example.build())
 

@@ -11,6 +11,8 @@
 # `make soak` keeps a server and a client at full load for ten minutes and looks at what grows (docs/reliability.md).
 #
 #   make soak SECONDS=60                                  shorter
+#
+# Dashboards and rules are made by `python -m dashboards`; `make pictures` draws those of docs/dashboards.md anew.
 
 PYTHON ?= python3
 MCP ?=
@@ -24,6 +26,7 @@ PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 # One environment per SDK release, so that going back and forth between two of them installs nothing again.
 DEMO_VENV := build/demo-mcp-$(or $(MCP),2.x)
 comma := ,
+space := $(subst ,, )
 DEMO_SDK := $(if $(MCP),mcp == $(MCP),mcp >= 2$(comma) < 3)
 
 # Debian's Python has no ensurepip unless python3-venv is installed. pip can fill an empty environment from outside.
@@ -35,17 +38,24 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench soak clean
+.PHONY: help demo test matrix lint bench soak pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(DEMO_VENV)/stamp ## run instrumented example servers and clients, show their metrics (KEEP=1, MCP=1.30.0)
-	@$(DEMO_VENV)/bin/python examples/demo.py
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python examples/demo.py
 
 # .venv/bin is on PATH for the Prometheus that may have been put there.
 test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run $(if $(ARGS),-- $(ARGS))
+
+# The releases are the lines `mcp2.1: mcp == 2.1.1` of tox.ini, and the combinations with fastmcp in its env_list.
+FASTMCP = mcp1-fastmcp2,mcp1-fastmcp3,mcp2-fastmcp4
+MATRIX = $(shell sed -n 's/^ *\(mcp[0-9.]*\): mcp == .*/\1/p' tox.ini)
+
+matrix: .venv/stamp .venv/prometheus.stamp ## test with every release of the SDK, and of fastmcp (ARGS=...)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run -e $(subst $(space),$(comma),$(MATRIX)),$(FASTMCP) $(if $(ARGS),-- $(ARGS))
 
 lint: .venv/stamp ## lint and type check only
 	@.venv/bin/tox run -e lint,types
@@ -65,6 +75,9 @@ SECONDS ?= 600
 soak: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## look for what grows under load, on both SDK generations (SECONDS=60)
 	@for sdk in $(BENCH_SDKS); do build/bench-mcp-$$sdk/bin/python -m benchmarks.soak --seconds $(SECONDS) || exit; done
 
+pictures: $(DEMO_VENV)/stamp .venv/prometheus.stamp ## draw the dashboards of a running demo into docs/
+	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python -m dashboards.pictures $(ARGS)
+
 clean: ## remove everything that make and tox have made
 	rm -rf .venv .tox build dist .pytest_cache .ruff_cache .hypothesis
 	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -79,7 +92,7 @@ $(DEMO_VENV)/stamp: pyproject.toml
 build/bench-mcp-%/stamp: pyproject.toml
 	$(call make_venv,$(@D))
 	@echo "installing this package and mcp == $*"
-	@$(@D)/bin/python $(PIP_INSTALL) --editable . "mcp == $*"
+	@$(@D)/bin/python $(PIP_INSTALL) --editable ".[otlp-http]" "mcp == $*"
 	@touch $@
 
 .venv/stamp:

@@ -9,11 +9,13 @@ hand. ``tests/unit/test_documentation.py`` fails while the file is not what this
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric, Source
+from opentelemetry_instrumentation_mcp.metrics.exposition import UNIT_SUFFIXES, prometheus_name
 from opentelemetry_instrumentation_mcp.metrics.labels import METHODS, PROTOCOL_VERSIONS
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 
@@ -24,18 +26,6 @@ _SOURCES: Final = {
     Source.SEMANTIC_CONVENTIONS: "OpenTelemetry's semantic conventions for MCP",
     Source.OWN: "Further ones",
 }
-
-_UNITS: Final = {"s": "seconds", "By": "bytes"}
-
-
-def prometheus_name(metric: Metric) -> str:
-    """The family a metric is in on a Prometheus page; a test compares it with what the exporter writes."""
-    name = metric.name.replace(".", "_")
-    if metric.unit in _UNITS:
-        name = f"{name}_{_UNITS[metric.unit]}"
-    if metric.instrument is Instrument.COUNTER:
-        name = f"{name.removesuffix('_total')}_total"
-    return name
 
 
 def most_sets(metric: Metric) -> int:
@@ -70,7 +60,7 @@ def _buckets() -> str:
     users: dict[tuple[str, tuple[float, ...]], list[str]] = {}
     for metric in CATALOGUE:
         if metric.buckets:
-            users.setdefault((_UNITS[metric.unit], metric.buckets), []).append(metric.name)
+            users.setdefault((UNIT_SUFFIXES[metric.unit], metric.buckets), []).append(metric.name)
     lines = ["| histograms | upper bounds |", "| --- | --- |"]
     for (unit, bounds), names in users.items():
         lines.append(f"| {_code(names)} | {', '.join(map(str, bounds))} {unit} |")
@@ -88,9 +78,18 @@ def _values() -> str:
     return "\n".join(lines)
 
 
+def _releases() -> str:
+    # The tests skip by it, so it stands with them.
+    sys.path.insert(0, str(PAGE.parents[1]))
+    from tests.sdk.releases import table  # noqa: PLC0415
+
+    return table()
+
+
 def updated(page: str) -> str:
     """The text of the page with its generated parts written anew."""
-    for name, part in (("metrics", _metrics()), ("values", _values()), ("buckets", _buckets())):
+    parts = {"metrics": _metrics(), "releases": _releases(), "values": _values(), "buckets": _buckets()}
+    for name, part in parts.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         pattern = re.compile(f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", re.DOTALL)
         page, found = pattern.subn(f"\n\n{part}\n\n".replace("\\", r"\\"), page)

@@ -1,6 +1,7 @@
 """Runs the example servers and clients under opentelemetry-instrument, then shows what their metrics pages say.
 
-`make demo` prepares an environment and runs this in it. With KEEP=1 everything goes on running until Ctrl-C.
+`make demo` prepares an environment and runs this in it. With KEEP=1 everything goes on running until Ctrl-C, and where
+Prometheus is installed it looks on.
 """
 
 import contextlib
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
 
+from monitoring import Monitoring
 from prometheus_client.parser import text_string_to_metric_families
 
 HERE = Path(__file__).resolve().parent
@@ -121,20 +123,17 @@ class Processes:
     def _note_signal(self, signum: int, frame: FrameType | None) -> None:
         self._stop_signal = signum
 
-    def start(self, page: Page, *command: str, **environment: str) -> None:
+    def start(self, title: str, *command: str, **environment: str) -> None:
         # OTEL_* of the shell would change what the demo shows, and proxies are for elsewhere.
         env = {key: value for key, value in os.environ.items() if not key.startswith("OTEL_")}
         env |= {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{env.get('PATH', os.defpath)}",
             "NO_PROXY": LOOPBACK,
-            "OTEL_SERVICE_NAME": "demo-" + page.title.lower().replace(" ", "-"),
-            "OTEL_EXPORTER_PROMETHEUS_HOST": LOOPBACK,
-            "OTEL_EXPORTER_PROMETHEUS_PORT": str(page.port),
             **environment,
         }
-        with self._log(page.title).open("wb") as log:
-            self._running[page.title] = subprocess.Popen(
-                ["opentelemetry-instrument", "python", *command],
+        with self._log(title).open("wb") as log:
+            self._running[title] = subprocess.Popen(
+                command,
                 env=env,
                 cwd=HERE,
                 stdin=subprocess.DEVNULL,
@@ -142,6 +141,18 @@ class Processes:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+
+    def start_measured(self, page: Page, *command: str, **environment: str) -> None:
+        self.start(
+            page.title,
+            "opentelemetry-instrument",
+            "python",
+            *command,
+            OTEL_SERVICE_NAME="demo-" + page.title.lower().replace(" ", "-"),
+            OTEL_EXPORTER_PROMETHEUS_HOST=LOOPBACK,
+            OTEL_EXPORTER_PROMETHEUS_PORT=str(page.port),
+            **environment,
+        )
 
     def _log(self, title: str) -> Path:
         return self._logs / f"{title}.log"
@@ -266,20 +277,26 @@ def show_progress(processes: Processes) -> None:
 # --- The demo ---------------------------------------------------------------------------------------------------------
 
 
-def run(processes: Processes, keep: bool) -> None:
-    mcp_port, *ports = free_ports(5)
+def run(processes: Processes, keep: bool, directory: Path) -> None:
+    mcp_port, prometheus_port, *ports = free_ports(6)
     titles = ("HTTP server", "stdio server", "HTTP client", "stdio client")
     http_server, stdio_server, http_client, stdio_client = pages = [*map(Page, titles, ports)]
 
     print(f"mcp {version('mcp')}: a server and a client over HTTP, and a client with its server over stdio", flush=True)
-    processes.start(http_server, "http_server.py", str(mcp_port))
+    monitoring = Monitoring(directory / "monitoring", prometheus_port) if keep and Monitoring.is_possible() else None
+    told: dict[str, str] = {}
+    if monitoring:
+        processes.start("Prometheus", *monitoring.prepare())
+        told["OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR"] = str(monitoring.targets)
+    processes.start_measured(http_server, "http_server.py", str(mcp_port), **told)
     if not processes.wait(START_SECONDS, lambda: is_listening(mcp_port)):
         raise DemoError("the HTTP server did not start")
 
     # With KEEP the calls go on, so that there is something to look at.
     traffic = ("--stay", "--seconds", "inf" if keep else str(TRAFFIC_SECONDS))
-    processes.start(http_client, "client.py", f"http://{LOOPBACK}:{mcp_port}/mcp", *traffic)
-    processes.start(stdio_client, "client.py", "stdio_server.py", *traffic, SERVER_METRICS_PORT=str(stdio_server.port))
+    processes.start_measured(http_client, "client.py", f"http://{LOOPBACK}:{mcp_port}/mcp", *traffic, **told)
+    told["SERVER_METRICS_PORT"] = str(stdio_server.port)
+    processes.start_measured(stdio_client, "client.py", "stdio_server.py", *traffic, **told)
     for page in pages:
         if not processes.wait(START_SECONDS, page.answers):
             raise DemoError(f"the {page.title} shows no metrics page at {page.url}")
@@ -301,6 +318,11 @@ def run(processes: Processes, keep: bool) -> None:
         print("Still running, and still making calls. Look at")
         for page in pages:
             print(f"  {page.url}  {page.title}")
+        if monitoring:
+            for what, place in monitoring.places().items():
+                print(f"  {place}  {what}")
+        else:
+            print("With Prometheus installed (Debian: apt-get install prometheus) there would be graphs and alerts.")
         print("Ctrl-C ends everything.", flush=True)
         processes.wait(math.inf)
 
@@ -310,7 +332,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="mcp-demo-") as logs:
         processes = Processes(Path(logs))
         try:
-            run(processes, keep)
+            run(processes, keep, Path(logs))
         except DemoError as error:
             print(processes.last_words(), f"\nmake demo: {error}.", sep="", file=sys.stderr)
             return 1

@@ -1,17 +1,18 @@
 """Compares bare and instrumented processes, on the SDK of the Python that runs this.
 
-python -m benchmarks.overhead [--scenario "server stdio"] [--rounds 10] [--disabled] [--peer REQUIREMENT]
+python -m benchmarks.overhead [--scenario "server stdio"] [--rounds 10] [--disabled] [--traces] [--peer REQUIREMENT]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+from contextlib import ExitStack
 from pathlib import Path
 
 from .. import results
 from ..example import SDK_VERSION, V2
-from . import peer
+from . import peer, traces
 from .rounds import Comparison, Plan, Round, measure_round, progress
 from .statistics import Estimate
 from .subjects import BARE, CONTROL, DISABLED, INSTRUMENTED, OTHERS, SERVERS, Launch, ProgramError, Scenario
@@ -30,6 +31,12 @@ def main() -> None:
     parser.add_argument("--bursts", type=int, default=plan.bursts, help="blocks at saturation per round; 0: none")
     parser.add_argument("--at-once", type=int, default=plan.at_once, help="calls in flight at saturation")
     parser.add_argument("--disabled", action="store_true", help="also with the instrumentation switched off")
+    parser.add_argument(
+        "--traces",
+        action=argparse.BooleanOptionalAction,
+        default=not V2,
+        help="also with a tenth of the calls traced; by default on 1.x, whose spans are made by this package",
+    )
     parser.add_argument("--peer", help="a requirement: another package's instrumentation, as one more column")
     parser.add_argument("--json", type=Path, help="write the result to this file as well")
     options = parser.parse_args()
@@ -46,22 +53,25 @@ def main() -> None:
     if options.peer and (launch := peer.prepare(options.peer)):
         launches.append(launch)
     measured: dict[str, list[Round]] = {}
-    for name in options.scenario or SCENARIOS:
-        measured[name] = asyncio.run(_measure(SCENARIOS[name], launches, plan))
-        _show(name, launches, measured[name])
+    with ExitStack() as stack:
+        if options.traces and (launch := stack.enter_context(traces.launch())):
+            launches.insert(2, launch)
+        for name in options.scenario or SCENARIOS:
+            measured[name] = asyncio.run(_measure(SCENARIOS[name], launches, plan))
+            _show(name, launches, measured[name])
     if options.json:
         results.write(options.json, "overhead", measured)
 
 
 async def _measure(scenario: Scenario, launches: list[Launch], plan: Plan) -> list[Round]:
     rounds: list[Round] = []
-    own = (BARE, CONTROL, INSTRUMENTED, DISABLED)
+    own = {BARE.name, CONTROL.name, INSTRUMENTED.name, DISABLED.name, traces.NAME}
     while len(rounds) < plan.rounds:
         progress(f"{scenario.name}: round {len(rounds) + 1} of {plan.rounds}")
         try:
             rounds.append(await measure_round(scenario, launches, plan))
         except ProgramError as error:
-            if error.launch in own:
+            if error.launch.name in own:
                 raise
             # Another package's trouble costs its column and nothing else.
             progress(f"no column for {error}\n")

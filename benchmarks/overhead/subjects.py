@@ -29,7 +29,7 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 PATIENCE: Final = 30.0
 """Seconds a process may take to start, and to answer."""
 
-_fetch = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+fetch = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ class Subject:
 
 
 def _read(url: str) -> bytes:
-    with _fetch(url, timeout=PATIENCE) as answer:
+    with fetch(url, timeout=PATIENCE) as answer:
         return answer.read()
 
 

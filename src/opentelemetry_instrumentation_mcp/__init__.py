@@ -51,7 +51,7 @@ class MCPInstrumentor(BaseInstrumentor):
     ``instrument()`` takes:
 
     * ``meter_provider``: where the metrics are recorded; by default the global one, which may be set later.
-    * ``tracer_provider``: accepted as every instrumentor does; no spans are made yet.
+    * ``tracer_provider``: where spans go; by default the global one. Without an exporter behind it there are none.
     * the options of :class:`~.configuration.Configuration`.
 
     It never raises: what fails is logged, and the application goes on without it. With OTEL_SDK_DISABLED=true it does
@@ -81,10 +81,12 @@ class MCPInstrumentor(BaseInstrumentor):
         try:
             from .adapters import install  # noqa: PLC0415
             from .adapters.adapter import Adapter  # noqa: PLC0415
+            from .adapters.spans import Spans  # noqa: PLC0415
             from .metrics.limits import Limits  # noqa: PLC0415
             from .metrics.recorder import Recorder  # noqa: PLC0415
 
-            self._adapter = Adapter(Recorder(options.get("meter_provider"), Limits.chosen(options)))
+            recorder = Recorder(options.get("meter_provider"), Limits.chosen(options))
+            self._adapter = Adapter(recorder, Spans(options))
             install(self._adapter)
         except Exception as error:
             report("MCPInstrumentor.instrument", error)

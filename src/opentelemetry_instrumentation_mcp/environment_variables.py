@@ -16,3 +16,9 @@ OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS: Final = "OTEL_INSTRUMENTATI
 
 OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR"
 """A directory in which each server keeps a ``file_sd`` target file for Prometheus; by default there is none."""
+
+OTEL_INSTRUMENTATION_MCP_SPAN_ATTRIBUTES: Final = "OTEL_INSTRUMENTATION_MCP_SPAN_ATTRIBUTES"
+"""Span attributes, separated by commas, that are only there if asked for: ``mcp.session.id``, ``mcp.resource.uri``."""
+
+OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT: Final = "OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT"
+"""``false`` leaves the spans that mcp 2.x and fastmcp make as they are; by default what they lack is added."""

@@ -8,15 +8,37 @@ and restored in reverse order.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import CellType, FunctionType
 from typing import Any, cast
 
 _logger = logging.getLogger("opentelemetry_instrumentation_mcp")
 
-_ABSENT: Any = object()
+
+class _Absent:
+    """Stands for what a release does not have; everything it is asked for is absent too."""
+
+    __name__ = "absent"
+
+    def __getattr__(self, name: str) -> Any:
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+
+ABSENT: Any = _Absent()
+"""An owner that is not there: there is nothing to replace in it."""
+
 _GENERATOR = "_otel_mcp_generator"
 """Marks a wrapper that takes the place of a generator function, so that another one can be put around it."""
+
+
+class Seen:
+    """An owner that patches see through something else; what is replaced is replaced in the owner itself."""
+
+    def __init__(self, owner: Any) -> None:
+        self.owner = owner
 
 
 def names_in(function: Any) -> frozenset[str]:
@@ -31,17 +53,25 @@ class Patches:
     def __init__(self) -> None:
         self._undo: list[Callable[[], None]] = []
         self._missing: list[str] = []
+        self._told: set[str] = set()
+
+    def note(self, missing: str) -> None:
+        """Something is not where it should be; :meth:`tell` will say so."""
+        if missing not in self._told:
+            self._told.add(missing)
+            self._missing.append(missing)
 
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace ``owner.name`` by ``make(owner.name)``.
 
         A name the SDK does not have (it moved in a release we do not know) is left out and told by :meth:`tell`.
         """
+        owner = owner.owner if isinstance(owner, Seen) else owner
         if not self.expect(owner, name):
             return
         original = getattr(owner, name)
         attributes = cast("Mapping[str, Any]", vars(owner))
-        own = attributes.get(name, _ABSENT)
+        own = attributes.get(name, ABSENT)
         replacement = make(original)
         setattr(owner, name, replacement)
 
@@ -49,7 +79,7 @@ class Patches:
             # Somebody else may have wrapped ours meanwhile: theirs stays, and ours passes through (no recorder).
             if attributes.get(name) is not replacement:
                 return
-            if own is _ABSENT:
+            if own is ABSENT:
                 delattr(owner, name)
             else:
                 setattr(owner, name, own)
@@ -58,9 +88,12 @@ class Patches:
 
     def expect(self, owner: Any, name: str) -> bool:
         """Whether ``owner`` has ``name``; told by :meth:`tell` if not."""
-        if hasattr(owner, name):
+        if owner is ABSENT:
+            # Whoever looked for the owner has noted it.
+            return False
+        if hasattr(owner, name) and not _is_a_stub(owner, name):
             return True
-        self._missing.append(f"{getattr(owner, '__module__', '') or ''}.{owner.__name__}.{name}".lstrip("."))
+        self.note(f"{getattr(owner, '__module__', '') or ''}.{owner.__name__}.{name}".lstrip("."))
         return False
 
     def replace_generator(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
@@ -70,9 +103,9 @@ class Patches:
         closure cell; writing to the cell reaches everybody who holds the function.
         """
         function = getattr(owner, name, None)
-        cell = _generator_cell(function)
+        cell = None if function is ABSENT else _generator_cell(function)
         if cell is None:
-            self._missing.append(f"{owner.__name__}.{name}")
+            self.note(f"{owner.__name__}.{name}")
             return
         original = cell.cell_contents
         replacement = make(original)
@@ -95,6 +128,13 @@ class Patches:
         """Put everything back."""
         while self._undo:
             self._undo.pop()()
+
+
+def _is_a_stub(owner: Any, name: str) -> bool:
+    """Whether a class has a method only because a protocol it derives from says that it should."""
+    classes = owner.__mro__ if isinstance(owner, type) else ()
+    found = next((each for each in classes if name in vars(each)), None)
+    return bool(getattr(found, "_is_protocol", False))
 
 
 def _generator_cell(function: Any, depth: int = 3) -> CellType | None:

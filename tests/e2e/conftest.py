@@ -15,16 +15,20 @@ from . import environments
 from .processes import Child, Launch, Start, running
 
 NewPython = Callable[..., Path]
-"""``python(without=..., after=...)``: the interpreter of an environment, see :func:`environments.create`."""
+"""``python(without=..., after=..., source=...)``: an environment's interpreter, see :func:`environments.create`."""
 
 
 @pytest.fixture(scope="session")
 def python(tmp_path_factory: pytest.TempPathFactory) -> NewPython:
     """Makes environments; one that has been made already is used again."""
-    made: dict[tuple[tuple[str, ...], tuple[Path, ...]], Path] = {}
+    made: dict[tuple[tuple[str, ...], tuple[Path, ...], Path], Path] = {}
 
-    def make(without: Iterable[str] = environments.OPTIONAL, after: Iterable[Path] = ()) -> Path:
-        key = (tuple(without), tuple(after))
+    def make(
+        without: Iterable[str] = environments.OPTIONAL,
+        after: Iterable[Path] = (),
+        source: Path = environments.SITE_PACKAGES,
+    ) -> Path:
+        key = (tuple(without), tuple(after), source)
         if key not in made:
             made[key] = environments.create(tmp_path_factory.mktemp("python") / "env", *key)
         return made[key]

@@ -21,23 +21,27 @@ GRPC = ("opentelemetry-exporter-otlp-proto-grpc",)
 HTTP = ("opentelemetry-exporter-otlp-proto-http",)
 OTLP = ("opentelemetry-exporter-otlp", *GRPC, *HTTP)
 CONFIGURATION = "opentelemetry-configuration"
-OPTIONAL = (STOCK, *OTLP, CONFIGURATION)
+HTTP_SPANS = ("opentelemetry-instrumentation-asgi", "opentelemetry-instrumentation-httpx")
+OPTIONAL = (STOCK, *OTLP, CONFIGURATION, *HTTP_SPANS)
 """What nobody needs who installs this package and nothing else."""
 
 
-def create(directory: Path, without: Iterable[str] = OPTIONAL, after: Iterable[Path] = ()) -> Path:
+def create(
+    directory: Path, without: Iterable[str] = OPTIONAL, after: Iterable[Path] = (), source: Path = SITE_PACKAGES
+) -> Path:
     """Make an environment in ``directory`` and return its interpreter.
 
     Args:
         directory: Where to make it; it must not exist.
         without: Distributions that are left out.
         after: Directories that come after the site-packages on the path.
+        source: The site-packages it is made from.
     """
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     site_packages = directory / "lib" / version / "site-packages"
     # What is not installed here is absent there without anything to be done.
-    hidden = {path for distribution in find(without) for path in files(distribution)}
-    _link(SITE_PACKAGES, site_packages, hidden, {parent for path in hidden for parent in path.parents})
+    hidden = {path for distribution in find(without, source) for path in files(distribution, source)}
+    _link(source, site_packages, hidden, {parent for path in hidden for parent in path.parents})
     (site_packages / "after.pth").write_text("".join(f"{path}\n" for path in after))
 
     base = Path(cast(str, getattr(sys, "_base_executable", sys.executable))).resolve()
@@ -74,15 +78,15 @@ def package(directory: Path, name: str, code: str, entry_points: str) -> Path:
     return directory
 
 
-def find(names: Iterable[str]) -> list[Distribution]:
+def find(names: Iterable[str], source: Path = SITE_PACKAGES) -> list[Distribution]:
     """Those of the distributions that are installed."""
-    installed = {_normal(each.metadata["Name"]): each for each in distributions(path=[str(SITE_PACKAGES)])}
+    installed = {_normal(each.metadata["Name"]): each for each in distributions(path=[str(source)])}
     return [installed[_normal(name)] for name in names if _normal(name) in installed]
 
 
-def files(distribution: Distribution) -> list[Path]:
+def files(distribution: Distribution, source: Path = SITE_PACKAGES) -> list[Path]:
     """Its files in the site-packages; scripts are elsewhere."""
-    paths = [SITE_PACKAGES / str(path) for path in distribution.files or ()]
+    paths = [source / str(path) for path in distribution.files or ()]
     return [path for path in paths if ".." not in path.parts and "__pycache__" not in path.parts]
 
 

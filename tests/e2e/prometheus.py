@@ -26,20 +26,27 @@ def prometheus(directory: Path, port: int, **job: Any) -> Generator[str]:
         port: Where it listens.
         **job: Where its targets come from, as Prometheus' configuration has it.
     """
+    configuration = directory / "prometheus.yml"
+    settings = {"global": {"scrape_interval": "500ms"}, "scrape_configs": [{"job_name": "mcp", **job}]}
+    # JSON is YAML.
+    configuration.write_text(json.dumps(settings))
+    with configured_prometheus(configuration, port) as base:
+        yield base
+
+
+@contextmanager
+def configured_prometheus(configuration: Path, port: int) -> Generator[str]:
+    """A Prometheus with a configuration of its own; its data goes beside that."""
     binary = shutil.which("prometheus")
     if binary is None:
         reason = "prometheus is not installed (Debian: apt-get install prometheus)"
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
-    configuration = directory / "prometheus.yml"
-    settings = {"global": {"scrape_interval": "500ms"}, "scrape_configs": [{"job_name": "mcp", **job}]}
-    # JSON is YAML.
-    configuration.write_text(json.dumps(settings))
     command = [
         binary,
         f"--config.file={configuration}",
-        f"--storage.tsdb.path={directory / 'data'}",
+        f"--storage.tsdb.path={configuration.parent / 'data'}",
         f"--web.listen-address=127.0.0.1:{port}",
     ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

@@ -16,10 +16,16 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
     ExportMetricsServiceRequest,
     ExportMetricsServiceResponse,
 )
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, Metric
+from opentelemetry.proto.trace.v1 import trace_pb2
 
 from ..points import Point, Points
+from ..spans import FoundSpan
 
 # Without types.
 grpc: Any = import_module("grpc")
@@ -34,7 +40,8 @@ class Receiver:
     Attributes:
         grpc: The endpoint for OTLP over gRPC.
         http: The endpoint for OTLP over HTTP, without a path.
-        requests: Every export, with its protocol, in the order of arrival.
+        requests: Every export of metrics, with its protocol, in the order of arrival.
+        traces: Every export of traces.
     """
 
     grpc: str = ""
@@ -42,6 +49,32 @@ class Receiver:
     requests: list[tuple[str, ExportMetricsServiceRequest]] = field(
         default_factory=list[tuple[str, ExportMetricsServiceRequest]]
     )
+    traces: list[ExportTraceServiceRequest] = field(default_factory=list[ExportTraceServiceRequest])
+
+    def spans(self) -> list[FoundSpan]:
+        """Every span."""
+        return [
+            _span(span, scope.scope.name, _attributes(resource.resource.attributes).get("service.name", ""))
+            for request in tuple(self.traces)
+            for resource in request.resource_spans
+            for scope in resource.scope_spans
+            for span in scope.spans
+        ]
+
+    def exemplars(self, service: str, metric: str, method: str) -> set[str]:
+        """The spans of the exemplars of a service's histogram for a method, in hexadecimal."""
+        return {
+            exemplar.span_id.hex()
+            for _, request in tuple(self.requests)
+            for resource in request.resource_metrics
+            if _attributes(resource.resource.attributes).get("service.name") == service
+            for scope in resource.scope_metrics
+            for each in scope.metrics
+            if each.name == metric
+            for point in each.histogram.data_points
+            if _attributes(point.attributes).get("mcp.method.name") == method
+            for exemplar in point.exemplars
+        }
 
     def points(self) -> Points:
         """The totals: the last value of a cumulative series, the sum of a delta one."""
@@ -94,6 +127,22 @@ def _points(metric: Metric) -> list[Point]:
     ]
 
 
+def _span(span: trace_pb2.Span, scope: str, service: str) -> FoundSpan:
+    return FoundSpan(
+        span.name,
+        trace_pb2.Span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_"),
+        _attributes(span.attributes),
+        span.trace_id.hex(),
+        span.span_id.hex(),
+        span.parent_span_id.hex(),
+        trace_pb2.Status.StatusCode.Name(span.status.code).removeprefix("STATUS_CODE_"),
+        span.status.message,
+        [link.span_id.hex() for link in span.links],
+        scope,
+        service,
+    )
+
+
 def _attributes(pairs: Any) -> dict[str, Any]:
     found: dict[str, Any] = {}
     pair: KeyValue
@@ -117,6 +166,10 @@ def receiving() -> Generator[Receiver]:
         receiver.requests.append(("grpc", request))
         return ExportMetricsServiceResponse()
 
+    def export_traces(request: ExportTraceServiceRequest, context: object) -> ExportTraceServiceResponse:
+        receiver.traces.append(request)
+        return ExportTraceServiceResponse()
+
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["content-length"]))
@@ -124,7 +177,9 @@ def receiving() -> Generator[Receiver]:
                 body = gzip.decompress(body)
             if self.path == "/v1/metrics":
                 receiver.requests.append(("http", ExportMetricsServiceRequest.FromString(body)))
-            self.send_response(200 if self.path == "/v1/metrics" else 404)
+            elif self.path == "/v1/traces":
+                receiver.traces.append(ExportTraceServiceRequest.FromString(body))
+            self.send_response(200 if self.path in ("/v1/metrics", "/v1/traces") else 404)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", "0")
             self.end_headers()
@@ -137,9 +192,18 @@ def receiving() -> Generator[Receiver]:
         request_deserializer=ExportMetricsServiceRequest.FromString,
         response_serializer=ExportMetricsServiceResponse.SerializeToString,
     )
-    service = "opentelemetry.proto.collector.metrics.v1.MetricsService"
+    traces_method = grpc.unary_unary_rpc_method_handler(
+        export_traces,
+        request_deserializer=ExportTraceServiceRequest.FromString,
+        response_serializer=ExportTraceServiceResponse.SerializeToString,
+    )
+    services = {
+        "opentelemetry.proto.collector.metrics.v1.MetricsService": method,
+        "opentelemetry.proto.collector.trace.v1.TraceService": traces_method,
+    }
     grpc_server = grpc.server(ThreadPoolExecutor(4))
-    grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": method}),))
+    for service, handler in services.items():
+        grpc_server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {"Export": handler}),))
     receiver.grpc = f"http://127.0.0.1:{grpc_server.add_insecure_port('127.0.0.1:0')}"
     grpc_server.start()
     http_server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -89,6 +89,17 @@ def test_the_instrumentations_options_come_from_the_file(configured: Any) -> Non
     assert report(configured(REPORT, {"mcp_sdk": {"max_names": 7}}))["names"] == 7
 
 
+def test_so_do_those_about_spans(configured: Any) -> None:
+    options = {"span_attributes": "mcp.session.id", "span_enrichment": False}
+    code = REPORT.replace('"names"', '"asked": sorted(adapter.spans.seek(adapter)._asked), "names"')
+    child = configured(code, {"mcp_sdk": options}, console="tracer_provider")
+
+    told = report(child)
+    assert told["providers"][1] == "TracerProvider"
+    assert told["asked"] == ["mcp.session.id"]
+    assert "neither true nor false" not in child.stderr
+
+
 def test_a_disabled_file_sets_up_and_patches_nothing(configured: Any) -> None:
     found = report(configured(REPORT, {"mcp_sdk": {}}, disabled=True))
 

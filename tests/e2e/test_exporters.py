@@ -229,7 +229,7 @@ anyio.run(main)
 """
 
 
-@pytest.mark.skipif(not V2, reason="mcp 1.x makes no spans")
+@pytest.mark.skipif(not V2, reason="mcp 1.x makes no spans by itself")
 def test_without_a_traces_exporter_the_spans_of_mcp_change_no_sampling_decision(start: Start, free_port: int) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-"
     cases = {"sampled": f"{trace}01", "not sampled": f"{trace}00", "no trace": None}

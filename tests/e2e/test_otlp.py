@@ -30,7 +30,7 @@ from .test_scrape import wait_for_http
 
 ROOT = Path(__file__).parents[2]
 SCENARIO = "from tests.e2e import otlp_scenario; otlp_scenario.main({!r})"
-WITH_OTLP = (environments.STOCK, environments.CONFIGURATION)
+WITH_OTLP = tuple(name for name in environments.OPTIONAL if name not in environments.OTLP)
 
 
 def by_series(points: Points) -> dict[tuple[str, str], Any]:
@@ -93,8 +93,15 @@ def test_every_metric_arrives_with_its_exact_values(
 
 
 @contextmanager
-def rotel(directory: Path, grpc_port: int, http_port: int) -> Generator[Path]:
-    """The collector ``rotel``; yields the file it prints what it receives to."""
+def rotel(directory: Path, grpc_port: int, http_port: int, *export: str) -> Generator[Path]:
+    """The collector ``rotel``; yields the file it prints the metrics to that it receives.
+
+    Args:
+        directory: Where that file is made.
+        grpc_port: Where it listens for OTLP over gRPC.
+        http_port: And over HTTP.
+        export: What it is to do with what it gets; by default nothing more.
+    """
     try:
         binary = Path(import_module("rotel").__file__ or "").with_name("rotel-agent")
     except ImportError as error:
@@ -107,7 +114,7 @@ def rotel(directory: Path, grpc_port: int, http_port: int) -> Generator[Path]:
         "start",
         *("--otlp-grpc-endpoint", f"127.0.0.1:{grpc_port}"),
         *("--otlp-http-endpoint", f"127.0.0.1:{http_port}"),
-        *("--exporter", "blackhole"),
+        *(export or ("--exporter", "blackhole")),
         *("--debug-log", "metrics"),
         *("--debug-log-verbosity", "detailed"),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import anyio
@@ -18,9 +19,14 @@ class Answer(BaseModel):
     value: str
 
 
-def build(**settings: Any) -> Any:
+_MAKING = threading.Lock()
+
+
+def build(name: str = NAME, **settings: Any) -> Any:
     """An ``MCPServer`` (2.x) or a ``FastMCP`` (1.x)."""
-    server = HighLevelServer(NAME, **settings)
+    # A server sets logging up when it is made, which is no business for two threads at once.
+    with _MAKING:
+        server = HighLevelServer(name, **settings)
 
     async def ok() -> str:
         return "fine"

@@ -9,8 +9,24 @@ from importlib import import_module
 from importlib.metadata import version
 from typing import Any, Final
 
+import pytest
+
+from .releases import FEATURES
+
 VERSION: Final = tuple(int(part) for part in version("mcp").split(".")[:2])
 V2: Final = VERSION >= (2, 0)
+
+
+def has(feature: str) -> bool:
+    """Whether the installed release has a feature, by the table of releases."""
+    return FEATURES[feature].is_in(VERSION)
+
+
+def needs(*features: str) -> pytest.MarkDecorator:
+    """Skip where the table of releases says that the installed one lacks one of ``features``."""
+    lacking = [FEATURES[name].title for name in features if not has(name)]
+    release = ".".join(map(str, VERSION))
+    return pytest.mark.skipif(bool(lacking), reason=f"mcp {release} does not have: {', '.join(lacking)}")
 
 
 def _find(first: str, second: str) -> Any:
@@ -31,6 +47,8 @@ stdio_client: Final = _find("mcp.client.stdio:stdio_client", "mcp.client.stdio:s
 memory_streams: Final = _find(
     "mcp.shared.memory:create_client_server_memory_streams", "mcp.shared.memory:create_client_server_memory_streams"
 )
+websocket_client: Final[Any] = None if V2 else _find("mcp.client.websocket:websocket_client", "")
+websocket_server: Final[Any] = None if V2 else _find("mcp.server.websocket:websocket_server", "")
 _streamable: Final = import_module("mcp.client.streamable_http")
 streamable_http_client: Final[Any] = getattr(
     # The name of the releases before 1.24.

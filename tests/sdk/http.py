@@ -29,8 +29,10 @@ def low_level(server: Any) -> Any:
 
 
 @asynccontextmanager
-async def manager(server: Any, **settings: Any) -> AsyncGenerator[tuple[Any, str]]:
-    """A streamable HTTP session manager of the test's own, served; yields it and its URL."""
+async def manager(
+    server: Any, *, tap: Callable[[Any], Any] = lambda app: app, **settings: Any
+) -> AsyncGenerator[tuple[Any, str]]:
+    """A streamable HTTP session manager of the test's own, served behind a tap; yields it and its URL."""
     module = import_module("mcp.server.streamable_http_manager")
     own = module.StreamableHTTPSessionManager(low_level(server), **settings)
     ready = anyio.Event()
@@ -46,7 +48,7 @@ async def manager(server: Any, **settings: Any) -> AsyncGenerator[tuple[Any, str
             await receive()
         await send({"type": "lifespan.shutdown.complete"})
 
-    async with setups.serve(app) as base:
+    async with setups.serve(tap(app)) as base:
         await ready.wait()
         yield own, f"{base}/mcp"
 

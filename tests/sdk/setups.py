@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import anyio
 import uvicorn
 
 from ..points import Points
+from ..spans import FoundSpan, spans_from_json
 from . import example
 from .generation import (
     V2,
@@ -26,6 +29,8 @@ from .generation import (
     sse_client,
     stdio_client,
     streamable_http_client,
+    websocket_client,
+    websocket_server,
 )
 from .wire import Wire
 
@@ -76,6 +81,7 @@ HANDSHAKE = [
         exchanges=True,
         settings=_STATELESS | _JSON,
     ),
+    *([] if V2 else [Setup("websocket", "websocket")]),
 ]
 MODERN = [
     Setup("memory-2026", "in_memory", True, False, False),
@@ -103,13 +109,29 @@ class Link:
     url: str = ""
 
 
+def on_trio() -> bool:
+    """Whether the event loop is trio's; anyio knows one other, asyncio's."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return True
+    return False
+
+
 @asynccontextmanager
 async def serve(app: Any) -> AsyncGenerator[str, None]:
     """Serve an ASGI application on a free port of the loopback; yields its base URL."""
+    if on_trio():
+        async with _serve_on_trio(app) as base:
+            yield base
+        return
     config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     # Stopped by the test, not by a signal; uvicorn would take the handlers of the process for itself.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    # Nor does it have to look ten times a second whether it should.
+    stop = anyio.Event()
+    server.main_loop = stop.wait  # type: ignore[method-assign]
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(server.serve)
         while not server.started:
@@ -119,6 +141,22 @@ async def serve(app: Any) -> AsyncGenerator[str, None]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
+            stop.set()
+
+
+@asynccontextmanager
+async def _serve_on_trio(app: Any) -> AsyncGenerator[str, None]:
+    # Likewise with hypercorn: uvicorn is asyncio's alone.
+    config: Any = import_module("hypercorn.config").Config()
+    config.bind, config.errorlog, config.graceful_timeout = ["127.0.0.1:0"], None, 1
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        run: Any = partial(import_module("hypercorn.trio").serve, shutdown_trigger=stop.wait, mode="asgi")
+        [base] = await tasks.start(run, app, config)
+        try:
+            yield base
+        finally:
+            stop.set()
 
 
 @asynccontextmanager
@@ -136,13 +174,24 @@ def http_app(server: Any, setup: Setup) -> Any:
     """The ASGI application of a setup. 1.x takes its settings with the server, 2.x with the application."""
     if setup.transport == "sse":
         return server.sse_app()
+    if setup.transport == "websocket":
+        return _websocket_app(server._mcp_server)
     return server.streamable_http_app(**setup.settings) if V2 else server.streamable_http_app()
 
 
+def _websocket_app(low: Any) -> Any:
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "websocket":
+            async with websocket_server(scope, receive, send) as (read, write):
+                await low.run(read, write, low.create_initialization_options())
+
+    return app
+
+
 @asynccontextmanager
-async def connect(setup: Setup, **options: Any) -> AsyncGenerator[Link]:
+async def connect(setup: Setup, *, name: str = example.NAME, **options: Any) -> AsyncGenerator[Link]:
     """Connect a client to the example server in this process (stdio: in a child, see :func:`stdio`)."""
-    server = example.build(**({} if V2 else setup.settings))
+    server = example.build(name, **({} if V2 else setup.settings))
     if setup.transport == "in_memory":
         async with _in_memory(server, setup, options) as link:
             yield link
@@ -151,14 +200,19 @@ async def connect(setup: Setup, **options: Any) -> AsyncGenerator[Link]:
         raise NotImplementedError("the server is another process: use stdio()")
     wire = Wire()
     async with serve(wire.tap(http_app(server, setup))) as base:
-        if setup.transport == "sse":
-            url = f"{base}/sse"
-            transport = sse_client(url)
-        else:
-            url = f"{base}/mcp"
-            transport = streamable_http_client(url)
+        url, transport = transport_to(base, setup)
         async with client_over(transport, modern=setup.modern, **options) as session:
             yield Link(session, wire, server, url)
+
+
+def transport_to(base: str, setup: Setup) -> tuple[str, Any]:
+    """The endpoint of a setup that is served at ``base``, and a client's transport to it."""
+    if setup.transport == "sse":
+        return f"{base}/sse", sse_client(f"{base}/sse")
+    if setup.transport == "websocket":
+        url = f"{base}/ws".replace("http", "ws")
+        return url, websocket_client(url)
+    return f"{base}/mcp", streamable_http_client(f"{base}/mcp")
 
 
 @asynccontextmanager
@@ -178,6 +232,14 @@ async def _in_memory(server: Any, setup: Setup, options: dict[str, Any]) -> Asyn
             yield Link(client.session, calls, server)
         return
     low = getattr(server, "_lowlevel_server", None) or server._mcp_server
+    async with over_memory(low, **options) as link:
+        link.server = server
+        yield link
+
+
+@asynccontextmanager
+async def over_memory(low: Any, **options: Any) -> AsyncGenerator[Link]:
+    """Connect a client to a low-level server over memory streams, with a relay between them that counts."""
     wire = Wire()
     async with memory_streams() as (near, far), memory_streams() as (near2, far2), anyio.create_task_group() as tasks:
         # client <-> near | far <-> relay <-> near2 | far2 <-> server
@@ -186,7 +248,7 @@ async def _in_memory(server: Any, setup: Setup, options: dict[str, Any]) -> Asyn
         tasks.start_soon(low.run, far2[0], far2[1], low.create_initialization_options())
         async with ClientSession(near[0], near[1], **example.CALLBACKS, **options) as session:
             await session.initialize()
-            yield Link(session, wire, server)
+            yield Link(session, wire)
 
 
 async def _relay(source: Any, target: Any, wire: Wire, to_server: bool) -> None:
@@ -209,6 +271,11 @@ class Child:
     wire: Path
     report: Path
 
+    @classmethod
+    def behind(cls, session: Any, directory: Path) -> Child:
+        """The child that was started with :func:`child_parameters`."""
+        return cls(session, directory / "wire.jsonl", directory / "points.json")
+
     def count(self) -> Wire:
         """What crossed its pipes, by the tap's record."""
         wire = Wire()
@@ -221,16 +288,29 @@ class Child:
         """The server's metrics at its end."""
         return Points.from_json(json.loads(self.report.read_text()))
 
+    def spans(self) -> list[FoundSpan]:
+        """The server's spans at its end, if it was told to make some."""
+        return spans_from_json(self.report.with_suffix(".spans").read_text())
 
-@asynccontextmanager
-async def stdio(directory: Path, *, modern: bool = False, **options: Any) -> AsyncGenerator[Child]:
-    """A client of the example server over real pipes, with a tap between them that records every line."""
+
+def child_parameters(directory: Path, *server: str) -> dict[str, Any]:
+    """Command, arguments and environment of a stdio server that reports, behind a tap that records every line."""
     wire, report = directory / "wire.jsonl", directory / "points.json"
     wire.touch()
-    parameters = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "tests.sdk.tap", str(wire), sys.executable, "-m", "tests.sdk.stdio_server", str(report)],
-        env={**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
-    )
+    command = [sys.executable, "-m", "tests.sdk.stdio_server", str(report), *server]
+    return {
+        "command": sys.executable,
+        "args": ["-m", "tests.sdk.tap", str(wire), *command],
+        "env": {**os.environ, "PYTHONPATH": str(HERE.parent.parent)},
+    }
+
+
+@asynccontextmanager
+async def stdio(
+    directory: Path, *, modern: bool = False, backend: str = "asyncio", spans: bool = False, **options: Any
+) -> AsyncGenerator[Child]:
+    """A client of the example server over real pipes, with a tap between them that records every line."""
+    server = (example.__name__, backend, *["spans"] * spans)
+    parameters = StdioServerParameters(**child_parameters(directory, *server))
     async with client_over(stdio_client(parameters), modern=modern, **options) as session:
-        yield Child(session, wire, report)
+        yield Child.behind(session, directory)

@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import Any
 
 import anyio
+import pytest
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue
 from opentelemetry_instrumentation_mcp.metrics.catalogue import Instrument
@@ -17,6 +18,8 @@ from . import example, setups
 from .generation import SDKError
 from .http import HEADERS, INITIALIZE, httpx
 from .setups import SETUPS
+
+pytestmark = pytest.mark.every_release
 
 Collect = Callable[[], Points]
 HTTP = next(each for each in SETUPS if each.name == "http")

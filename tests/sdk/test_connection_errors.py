@@ -142,7 +142,8 @@ def test_a_get_that_is_not_allowed_and_a_probe_that_is_refused_are_no_errors(col
     routed = {"mcp-protocol-version": "2026-07-28", "mcp-method": "server/discover"}
 
     async def scenario() -> None:
-        app = setups.http_app(example.build(**({} if V2 else {"stateless_http": True})), HTTP)
+        settings: dict[str, Any] = {} if V2 else {"stateless_http": True}
+        app = setups.http_app(example.build(**settings), HTTP)
         async with setups.serve(app) as base, httpx.AsyncClient() as http:
             await http.post(f"{base}/mcp", json=probe, headers=HEADERS | routed)
             await http.get(f"{base}/mcp", headers={"mcp-protocol-version": "2026-07-28", "accept": "text/html"})

@@ -17,11 +17,13 @@ from .generation import SDKError
 from .setups import SETUPS, Setup
 from .wire import Wire
 
+pytestmark = pytest.mark.every_release
+
 Collect = Callable[[], Points]
 
 
-async def exercise(session: Any, setup: Setup) -> None:
-    """Requests of every kind and fate, and what the server asks back."""
+async def exercise(session: Any, setup: Setup, *, at_once: int = 5) -> None:
+    """Requests of every kind and fate, up to so many at a time, and what the server asks back."""
     await session.list_tools()
     await session.list_prompts()
     await session.get_prompt("greeting")
@@ -43,9 +45,10 @@ async def exercise(session: Any, setup: Setup) -> None:
     if setup.asks_back:
         asked = await session.call_tool("ask", {})
         assert asked.content[0].text == "asked"
-    async with anyio.create_task_group() as tasks:
-        for _ in range(5):
-            tasks.start_soon(session.call_tool, "slow", {"seconds": 0.02})
+    for _ in range(0, 5, at_once):
+        async with anyio.create_task_group() as tasks:
+            for _ in range(at_once):
+                tasks.start_soon(session.call_tool, "slow", {"seconds": 0.02})
 
 
 async def _ignore(progress: float, total: float | None, message: str | None) -> None:

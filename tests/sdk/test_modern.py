@@ -14,6 +14,7 @@ from . import example, setups
 from .example import raw
 from .generation import V2, ClientSession, SDKError, Server, memory_streams, streamable_http_client, types
 from .setups import SETUPS
+from .wire import Wire
 
 pytestmark = pytest.mark.skipif(not V2, reason="mcp 1.x does not speak 2026-07-28")
 
@@ -198,6 +199,24 @@ def test_a_client_session_of_2026_is_counted_with_its_revision(collect: Collect)
         "mcp.server.name": example.NAME,
         "mcp.protocol.version": VERSION,
     }
+
+
+def test_a_client_that_makes_no_discovery_learns_the_name_from_its_first_answer(collect: Collect) -> None:
+    async def scenario() -> Wire:
+        wire = Wire()
+        async with (
+            setups.serve(wire.tap(setups.http_app(example.build(), http()))) as base,
+            import_module("mcp").Client(f"{base}/mcp", mode=VERSION) as client,
+        ):
+            await client.list_prompts()
+            await client.call_tool("ok", {})
+        return wire
+
+    wire = anyio.run(scenario)
+    points = collect()
+    assert "server/discover" not in wire.asked
+    named = {ROLE: "client", "mcp.server.name": example.NAME}
+    assert points.by(METHOD, "mcp.requests.total", named) == wire.asked
 
 
 def test_two_servers_in_process_are_told_apart_by_name(collect: Collect) -> None:

@@ -21,6 +21,8 @@ from . import setups
 from .setups import SETUPS
 from .snapshot import import_everything, leftovers, snapshot
 
+pytestmark = pytest.mark.every_release
+
 ROOT = Path(__file__).parents[2]
 MEMORY = next(each for each in SETUPS if each.name == "memory")
 

@@ -60,9 +60,12 @@ class Wire:
             self.response_bytes[not to_server] += size
 
     def tap(self, app: Any) -> Any:
-        """An ASGI application that counts the bodies ``app`` receives and sends (JSON, and the data of SSE events)."""
+        """An ASGI application that counts what ``app`` receives and sends: JSON, SSE events and websocket frames."""
 
         async def tapped(scope: Any, receive: Any, send: Any) -> None:
+            if scope["type"] == "websocket":
+                await app(scope, *self._frames(receive, send))
+                return
             if scope["type"] != "http":
                 await app(scope, receive, send)
                 return
@@ -86,6 +89,20 @@ class Wire:
             await app(scope, receive_tapped, send_tapped)
 
         return tapped
+
+    def _frames(self, receive: Any, send: Any) -> tuple[Any, Any]:
+        async def receive_tapped() -> Any:
+            message = await receive()
+            if message["type"] == "websocket.receive":
+                self.line(message["text"], to_server=True)
+            return message
+
+        async def send_tapped(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                self.line(message["text"], to_server=False)
+            await send(message)
+
+        return receive_tapped, send_tapped
 
     def settle(self) -> Wire:
         """Count the responses seen so far; they can only be read once they are whole."""

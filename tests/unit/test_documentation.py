@@ -15,6 +15,7 @@ from opentelemetry_instrumentation_mcp import environment_variables
 from opentelemetry_instrumentation_mcp.distro.siblings import ANSWER_SECONDS
 from opentelemetry_instrumentation_mcp.distro.workers import MOST_WORKERS
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric
+from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_name
 from opentelemetry_instrumentation_mcp.metrics.instruments import Instruments
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import End
@@ -77,16 +78,12 @@ def _table(title: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split(" | ")] for line in lines]
 
 
-def _documented(metric: Metric) -> str:
-    return cast("Callable[[Metric], str]", _SCRIPT["prometheus_name"])(metric)
-
-
 def test_the_generated_parts_of_the_page_are_up_to_date() -> None:
     updated = cast("Callable[[str], str]", _SCRIPT["updated"])
     assert updated(_PAGE) == _PAGE, "docs/metrics.md is out of date: run `python docs/generate_metrics.py`"
 
 
-@pytest.mark.parametrize("part", ["metrics", "values", "buckets"])
+@pytest.mark.parametrize("part", ["metrics", "releases", "values", "buckets"])
 def test_a_page_without_a_place_for_a_generated_part_is_refused(part: str) -> None:
     updated = cast("Callable[[str], str]", _SCRIPT["updated"])
     with pytest.raises(ValueError, match=part):
@@ -94,7 +91,7 @@ def test_a_page_without_a_place_for_a_generated_part_is_refused(part: str) -> No
 
 
 def test_the_documented_prometheus_names_are_the_ones_that_were_promised() -> None:
-    assert {metric.name: _documented(metric) for metric in CATALOGUE} == _PROMETHEUS_NAMES
+    assert {metric.name: prometheus_name(metric) for metric in CATALOGUE} == _PROMETHEUS_NAMES
 
 
 def test_the_documented_prometheus_names_are_those_of_the_exporter() -> None:
@@ -113,7 +110,7 @@ def test_the_documented_prometheus_names_are_those_of_the_exporter() -> None:
         if family.name.startswith("mcp_")
     }
     provider.shutdown()
-    assert exported == {_documented(metric) for metric in CATALOGUE}
+    assert exported == {prometheus_name(metric) for metric in CATALOGUE}
 
 
 @pytest.mark.parametrize("metric", CATALOGUE, ids=lambda metric: metric.name)

@@ -11,6 +11,7 @@ from opentelemetry_instrumentation_mcp.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_MAX_NAMES,
 )
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
+from opentelemetry_instrumentation_mcp.tracing.choices import Choices
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,9 @@ def test_an_option_that_is_no_good_is_replaced_with_one_line(caplog: pytest.LogC
     assert caplog.messages == [f"max_names={value!r} is not a whole number from 0 to 1900; using 100"]
 
 
-def test_every_option_of_the_configuration_has_its_variable_and_its_limit() -> None:
+def test_every_option_of_the_configuration_has_its_variable_and_means_something() -> None:
     for option in fields(Configuration):
         assert hasattr(environment_variables, f"OTEL_INSTRUMENTATION_MCP_{option.name.upper()}")
-        assert Limits.chosen({option.name: 11}) != Limits()
+        limits = Limits.chosen({option.name: 11})
+        choices = [Choices.chosen({option.name: value}) for value in (False, "mcp.session.id")]
+        assert limits != Limits() or any(each != Choices() for each in choices)

@@ -5,11 +5,11 @@ import functools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from types import ModuleType
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
-from opentelemetry_instrumentation_mcp.patching import Patches
+from opentelemetry_instrumentation_mcp.patching import ABSENT, Patches
 
 
 class _Base:
@@ -170,6 +170,38 @@ def test_something_else_that_is_missing_later_is_told_then(module: Any, caplog: 
     patches.tell()
     assert "moved" not in caplog.records[-1].getMessage()
     assert "sdk.transport.gone" in caplog.records[-1].getMessage()
+
+
+def test_what_two_patches_miss_is_told_by_the_first(module: Any, caplog: pytest.LogCaptureFixture) -> None:
+    patches = Patches()
+    for _ in range(2):
+        patches.replace(module, "moved", _louder)
+        patches.tell()
+    assert len(caplog.records) == 1
+
+
+def test_nothing_is_replaced_in_what_is_absent(caplog: pytest.LogCaptureFixture) -> None:
+    patches = Patches()
+    patches.replace(ABSENT, "run", _louder)
+    patches.replace(ABSENT.inner, "run", _louder)
+    patches.tell()
+    patches.restore()
+    # Whoever found the owner absent has noted it.
+    assert not caplog.records
+
+
+def test_what_only_a_protocol_says_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    class Runs(Protocol):
+        def run(self) -> str: ...
+
+    class Moved(Runs):
+        pass
+
+    patches = Patches()
+    patches.replace(Moved, "run", _louder)
+    patches.tell()
+    assert "run" not in vars(Moved)
+    assert "Moved.run" in caplog.messages[0]
 
 
 def test_nothing_is_told_when_everything_was_found(module: Any, caplog: pytest.LogCaptureFixture) -> None:

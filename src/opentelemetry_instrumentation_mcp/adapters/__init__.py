@@ -2,8 +2,8 @@
 
 An adapter wraps a few functions of ``mcp`` and translates what passes into the vocabulary of the recorder. ``v1`` and
 ``v2`` are twins: the same events at the seams of two SDK generations. What both have alike is beside them: transports
-(``streams``, ``http_server``, ``http_edge``, ``http_client``, ``http_pool``), bytes (``sizes``) and ``interceptors``.
-Adapters hold no metric names.
+(``streams``, ``websocket``, ``http_server``, ``http_edge``, ``http_client``, ``http_pool``), bytes (``sizes``) and
+``interceptors``; and, where somebody wants them, spans (``spans``, ``fastmcp_spans``). Adapters hold no metric names.
 
 Nothing is imported from ``mcp``: a patch is applied when the application itself imports the module it is for.
 """
@@ -12,18 +12,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import ModuleType
-from typing import Final
+from typing import Final, cast
 
 import wrapt
 
 from ..safety import report
-from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2
+from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2, websocket
 from .adapter import Adapter
+from .release import Module, note_missing_modules
 
 _Patch = Callable[[Adapter, ModuleType], None]
 
 _PATCHES: Final[tuple[tuple[str, _Patch], ...]] = (
     *streams.PATCHES,
+    *websocket.PATCHES,
     *sizes.PATCHES,
     *http_server.PATCHES,
     *http_edge.PATCHES,
@@ -38,16 +40,21 @@ _PATCHES: Final[tuple[tuple[str, _Patch], ...]] = (
 def install(adapter: Adapter) -> None:
     """Apply every patch to the modules that are imported, now, and to the others when they are."""
     for name, patch in _PATCHES:
-        wrapt.register_post_import_hook(_when_imported(adapter, patch), name)
+        wrapt.register_post_import_hook(when_imported(adapter, patch), name)
+    # Last, so that what it patches is around all else: a request's metrics are recorded within its span.
+    adapter.spans.seek(adapter)
 
 
-def _when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], None]:
+def when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], None]:
+    """A post-import hook that applies a patch, as long as the adapter is not retired."""
+
     def hook(module: ModuleType) -> None:
         # wrapt cannot forget a hook: one from before an uninstrument() finds its adapter retired.
         if adapter.recorder is None:
             return
         try:
-            patch(adapter, module)
+            note_missing_modules(tuple(name for name, _ in _PATCHES), adapter.patches)
+            patch(adapter, cast("ModuleType", Module(module, adapter.patches)))
             adapter.patches.tell()
         except Exception as error:
             report(f"the patch of {module.__name__}", error)

@@ -7,10 +7,12 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from ..metrics.interceptor import Interceptor
 from ..metrics.recorder import Recorder
 from ..patching import Patches
 from ..safety import contained
 from .sizes import Sizes
+from .spans import Spans
 from .streams import Streams
 
 
@@ -20,11 +22,14 @@ class Adapter:
     Wrappers read ``recorder`` on every call: None means retired, and they pass through.
     """
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, spans: Spans | None = None) -> None:
         self.recorder: Recorder | None = recorder
+        self.spans = spans or Spans()
         self.patches = Patches()
         self.streams = Streams()
         self.sizes = Sizes()
+        self.interceptors: dict[type, Interceptor] = {}
+        """Where interceptors are recorded that are called after their class, for the first classes there are."""
         self._watched: dict[int, tuple[weakref.ref[Any], tuple[str, ...]]] = {}
         self._hooked: list[tuple[weakref.ref[Any], str, Any]] = []
         _adapters.add(self)
@@ -44,7 +49,7 @@ class Adapter:
         What looks on for one object costs its calls less than what is put into its class for all of them.
         """
         self._watched[id(owner)] = (weakref.ref(owner), tuple(methods))
-        vars(owner).update(methods)
+        owner.__dict__.update(methods)
 
     @contained
     def unwatch(self, owner: Any) -> None:
@@ -52,7 +57,7 @@ class Adapter:
         known = self._watched.pop(id(owner), None)
         if known is not None and known[0]() is owner:
             for name in known[1]:
-                vars(owner).pop(name, None)
+                owner.__dict__.pop(name, None)
 
     @contained
     def begin_anew(self) -> None:
@@ -61,6 +66,8 @@ class Adapter:
             self.recorder = self.recorder.successor()
             self.streams = Streams()
             self.sizes.clear()
+            self.interceptors.clear()
+            self.spans.unlock()
 
     def retire(self) -> None:
         """Take the patches out and hand over what was kept."""

@@ -25,6 +25,7 @@ from ..wire import fields
 from .adapter import Adapter
 from .ending import leaf_name
 from .outbound import POST, leave
+from .release import is_v2
 from .sizes import unwrapped
 from .streams import Link, Opening, address_of, opening_failed
 
@@ -187,7 +188,7 @@ def _patch_streamable(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(transport, "post_writer", lambda original: _post_writer(adapter, original))
     adapter.patches.replace(transport, "_handle_post_request", lambda original: _handle_post(adapter, original))
     adapter.patches.replace(transport, "_handle_resumption_request", lambda original: _handle_post(adapter, original))
-    if hasattr(transport, "_resolve_abandoned_request"):  # 2.x
+    if is_v2():
         adapter.patches.replace(transport, "_resolve_abandoned_request", lambda o: _resolve_abandoned(adapter, o))
 
 

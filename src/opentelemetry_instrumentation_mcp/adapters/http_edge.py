@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from types import ModuleType
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from .outbound import leave
 _PARSE_ERROR: Final = -32700
 _PROBE: Final = b"server/discover"
 _METHOD_HEADER: Final = b"mcp-method"
+_COLON: Final = ord(":")
 
 
 class Answer:
@@ -36,42 +37,71 @@ class Answer:
         is_over: Whether it is complete.
     """
 
-    is_request = False
-    is_over = False
-    _status = 0
-    _body = b""
+    __slots__ = (
+        "_adapter",
+        "_body",
+        "_entry",
+        "_scope",
+        "_status",
+        "_token",
+        "_transport_of",
+        "is_over",
+        "is_request",
+        "listener",
+    )
 
     def __init__(
         self, adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any
     ) -> None:
+        self.is_request = self.is_over = False
+        self.listener: Callable[[Any], None] | None = None
+        """Who else is told what is sent; it contains itself."""
+        self._status = 0
+        self._body = b""
+        self._token: Token[Answer | None] | None = None
         self._adapter = adapter
         self._entry = entry
         self._transport_of = transport_of
         self._scope: Any = scope
 
     @contained
-    def watched(self, send: Any) -> Any:
-        """The ASGI ``send``, watched; None if that is not to be had."""
+    def enter(self, send: Any) -> Any:
+        """Be the answer that is made in this context, until :meth:`leave`; the ASGI ``send`` to make it with."""
+        self._token = _answer.set(self)
+        return self.watched(send)
 
-        async def send_watched(message: Any) -> None:
+    @contained
+    def leave(self) -> None:
+        """The answer is complete."""
+        leave(_answer, self._token)
+        self._token = None
+        self.over()
+
+    def watched(self, send: Any) -> Any:
+        """The ASGI ``send``, watched. Not a coroutine of its own: what it returns is the server's."""
+
+        def send_watched(message: Any) -> Any:
             try:
-                self._sends(message)
+                if message["type"] == "http.response.body":
+                    body = message.get("body")
+                    if body and body[0] == _COLON:
+                        self._keeps_alive()
+                    elif self._status == 400 and not self._body:
+                        self._body = body or b""
+                elif message["type"] == "http.response.start":
+                    self._status = message["status"]
+                if self.listener is not None:
+                    self.listener(message)
             except Exception as error:
                 report("Answer.sends", error)
-            await send(message)
+            return send(message)
 
         return send_watched
 
-    def _sends(self, message: Any) -> None:
-        kind = message["type"]
-        if kind == "http.response.body":
-            body: bytes = message.get("body", b"")
-            if body[:1] == b":" and self._adapter.recorder is not None:
-                self._adapter.recorder.keepalive(self._transport)
-            elif self._status == 400 and not self._body:
-                self._body = body
-        elif kind == "http.response.start":
-            self._status = message["status"]
+    def _keeps_alive(self) -> None:
+        """An SSE comment is sent."""
+        if self._adapter.recorder is not None:
+            self._adapter.recorder.keepalive(self._transport)
 
     @property
     def _transport(self) -> Transport:
@@ -114,7 +144,7 @@ def current_answer() -> Answer | None:
 
 
 @contained
-def _is_first() -> bool:
+def is_first() -> bool:
     return current_answer() is None
 
 
@@ -143,32 +173,25 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
         @functools.wraps(original)
         async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
             # Somebody further out may watch already.
-            answer = watch(adapter, self, transport_of, scope) if _is_first() else None
+            answer = watch(adapter, self, transport_of, scope) if is_first() else None
             if answer is None:
                 await original(self, scope, receive, send)
                 return
-            token = _answer.set(answer)
             try:
-                await original(self, scope, receive, answer.watched(send) or send)
+                await original(self, scope, receive, answer.enter(send) or send)
             finally:
-                leave(_answer, token)
-                answer.over()
+                answer.leave()
 
         return entry
 
     return make
 
 
-def _patch_body_limit(adapter: Adapter, module: ModuleType) -> None:
-    if not hasattr(module, "RequestBodyLimitMiddleware"):  # 1.30, and 2.1 and later, have it
-        return
-
-    adapter.patches.replace(module.RequestBodyLimitMiddleware, "__call__", _entry(adapter, _behind))
-
-
 @contained
-def _behind(limit: Any) -> Transport:
-    """The transport whose bodies are limited; an application may have bound its entry point before we came."""
+def behind(limit: Any) -> Transport:
+    """The transport behind a ``RequestBodyLimitMiddleware``, which is the first of the SDK to see a request where an
+    application has bound the entry point itself before we came; it is watched with the other guards.
+    """
     owner = type(getattr(limit.app, "__self__", None)).__name__
     return {"SseServerTransport": Transport.SSE, "StreamableHTTPSessionManager": Transport.STREAMABLE_HTTP}.get(
         owner, Transport.OTHER
@@ -213,6 +236,7 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
 def _ready(adapter: Adapter, transport: Transport, manager: Any = None) -> None:
     """A server waits for clients: it is alive, though there is nothing to count yet."""
     if adapter.recorder is not None:
+        adapter.spans.seek(adapter)
         is_stateless = getattr(manager, "stateless", False)
         adapter.recorder.serving(transport, Mode.STATELESS if is_stateless else Mode.STATEFUL)
 
@@ -258,7 +282,6 @@ def _unauthorized(adapter: Adapter, guard: Any, status: int) -> None:
 
 
 PATCHES: Final = (
-    ("mcp.server.transport_security", _patch_body_limit),
     ("mcp.server.streamable_http_manager", _patch_manager),
     ("mcp.server.sse", _patch_sse),
     ("mcp.server.auth.middleware.bearer_auth", _patch_auth),

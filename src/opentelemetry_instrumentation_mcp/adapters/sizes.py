@@ -137,7 +137,7 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
 
     The serializer makes bytes, so that their number is at hand; and done here it takes less time than before.
     """
-    serializer = getattr(model, "__pydantic_serializer__", None)
+    serializer: Any = getattr(model, "__pydantic_serializer__", None)
     if names_in(original) != _DUMP or type(serializer).__name__ != "SchemaSerializer":
         return _measured(adapter, original)
     to_json = serializer.to_json
@@ -166,7 +166,7 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
 
 def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
     """Take the place of pydantic's ``TypeAdapter.validate_json``, which hands its arguments on to the validator."""
-    validator = getattr(type_adapter, "validator", None)
+    validator: Any = getattr(type_adapter, "validator", None)
     is_known = names_in(original) == _VALIDATE and type(validator).__name__ == "SchemaValidator"
     parse = validator.validate_json if is_known else original
     sizes, incoming = adapter.sizes, adapter.sizes.incoming

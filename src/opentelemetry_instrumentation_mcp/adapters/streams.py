@@ -283,6 +283,5 @@ PATCHES: Final = (
     ("mcp.client.stdio", _patch("stdio_client", Transport.STDIO, Role.CLIENT)),
     ("mcp.client.streamable_http", _patch_streamable_http_client),
     ("mcp.server.websocket", _patch("websocket_server", Transport.WEBSOCKET, Role.SERVER)),
-    ("mcp.client.websocket", _patch("websocket_client", Transport.WEBSOCKET, Role.CLIENT)),
     ("mcp.shared.memory", _patch_memory),
 )

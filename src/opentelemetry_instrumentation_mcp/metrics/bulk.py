@@ -57,13 +57,13 @@ class Batch(list[float]):
         counts = self._counts.get(boundaries)
         if counts is None:
             ascending = self._ascending()
-            counts, below = [], 0
+            counts = self._counts[boundaries] = list[int]()
+            below = 0
             for boundary in boundaries:
                 up_to = bisect_right(ascending, boundary, below)
                 counts.append(up_to - below)
                 below = up_to
             counts.append(len(ascending) - below)
-            self._counts[boundaries] = counts
         return counts
 
     def extremes(self) -> tuple[float, float]:
@@ -78,7 +78,7 @@ class Batch(list[float]):
 
     def added_to(self, total: float) -> float:
         """``total`` with every value added to it, one after the other."""
-        return _add_up(self, total)
+        return reduce(add, self, total) if _SUM_COMPENSATES else sum(self, total)
 
     def _ascending(self) -> list[float]:
         if self._sorted is None:
@@ -86,12 +86,8 @@ class Batch(list[float]):
         return self._sorted
 
 
-def _one_after_the_other(values: Iterable[float], total: float) -> float:
-    return reduce(add, values, total)
-
-
-_add_up: Final = sum if sys.version_info < (3, 12) else _one_after_the_other
-"""From Python 3.12 on ``sum`` compensates for rounding, which adding one by one does not."""
+_SUM_COMPENSATES: Final = sys.version_info >= (3, 12)
+"""For rounding, which adding one by one does not."""
 
 
 class _Sdk(NamedTuple):

@@ -38,6 +38,7 @@ class Request:
         "response_bytes",
         "route",
         "shadowed",
+        "span",
         "started",
     )
 
@@ -61,6 +62,8 @@ class Request:
     """Its JSON-RPC id, as far as an adapter knows it yet."""
     answered: bool
     """Whether a reply has come, for adapters whose callers cannot tell a reply from the SDK's own error."""
+    span: Any
+    """What an adapter makes spans with; the recorder does not look at it."""
     shadowed: Request | None
     """An open request with the same id, for adapters that find requests by their id."""
 
@@ -130,7 +133,10 @@ class Request:
             if self.response_bytes < 0:
                 self.response_bytes = size
                 if calls is not None:
-                    (calls.response_sizes or calls.sized(response=True)).add(size)
+                    cell = calls.response_sizes or calls.sized(response=True)
+                    cell.values.append(size)
+                    if len(cell.values) >= cell.due:
+                        cell.look_after(size)
         elif self.request_bytes < 0:
             self.request_bytes = size
             if calls is not None:
@@ -179,8 +185,10 @@ class Connection:
         self.opened = perf_counter()
         """When it was (``perf_counter`` seconds)."""
         self._lines = series.lines(mode)
-        self._lines.total.add(1)
-        self._lines.active.add(1)
+        for cell in (self._lines.total, self._lines.active):
+            cell.values.append(1)
+            if len(cell.values) >= cell.due:
+                cell.look_after(1)
 
     @property
     def mode(self) -> Mode:
@@ -191,6 +199,12 @@ class Connection:
     def protocol_version(self) -> str | None:
         """The protocol revision, bounded; None until it is known."""
         return self.series.protocol_version
+
+    @property
+    def is_identified(self) -> bool:
+        """Whether the server's name and the protocol revision are known."""
+        identity = self.series.identity
+        return identity.protocol_version is not None and identity.server_name is not None
 
     @property
     def crash_code(self) -> int:
@@ -222,7 +236,7 @@ class Connection:
             request.connection = self
             request.route = route
             request.ended = request.answered = False
-            request.calls = request.hint = request.id = request.name = request.shadowed = None
+            request.calls = request.hint = request.id = request.name = request.shadowed = request.span = None
             request.request_bytes = request.response_bytes = -1
             if route.names_target:
                 name = fields(params).get("name")

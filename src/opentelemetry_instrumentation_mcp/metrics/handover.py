@@ -22,7 +22,7 @@ from weakref import WeakSet
 
 from opentelemetry import trace
 
-from ..safety import contained
+from ..safety import contained, report
 from . import bulk
 from .bulk import Batch
 from .sinks import SLICE, Sink
@@ -237,11 +237,14 @@ class Rows(Cell):
         self._parts = parts
 
     def add_row(self, row: Sequence[float]) -> None:
-        """Keep a row until the next collection."""
+        """Keep a row until the next collection. Never raises."""
         values = self.values
         values.extend(row)
         if len(values) >= self.due:
-            self.look_after(0.0)
+            try:
+                self.look_after(0.0)
+            except Exception as error:
+                report("Rows.add_row", error)
 
     def _feed(self, values: list[float]) -> None:
         width = self._width

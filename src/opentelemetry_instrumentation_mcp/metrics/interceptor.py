@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from operator import sub
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ class Interceptor:
         name: Its class or function name, bounded.
     """
 
-    __slots__ = ("_actions", "_recorder", "_request", "_response", "name")
+    __slots__ = ("_actions", "_passed", "_recorder", "_request", "_response", "name")
 
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
@@ -32,6 +32,7 @@ class Interceptor:
         self._request = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.REQUEST.value)
         self._response = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.RESPONSE.value)
         self._actions: dict[Action, Cell] = {}
+        self._passed: Cell | None = None
 
     def acted(self, action: Action, error: str | None = None) -> None:
         """It dealt with a message.
@@ -48,6 +49,20 @@ class Interceptor:
         if action is Action.ERROR:
             error = self._recorder.exception_name(error)
             self._recorder.shared_cell(catalogue.INTERCEPTOR_ERRORS, self.name, error).add(1)
+
+    def passed(self, seconds: float) -> None:
+        """It looked at a message for so long, and let it pass."""
+        try:
+            cell = self._passed
+            if cell is None:
+                of = {catalogue.INTERCEPTOR: self.name}
+                cell = self._passed = self._recorder.cell(
+                    (catalogue.INTERCEPTOR_DURATION, {**of, catalogue.PHASE: Phase.REQUEST.value}),
+                    (catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
+                )
+            cell.add(seconds)
+        except Exception as failure:
+            report("Interceptor.passed", failure)
 
     def took(self, phase: Phase, seconds: float) -> None:
         """It took that long, by itself, before (request) or after (response) what it wraps."""
@@ -79,7 +94,7 @@ class Passages:
         names: The bounded names of the interceptors, the outermost first.
     """
 
-    __slots__ = ("_cell",)
+    __slots__ = ("passed",)
 
     def __init__(self, recorder: Recorder, names: Sequence[str]) -> None:
         last = 2 * len(names) + 1
@@ -87,19 +102,12 @@ class Passages:
         for place, name in enumerate(names):
             of = {catalogue.INTERCEPTOR: name}
             request, response = {catalogue.PHASE: Phase.REQUEST.value}, {catalogue.PHASE: Phase.RESPONSE.value}
-            parts += (
-                (partial(_between, place, place + 1), catalogue.INTERCEPTOR_DURATION, {**of, **request}),
-                (partial(_between, last - place - 1, last - place), catalogue.INTERCEPTOR_DURATION, {**of, **response}),
-                (_once, catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
-            )
-        self._cell = recorder.rows(last + 1, *parts)
-
-    def passed(self, times: Sequence[float]) -> None:
+            before, after = partial(_between, place, place + 1), partial(_between, last - place - 1, last - place)
+            parts.append((before, catalogue.INTERCEPTOR_DURATION, {**of, **request}))
+            parts.append((after, catalogue.INTERCEPTOR_DURATION, {**of, **response}))
+            parts.append((_once, catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}))
+        self.passed: Callable[[Sequence[float]], None] = recorder.rows(last + 1, *parts).add_row
         """A message crossed the boundaries at these times (``perf_counter`` seconds)."""
-        try:
-            self._cell.add_row(times)
-        except Exception as failure:
-            report("Passages.passed", failure)
 
 
 def _between(earlier: int, later: int, columns: Sequence[Sequence[float]]) -> Iterable[float]:

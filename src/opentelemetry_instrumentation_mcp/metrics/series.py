@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _Values = dict[str, str | int | None]
 
-_NETWORK: Final[dict[Transport, tuple[str | None, str | None]]] = {
+NETWORK: Final[dict[Transport, tuple[str | None, str | None]]] = {
     Transport.STDIO: ("pipe", None),
     Transport.SSE: ("tcp", "http"),
     Transport.STREAMABLE_HTTP: ("tcp", "http"),
@@ -53,7 +53,7 @@ class Series:
         self.identity = identity
         self.protocol_version = identity.protocol_version
         self.recorder = recorder
-        network_transport, network_protocol = _NETWORK[identity.transport]
+        network_transport, network_protocol = NETWORK[identity.transport]
         address = identity.address
         self.common: _Values = {
             catalogue.ROLE: identity.role.value,

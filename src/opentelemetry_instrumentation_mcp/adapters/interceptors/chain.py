@@ -37,7 +37,7 @@ def _compose(adapter: Adapter, original: Any) -> Any:
         try:
             server = self.server
             try:
-                recorder, chain = getattr(server, _CHAIN)
+                recorder, chain = server._otel_mcp_chain
             except AttributeError:
                 recorder = chain = None
             # Lists of the same objects are equal without asking any of them.

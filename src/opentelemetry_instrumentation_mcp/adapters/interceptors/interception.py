@@ -42,13 +42,22 @@ Judge = Callable[[Any], Action]
 """What it means that an interceptor returned what it did."""
 
 
-def interceptor_of(adapter: Adapter, interceptor: Any) -> Interceptor | None:
+_MOST_CLASSES: Final = 200
+_NAMED_THEMSELVES: Final = (FunctionType, MethodType, functools.partial, type)
+
+
+def interceptor_of(adapter: Adapter, interceptor: object) -> Interceptor | None:
     """Where an interceptor is recorded."""
     recorder = adapter.recorder
     if recorder is None:
         return None
     try:
-        return recorder.interceptor(name_of(interceptor))
+        known = adapter.interceptors.get(type(interceptor))
+        if known is None:
+            known = recorder.interceptor(name_of(interceptor))
+            if not isinstance(interceptor, _NAMED_THEMSELVES) and len(adapter.interceptors) < _MOST_CLASSES:
+                adapter.interceptors[type(interceptor)] = known
+        return known
     except Exception as error:
         report("interception.interceptor_of", error)
         return None
@@ -170,7 +179,7 @@ def is_refusal(error: BaseException) -> bool:
 
 def name_of(interceptor: Any) -> str:
     """What an interceptor is called: the class of an object, or the function's name, with its class if it has one."""
-    if not isinstance(interceptor, (FunctionType, MethodType, functools.partial, type)):
+    if not isinstance(interceptor, _NAMED_THEMSELVES):
         return type(interceptor).__name__
     while isinstance(interceptor, functools.partial):
         interceptor = interceptor.func

@@ -13,6 +13,7 @@ from ...metrics.vocabulary import Role, Transport
 from ...safety import contained
 from ...wire import fields
 from ..adapter import Adapter
+from ..release import is_v2
 from ..streams import Link
 
 _LIST: Final = {Target.TOOL: "ListToolsRequest", Target.PROMPT: "ListPromptsRequest"}
@@ -68,7 +69,7 @@ class ServerNames:
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:
-    if hasattr(module.Server, "_handle_message"):  # 1.x
+    if not is_v2():
         adapter.patches.replace(module.Server, "run", lambda original: _run(adapter, original))
         adapter.patches.replace(module.Server, "_handle_message", lambda original: _handle_message(adapter, original))
 

@@ -1,7 +1,7 @@
 """Sessions of mcp 1.x: every message that crosses ``BaseSession``'s two streams.
 
 The streams a session is built on are put behind :class:`_ReadStream` and :class:`_WriteStream`, which hand every
-message to a :class:`_Tap` and pass it on untouched. The life of the connection is that of
+message to a :class:`Tap` and pass it on untouched. The life of the connection is that of
 ``BaseSession._receive_loop``: it starts in ``__aenter__``, returns at the end of the stream, is cancelled at a local
 exit.
 """
@@ -13,11 +13,11 @@ import sys
 from contextlib import suppress
 from time import perf_counter
 from types import ModuleType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
-from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, error_reply
+from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
 from ...metrics.vocabulary import Death, Direction, Role, Transport
 from ...safety import contained, report
 from ...wire import fields
@@ -26,18 +26,22 @@ from ..adapter import Adapter
 from ..streams import Link, broken
 from .server import ServerNames
 
-_TAP: Final = "_otel_mcp_tap"
+if TYPE_CHECKING:
+    from .spans import SessionSpans
+
+TAP: Final = "_otel_mcp_tap"
 """Attribute left on a session object (not on its class)."""
 
 # A notification of 1.x may have an id (its model allows extra fields), and a reply a method: only the class decides.
 _REQUEST: Final = "JSONRPCRequest"
 _NOTIFICATION: Final = "JSONRPCNotification"
+_ERROR: Final = "JSONRPCError"
 
 _TIMEOUT_CODE: Final = 408
 """``httpx.codes.REQUEST_TIMEOUT``, which 1.x puts into the error of its own timer."""
 
 
-class _Tap:
+class Tap:
     """What crosses one session, and the requests that are open on it."""
 
     def __init__(self, adapter: Adapter, session: Any, link: Link) -> None:
@@ -46,6 +50,7 @@ class _Tap:
         self.connection: Connection | None = None
         self.exit: BaseException | None = None
         """What the session's ``__aexit__`` was called with: the loop itself only sees a cancellation."""
+        self.spans: SessionSpans | None = None
         self._session = session
         self._role = Role.CLIENT
         self._inbound: dict[Any, Request] = {}
@@ -84,13 +89,15 @@ class _Tap:
         self.settle()
         connection.is_closing = True
         for request in (*self._inbound.values(), *self._outbound.values()):
-            _end_all(request)
+            self._end_all(request)
         self._inbound.clear()
         self._outbound.clear()
         if error is not None and self._role is Role.SERVER and self.exit is not None:
             error = self.exit
         ending.close(connection, self.link, self._role, error)
         self.link.connection = None
+        if self.spans is not None:
+            self.spans.over()
 
     def outbound(self, request_id: Any) -> Request | None:
         """The open request sent with this id."""
@@ -123,8 +130,12 @@ class _Tap:
                     if size is not None:
                         request.measured(size, response=False)
                     _push(self._inbound, root.id, request)
+                    if self.spans is not None:
+                        self.spans.request_came(request, root, item.metadata)
         elif kind == _NOTIFICATION:
             self._notification = (root.method, perf_counter())
+            if self.spans is not None and self.adapter.recorder is not None:
+                self.spans.notification_came(root, item.metadata)
             if root.method == "notifications/cancelled":
                 cancelled = fields(root.params).get("requestId")
                 request = self._inbound.get(cancelled) if isinstance(cancelled, int | str) else None
@@ -140,6 +151,8 @@ class _Tap:
             if notification is not None and self.connection is not None and self.adapter.recorder is not None:
                 method, since = notification
                 self.connection.notified(Direction.INBOUND, method, perf_counter() - since)
+            if self.spans is not None:
+                self.spans.settle()
         except Exception as error:
             report("session.settle", error)
 
@@ -169,12 +182,16 @@ class _Tap:
         if self.adapter.recorder is None:
             return None, None
         if kind == _NOTIFICATION:
+            if self.spans is not None:
+                self.spans.notification_goes(root, item)
             return root.method, None
         request = connection.begin(Direction.OUTBOUND, root.method, root.params)
         if request is not None:
             request.id = root.id
             _push(self._outbound, root.id, request)
             request.sent()
+            if self.spans is not None:
+                self.spans.request_goes(request, root, item)
             if self.link.has_bytes:
                 self.adapter.sizes.expect(message, request)
         return None, request
@@ -186,22 +203,25 @@ class _Tap:
             self.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
 
     @contained
-    def unsent(self, request: Request | None, error: BaseException) -> None:
+    def unsent(self, item: Any, request: Request | None, error: BaseException) -> None:
         """A write raised."""
+        if self.link.posts is not None:
+            with suppress(ValueError):
+                self.link.posts.remove(item.message)
         if self.connection is not None and not ending.is_cancellation(error) and self.link.end is None:
             self.connection.dead(Death.WRITE_FAILED)
         if request is not None:
             for request_id, each in tuple(self._outbound.items()):
                 if each is request:
                     del self._outbound[request_id]
-            request.end(self._without_reply(error))
+            self._end(request, self._without_reply(error))
 
     @contained
     def failed(self, request_id: Any, error: BaseException) -> None:
         """``send_request`` raised; if its reply did not pass, the exception says why."""
         request = self._outbound.pop(request_id, None)
         if request is not None:
-            request.end(self._without_reply(error))
+            self._end(request, self._without_reply(error))
 
     def _without_reply(self, error: BaseException) -> Any:
         if self.link.failure is not None:
@@ -222,9 +242,10 @@ class _Tap:
             return None
         if size is not None:
             request.measured(size, response=True)
-        error = getattr(root, "error", None)
-        if error is not None:
-            request.end(error_reply(error.code, error.message))
+        # Not by its attribute: a model that does not have one takes long to say so.
+        if type(root).__name__ == _ERROR:
+            error = root.error
+            self._end(request, error_reply(error.code, error.message), error)
             return request
         result = fields(root.result)
         method = request.method
@@ -232,8 +253,23 @@ class _Tap:
             self._initialized(result)
         elif method in LISTINGS:
             self.connection.listed(direction, method, result)
-        request.end(TOOL_ERROR if method == "tools/call" and result.get("isError") is True else OK)
+        outcome = TOOL_ERROR if method == "tools/call" and result.get("isError") is True else OK
+        if request.span is None:
+            request.end(outcome)
+        else:
+            self._end(request, outcome)
         return request
+
+    def _end(self, request: Request, outcome: Outcome, error: Any = None) -> None:
+        if request.span is not None and self.spans is not None:
+            self.spans.end(request, outcome, error, self.connection)
+        else:
+            request.end(outcome)
+
+    def _end_all(self, request: Request | None) -> None:
+        while request is not None:
+            self._end(request, CANCELLED if request.hint is CANCELLED else CONNECTION_LOST)
+            request = request.shadowed
 
     def _initialized(self, result: Any) -> None:
         name = None
@@ -258,12 +294,6 @@ def _pop(table: dict[Any, Request], request_id: Any) -> Request | None:
     return request
 
 
-def _end_all(request: Request | None) -> None:
-    while request is not None:
-        request.end(CANCELLED if request.hint is CANCELLED else CONNECTION_LOST)
-        request = request.shadowed
-
-
 def _session_versions() -> tuple[str, ...]:
     module = sys.modules.get("mcp.shared.version")
     return tuple(getattr(module, "SUPPORTED_PROTOCOL_VERSIONS", ()))
@@ -272,7 +302,7 @@ def _session_versions() -> tuple[str, ...]:
 class _Stream:
     """A stream behind which a tap listens; everything it does not do itself is the stream's."""
 
-    def __init__(self, stream: Any, tap: _Tap) -> None:
+    def __init__(self, stream: Any, tap: Tap) -> None:
         self._stream = stream
         self._tap = tap
 
@@ -319,10 +349,14 @@ class _WriteStream(_Stream):
         try:
             await self._stream.send(item)
         except BaseException as error:
-            tap.unsent(request, error)
+            tap.unsent(item, request, error)
+            if method is not None and tap.spans is not None:
+                tap.spans.unwritten(item, error)
             raise
         if method is not None:
             tap.sent(method, since)
+            if tap.spans is not None:
+                tap.spans.written(item)
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:
@@ -348,9 +382,14 @@ def _init(adapter: Adapter, original: Any) -> Any:
 @contained
 def _tap(adapter: Adapter, session: Any, read_stream: Any, write_stream: Any) -> tuple[_ReadStream, _WriteStream]:
     link = adapter.streams.find(write_stream, read_stream) or Link(Transport.OTHER)
-    tap = _Tap(adapter, session, link)
+    tap = Tap(adapter, session, link)
+    operations = adapter.spans.seek(adapter)
+    if operations is not None:
+        from .spans import SessionSpans  # noqa: PLC0415
+
+        tap.spans = SessionSpans(operations, link)
     watched = _ReadStream(read_stream, tap), _WriteStream(write_stream, tap)
-    setattr(session, _TAP, tap)
+    setattr(session, TAP, tap)
     return watched
 
 
@@ -358,7 +397,7 @@ def _aenter(original: Any) -> Any:
     @functools.wraps(original)
     async def __aenter__(self: Any) -> Any:
         entered = await original(self)
-        tap: _Tap | None = getattr(self, _TAP, None)
+        tap: Tap | None = getattr(self, TAP, None)
         if tap is not None:
             # The loop is only scheduled yet, and the session may send before it runs.
             tap.open()
@@ -370,7 +409,7 @@ def _aenter(original: Any) -> Any:
 def _receive_loop(original: Any) -> Any:
     @functools.wraps(original)
     async def _receive_loop(self: Any) -> None:
-        tap: _Tap | None = getattr(self, _TAP, None)
+        tap: Tap | None = getattr(self, TAP, None)
         if tap is None:
             await original(self)
             return
@@ -388,7 +427,7 @@ def _receive_loop(original: Any) -> Any:
 def _aexit(original: Any) -> Any:
     @functools.wraps(original)
     async def __aexit__(self: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:
-        tap: _Tap | None = getattr(self, _TAP, None)
+        tap: Tap | None = getattr(self, TAP, None)
         if tap is not None:
             tap.exit = exc_val
         return await original(self, exc_type, exc_val, exc_tb)
@@ -399,7 +438,7 @@ def _aexit(original: Any) -> Any:
 def _send_request(original: Any) -> Any:
     @functools.wraps(original)
     async def send_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        tap: _Tap | None = getattr(self, _TAP, None)
+        tap: Tap | None = getattr(self, TAP, None)
         if tap is None:
             return await original(self, *args, **kwargs)
         # The id the SDK takes first thing, before its first await.

@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from ...safety import contained
 from ..adapter import Adapter
+from ..release import is_v2
 from .seam import CLIENT, line_of
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:
-    session = module.ClientSession
-    if not hasattr(session, "adopt"):  # 1.x
+    if not is_v2():
         return
+    session = module.ClientSession
     adapter.patches.replace(session, "__init__", lambda original: _init(adapter, original))
     adapter.patches.replace(session, "adopt", lambda original: _adopt(adapter, original))
 
@@ -26,6 +27,7 @@ def _init(adapter: Adapter, original: Any) -> Any:
         original(self, *args, **kwargs)
         if adapter.recorder is not None:
             _mark(self)
+            adapter.spans.seek(adapter)
 
     return __init__
 

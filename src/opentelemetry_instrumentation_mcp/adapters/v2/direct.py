@@ -57,7 +57,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     recorder = adapter.recorder
     if recorder is None:
         return None
-    session = seam.client_session(dispatcher)
+    session = seam.client_session(dispatcher, on_request)
     role = Role.SERVER if session is None else Role.CLIENT
     link = Link(Transport.IN_MEMORY)
     server = server_behind(on_request) if role is Role.SERVER else None
@@ -122,8 +122,23 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
 
 def _dispatch_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
-        return seam.call(line_of(adapter, self._peer), method, params, partial(original, self, method, params, opts))
+    async def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
+        line = line_of(adapter, self._peer)
+        request = line.connection.begin(Direction.OUTBOUND, method, params) if line is not None else None
+        if request is None or line is None:
+            return await original(self, method, params, opts)
+        if request.route.is_ping and not line.closed():
+            request.sent()
+        try:
+            result = await original(self, method, params, opts)
+        except BaseException as error:
+            messages.call_raised(line, request, error)
+            raise
+        try:
+            messages.answered(request, params, result)
+        except Exception as error:
+            report("direct.answered", error)
+        return result
 
     return _dispatch_request
 

@@ -11,6 +11,7 @@ for that. What is called seldom, or after the end, is replaced in the class.
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Awaitable
 from contextlib import suppress
 from functools import partial
@@ -68,15 +69,22 @@ class _Sdk(NamedTuple):
 def _patch(adapter: Adapter, module: ModuleType) -> None:
     dispatcher = module.JSONRPCDispatcher
     names = {name: names_in(getattr(dispatcher, name, None)) for name in (*_WATCHED, "_dispatch_request")}
+    # From where they are defined: the dispatcher's own imports are no part of what it is.
+    types: Any = sys.modules.get("mcp_types")
+    request, response, error, notification = (
+        getattr(types, f"JSONRPC{kind}", None) for kind in ("Request", "Response", "Error", "Notification")
+    )
+    session_message = getattr(sys.modules.get("mcp.shared.message"), "SessionMessage", None)
+    are_known = None not in (request, response, error, notification, session_message)
     sdk = _Sdk(
-        module.JSONRPCRequest,
-        module.JSONRPCResponse,
-        module.JSONRPCError,
-        module.JSONRPCNotification,
-        module.SessionMessage,
+        request,
+        response,
+        error,
+        notification,
+        session_message,
         tuple(name for name in _WATCHED if adapter.patches.expect(dispatcher, name)),
-        names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST,
-        names["_write"] == _WRITE,
+        are_known and names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST,
+        are_known and names["_write"] == _WRITE,
     )
     adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, sdk, original))
     adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
@@ -110,7 +118,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
     if recorder is None:
         return None
     link = adapter.streams.find(dispatcher._write_stream, dispatcher._read_stream) or Link(Transport.OTHER)
-    session = seam.client_session(dispatcher)
+    session = seam.client_session(dispatcher, on_request)
     role = Role.SERVER if session is None else Role.CLIENT
     connection = link.connection if role is Role.SERVER else None
     owned = connection is None
@@ -185,7 +193,7 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
 
 async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[None]) -> None:
     """What is not a request starts no task, one or two; they are counted where they are started."""
-    methods = vars(dispatcher)
+    methods = dispatcher.__dict__
     methods["_spawn"] = line.spawn
     try:
         await dispatching
@@ -282,12 +290,14 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
                 posts.append(message)
             if type(message) is not response:
                 _writing(adapter, sdk, line, message)
-            # A reply is written in the step in which its handler was done.
-            elif has_bytes and (request := line.answering) is not None and request.id == message.id:
-                line.answering = None
-                outgoing[id(message)] = request
-                if len(outgoing) > MOST_WAITING:
-                    sizes.give_up()
+            # A result is written in the step in which its handler was done.
+            elif has_bytes:
+                request = line.answering
+                if request is not None:
+                    line.answering = None
+                    outgoing[id(message)] = request
+                    if len(outgoing) > MOST_WAITING:
+                        sizes.give_up()
         except Exception as error:
             report("dispatcher.write", error)
         try:
@@ -304,15 +314,14 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
 
 def _writing(adapter: Adapter, sdk: _Sdk, line: Line, message: Any) -> None:
     """Something other than a result goes to the write stream."""
-    kind = type(message)
-    if kind is sdk.request:
+    if type(message) is sdk.request:
         request = current_request()
         if request is None:
             return
         request.id = message.id
         line.outbound[message.id] = request
         request.sent()
-    elif kind is sdk.error:
+    elif type(message) is sdk.error:
         request, line.answering = line.answering, None
         if request is None or request.id != message.id:
             return

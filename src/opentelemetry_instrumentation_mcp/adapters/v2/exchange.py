@@ -17,13 +17,13 @@ from typing import Any, Final, cast
 
 from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
-from ...metrics.outcome import CANCELLED, error_reply, http_error
+from ...metrics.outcome import CANCELLED, End, error_reply, http_error
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
 from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import current_answer
+from ..http_edge import Answer, current_answer
 from ..outbound import leave
 from ..streams import Link
 from . import messages
@@ -36,6 +36,8 @@ _FRAME_BYTES: Final = len(b"event: message\r\ndata: \r\n\r\n")
 _LINK: Final = Link(Transport.STREAMABLE_HTTP, Mode.STATELESS)
 """What an exchange knows of its transport: each ends by itself."""
 
+_REPLIES: Final = ("JSONRPCResponse", "JSONRPCError")
+
 _LONGEST_REFUSAL: Final = 65_536
 """Bytes of an error response that are kept to read its code; a JSON-RPC error is a few hundred."""
 
@@ -44,6 +46,7 @@ class _Exchange:
     """One POST. What runs for every one of them contains itself."""
 
     _request: Request | None = None
+    _answer: Answer | None = None
     _json_bytes = 0
     _is_json = False
     _status = 0
@@ -60,7 +63,7 @@ class _Exchange:
 
     @contained
     def watched(self, receive: Any, send: Any) -> tuple[Any, Any]:
-        """The ASGI ``receive`` and ``send``, watched; None if that is not to be had."""
+        """The ASGI ``receive`` and ``send``, watched; the latter by who watches the HTTP answer, if somebody does."""
 
         async def receive_watched() -> Any:
             message = await receive()
@@ -70,14 +73,15 @@ class _Exchange:
                 report("exchange.receive", error)
             return message
 
-        async def send_watched(message: Any) -> None:
-            try:
-                self._goes_out(message)
-            except Exception as error:
-                report("exchange.send", error)
-            await send(message)
+        def send_watched(message: Any) -> Any:
+            self._goes_out(message)
+            return send(message)
 
-        return receive_watched, send_watched
+        self._answer = answer = current_answer()
+        if answer is None or answer.listener is not None:
+            return receive_watched, send_watched
+        answer.listener = self._goes_out
+        return receive_watched, send
 
     def _comes_in(self, message: Any) -> None:
         if message["type"] == "http.disconnect":
@@ -86,23 +90,26 @@ class _Exchange:
             self._body.append(message.get("body", b""))
 
     def _goes_out(self, message: Any) -> None:
-        if message["type"] == "http.response.start":
-            self._status = message["status"]
-            for key, value in message.get("headers", ()):
-                if key.lower() == b"content-type":
-                    self._is_json = value.startswith(b"application/json")
-                    break
-            return
-        body: bytes = message.get("body", b"")
-        if self._is_json:
-            self._json_bytes += len(body)
-        if self._status >= 400 and not self.handled and sum(map(len, self._refusal)) < _LONGEST_REFUSAL:
-            self._refusal.append(body)
+        try:
+            if message["type"] == "http.response.start":
+                self._status = message["status"]
+                for key, value in message.get("headers", ()):
+                    if key == b"content-type" or key.lower() == b"content-type":
+                        self._is_json = value.startswith(b"application/json")
+                        break
+                return
+            body: bytes = message.get("body", b"")
+            if self._is_json:
+                self._json_bytes += len(body)
+            if self._status >= 400 and not self.handled and sum(map(len, self._refusal)) < _LONGEST_REFUSAL:
+                self._refusal.append(body)
+        except Exception as error:
+            report("exchange.send", error)
 
     @contained
     def event(self, message: Any, frame: bytes) -> None:
-        """A message was framed as an SSE event; the answer is the one that has no method."""
-        if self._request is not None and not hasattr(message, "method"):
+        """A message was framed as an SSE event; the answer is the one that is a reply."""
+        if self._request is not None and type(message).__name__ in _REPLIES:
             self._request.measured(len(frame) - _FRAME_BYTES, response=True)
 
     def begin(self, method: str, params: Any) -> Request | None:
@@ -136,6 +143,8 @@ class _Exchange:
             self._unhandled()
         # Contexts outlive the exchange, and this is in them (see http_edge.Answer).
         self._request = None
+        if self._answer is not None:
+            self._answer.listener = self._answer = None
         self._body.clear()
 
     @contained
@@ -169,9 +178,8 @@ class _Exchange:
 
     def _is_a_request(self) -> None:
         # Its outcome tells what went wrong; the line is not to blame.
-        answer = current_answer()
-        if answer is not None:
-            answer.is_request = True
+        if self._answer is not None:
+            self._answer.is_request = True
 
     def _refusal_outcome(self) -> Any:
         try:
@@ -208,7 +216,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
         finally:
             leave(_exchange, token)
         exchange.over()
-        ending.close(exchange.connection, _LINK, Role.SERVER, None)
+        exchange.connection.close(End.PEER_LOST if exchange.connection.lost_requests else End.CLOSED)
 
     return handle_modern_request
 

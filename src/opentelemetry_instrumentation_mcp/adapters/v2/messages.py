@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
-from ...metrics.vocabulary import Direction
+from ...metrics.vocabulary import Direction, Role
 from ...safety import contained, report
 from ...wire import fields
 from .. import ending
@@ -33,7 +33,7 @@ def answered(request: Request, params: Any, result: Any) -> None:
     try:
         route = request.route
         method = route.method
-        if method in _TELLING or request.connection.series.protocol_version is None:
+        if method in _TELLING or not request.connection.is_identified:
             _learn(request.connection, method, route.direction, params, result)
         # Results are plain dictionaries on their way.
         if method == "tools/call" and (result if type(result) is dict else fields(result)).get("isError") is True:
@@ -61,9 +61,12 @@ def _learn(connection: Connection, method: str, direction: Direction, params: An
         else:
             # The session counts when the client adopts the answer; the name is already good for this request.
             connection.identify(fields(answer.get("serverInfo")).get("name"), answer.get("protocolVersion"))
-    elif method == "server/discover" and direction is Direction.OUTBOUND:
-        connection.identify(fields(fields(answer.get("_meta")).get(SERVER_INFO_KEY)).get("name"))
-    elif method in LISTINGS:
+    elif method == "server/discover" or not connection.is_identified:
+        # Every 2026-07-28 result says it, and a client that knows the revision beforehand makes no discovery.
+        name = fields(fields(answer.get("_meta")).get(SERVER_INFO_KEY)).get("name")
+        if name is not None and connection.series.identity.role is Role.CLIENT:
+            connection.identify(name)
+    if method in LISTINGS:
         connection.listed(direction, method, result)
 
 

@@ -96,10 +96,14 @@ def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
         return None
 
 
-def client_session(dispatcher: Any) -> Any:
+def client_session(dispatcher: Any, on_request: Any) -> Any:
     """The ``ClientSession`` a dispatcher belongs to; None on a server."""
     reference = getattr(dispatcher, CLIENT, None)
-    return None if reference is None else reference()
+    if reference is not None:
+        return reference()
+    # Not marked, should the constructor have moved: a session runs its dispatcher with a method of its own.
+    owner = getattr(on_request, "__self__", None)
+    return owner if hasattr(owner, "adopt") else None
 
 
 def establish_adopted(line: Line, session: Any) -> None:
@@ -139,8 +143,6 @@ async def call(line: Line | None, method: str, params: Any, send: Callable[[], A
     request = line.connection.begin(Direction.OUTBOUND, method, params) if line is not None else None
     if request is None or line is None:
         return await send()
-    if line.peer is not None and not line.closed():
-        request.sent()
     token = CURRENT.set(request)
     try:
         result = await send()
@@ -150,7 +152,10 @@ async def call(line: Line | None, method: str, params: Any, send: Callable[[], A
     finally:
         leave(CURRENT, token)
         line.outbound.pop(request.id, None)
-    messages.answered(request, params, result)
+    try:
+        messages.answered(request, params, result)
+    except Exception as error:
+        report("seam.answered", error)
     return result
 
 

@@ -16,6 +16,7 @@ from ...safety import contained
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..release import is_v2
 from ..streams import Link
 
 _LIST: Final = {Target.TOOL: "tools/list", Target.PROMPT: "prompts/list"}
@@ -74,7 +75,7 @@ def server_behind(on_request: Any) -> Any:
 
 
 def _patch_lowlevel(adapter: Adapter, module: ModuleType) -> None:
-    if hasattr(module.Server, "get_request_handler"):  # 2.x
+    if is_v2():
         adapter.patches.replace(module.Server, "run", lambda original: _run(adapter, original))
 
 
@@ -105,6 +106,7 @@ def open_server(adapter: Adapter, link: Link, server: Any) -> Connection | None:
     """Open the connection of a served stream pair."""
     if adapter.recorder is None:
         return None
+    adapter.spans.seek(adapter)
     versions: Any = getattr(sys.modules.get("mcp_types.version"), "HANDSHAKE_PROTOCOL_VERSIONS", ())
     return adapter.recorder.open(
         Role.SERVER,

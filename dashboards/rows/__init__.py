@@ -1,0 +1,1 @@
+"""The rows both dashboards have, each made for a side."""

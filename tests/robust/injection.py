@@ -68,7 +68,16 @@ def _works(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     name = function.name
     if name.startswith("__") and name not in ("__init__", "__call__"):
         return False
-    return not any(isinstance(each, (ast.Await, ast.Yield, ast.YieldFrom)) for each in _own(function))
+    own = _own(function)
+    # A stand-in's way on to what it stands for is a wrapper as well.
+    passes_on = any(
+        isinstance(each, ast.Return)
+        and isinstance(each.value, ast.Call)
+        and isinstance(each.value.func, ast.Attribute)
+        and each.value.func.attr == name
+        for each in own
+    )
+    return not passes_on and not any(isinstance(each, (ast.Await, ast.Yield, ast.YieldFrom)) for each in own)
 
 
 def _own(function: ast.AST) -> list[ast.AST]:
@@ -87,7 +96,7 @@ def _is_doc(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def _contains_itself(node: ast.stmt) -> bool:
+def _contains_itself(node: ast.AST) -> bool:
     """Whether what goes wrong in a statement is reported by it; another handler expects something else."""
     return isinstance(node, ast.Try) and any(
         isinstance(each, ast.Name) and each.id == "report" for handler in node.handlers for each in ast.walk(handler)
@@ -103,7 +112,7 @@ def _arm(module: str, owner: str, nodes: Sequence[ast.stmt]) -> None:
             name = f"{module.removeprefix(PACKAGE + '.')}:{owner}{node.name}"
             plan.known.add(name)
             call = ast.parse(f"{_TRIP}({name!r})").body[0]
-            tries = [each for each in node.body if _contains_itself(each)]
+            tries = [each for each in _own(node) if _contains_itself(each)]
             body: list[Any] = tries[0].body if tries and isinstance(tries[0], ast.Try) else node.body
             first = 1 if body is node.body and _is_doc(body[0]) else 0
             for each in ast.walk(call):

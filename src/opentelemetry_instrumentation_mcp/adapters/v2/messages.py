@@ -36,7 +36,7 @@ def answered(request: Request, params: Any, result: Any) -> None:
         if method in _TELLING or not request.connection.is_identified:
             _learn(request.connection, method, route.direction, params, result)
         # Results are plain dictionaries on their way.
-        if method == "tools/call" and (result if type(result) is dict else fields(result)).get("isError") is True:
+        if method == "tools/call" and fields(result).get("isError") is True:
             outcome = TOOL_ERROR
     except Exception as error:
         report("messages.answered", error)

@@ -8,6 +8,10 @@
 #
 #   make bench WHAT=overhead ARGS="--rounds 3"           a part of it, in minutes
 #
+# `make soak` keeps a server and a client at full load for ten minutes and looks at what grows (docs/reliability.md).
+#
+#   make soak SECONDS=60                                  shorter
+#
 # Dashboards and rules are made by `python -m dashboards`; `make pictures` draws those of docs/dashboards.md anew.
 
 PYTHON ?= python3
@@ -34,7 +38,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix lint bench pictures clean
+.PHONY: help demo test matrix lint bench soak pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -65,6 +69,11 @@ bench: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## measure the cost on both SDK g
 		build/bench-mcp-$$sdk/bin/python -m benchmarks.$$what --json $(BENCH_RESULTS)/$$what-$$sdk.json $(ARGS) || exit; \
 	done; done
 	@build/bench-mcp-$(lastword $(BENCH_SDKS))/bin/python -m benchmarks.report $(BENCH_RESULTS) --page docs/performance.md
+
+SECONDS ?= 600
+
+soak: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## look for what grows under load, on both SDK generations (SECONDS=60)
+	@for sdk in $(BENCH_SDKS); do build/bench-mcp-$$sdk/bin/python -m benchmarks.soak --seconds $(SECONDS) || exit; done
 
 pictures: $(DEMO_VENV)/stamp .venv/prometheus.stamp ## draw the dashboards of a running demo into docs/
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python -m dashboards.pictures $(ARGS)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import time
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
@@ -38,7 +39,10 @@ def contained(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
 
 
 def report(where: str, error: BaseException) -> None:
-    """Log that ``where`` failed, at most once per :data:`QUIET_SECONDS`. Never raises."""
+    """Log that ``where`` failed, at most once per :data:`QUIET_SECONDS`. Never raises.
+
+    The text of the error is for DEBUG alone: it may quote what a peer or the application sent.
+    """
     try:
         now = time.monotonic()
         last, swallowed = _reports.get(where, (now - QUIET_SECONDS, 0))
@@ -47,7 +51,18 @@ def report(where: str, error: BaseException) -> None:
             return
         _reports[where] = (now, 0)
         again = f" ({swallowed} more since the last report)" if swallowed else ""
-        _logger.warning("a metric was lost in %s: %s: %s%s", where, type(error).__name__, error, again)
+        _logger.warning("a metric was lost in %s: %s at %s%s", where, type(error).__name__, _line(error), again)
+        _logger.debug("what was raised in %s", where, exc_info=error)
     except Exception:
         # A logging handler that raises is the application's; there is nobody left to tell.
         return
+
+
+def _line(error: BaseException) -> str:
+    """The line of code that raised."""
+    traceback = error.__traceback__
+    if traceback is None:
+        return "an unknown line"
+    while traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    return f"{os.path.basename(traceback.tb_frame.f_code.co_filename)}:{traceback.tb_lineno}"

@@ -177,3 +177,44 @@ def test_a_table_of_no_names_admits_none_either_way() -> None:
     assert not names.register(Target.TOOL, "a")
     assert not names.prove(Target.TOOL, "a")
     assert not names.has(Target.TOOL, "a")
+
+
+def test_a_name_of_our_own_takes_the_place_of_one_that_a_peer_listed() -> None:
+    names = Names(2)
+    assert [names.register(Target.TOOL, name, heard=True) for name in "abc"] == [True, True, False]
+    assert [names.register(Target.TOOL, name) for name in "def"] == [True, True, False]
+    assert [name for name in "abcdef" if names.has(Target.TOOL, name)] == ["d", "e"]
+
+
+def test_what_a_peer_lists_displaces_what_nobody_lists_and_nothing_of_our_own() -> None:
+    names = Names(3)
+    names.register(Target.TOOL, "own")
+    names.prove(Target.TOOL, "a")
+    names.prove(Target.TOOL, "b")
+    assert [names.register(Target.TOOL, name, heard=True) for name in "cde"] == [True, True, False]
+    assert not names.prove(Target.TOOL, "f")
+    assert [name for name in ("own", *"abcdef") if names.has(Target.TOOL, name)] == ["own", "c", "d"]
+
+
+def test_a_name_that_a_peer_listed_and_we_have_counts_once() -> None:
+    names = Names(2)
+    assert names.register(Target.TOOL, "a", heard=True)
+    assert names.register(Target.TOOL, "a")
+    assert names.register(Target.TOOL, "b", heard=True)
+    assert names.has(Target.TOOL, "a")
+    assert names.has(Target.TOOL, "b")
+
+
+@pytest.mark.parametrize("value", ["x" * 257, "two\nlines", "\x00", "\ud800", "\u202e"], ids=ascii)
+def test_what_is_no_name_is_not_admitted(value: str) -> None:
+    names = Names(10)
+    assert Table(10).admit(value) == OTHER
+    assert not names.register(Target.TOOL, value)
+    assert not names.prove(Target.TOOL, value)
+    assert not names.has(Target.TOOL, value)
+
+
+@pytest.mark.parametrize("value", ["x" * 256, "a name", "名前", "weather/today.v2", ""])
+def test_a_name_may_be_in_any_script(value: str) -> None:
+    assert Table(10).admit(value) == value
+    assert Names(10).register(Target.TOOL, value)

@@ -861,7 +861,7 @@ class TestBounds:
             connection.close(End.CLOSED)
         points = collect()
         recorder.retire()
-        assert len(points.select("mcp.sessions.active")) == 10
+        assert len(points.select("mcp.sessions.active")) == 8
         assert {point.value for point in points.select("mcp.sessions.active")} == {0}
 
     def test_the_limits_come_from_the_environment(

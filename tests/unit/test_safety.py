@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 
 import pytest
@@ -30,6 +31,9 @@ def _divide(dividend: int, *, divisor: int) -> float:
     return dividend / divisor
 
 
+_LINE = inspect.unwrap(_divide).__code__.co_firstlineno + 2
+
+
 def _messages(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == _LOGGER]
 
@@ -45,7 +49,7 @@ def test_a_contained_function_keeps_its_name() -> None:
 
 def test_a_contained_function_returns_none_instead_of_raising(caplog: pytest.LogCaptureFixture) -> None:
     assert _divide(1, divisor=0) is None
-    assert _messages(caplog) == ["a metric was lost in _divide: ZeroDivisionError: division by zero"]
+    assert _messages(caplog) == [f"a metric was lost in _divide: ZeroDivisionError at test_safety.py:{_LINE}"]
     assert caplog.records[0].levelno == logging.WARNING
 
 
@@ -73,7 +77,7 @@ def test_the_next_report_counts_what_was_swallowed_meanwhile(clock: _Clock, capl
     _divide(1, divisor=0)
     clock.now += QUIET_SECONDS
     _divide(1, divisor=0)
-    assert [message.partition("division by zero")[2] for message in _messages(caplog)] == [
+    assert [message.partition(f".py:{_LINE}")[2] for message in _messages(caplog)] == [
         "",
         " (3 more since the last report)",
         "",
@@ -103,6 +107,15 @@ def test_the_first_failure_is_reported_right_after_the_machine_has_started(
     clock.now = now
     report("here", ValueError("a"))
     assert len(_messages(caplog)) == 1
+
+
+def test_what_an_error_quotes_is_for_debugging_alone(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, _LOGGER)
+    report("here", ValueError("secret"))
+    told, traced = caplog.records
+    assert told.getMessage() == "a metric was lost in here: ValueError at an unknown line"
+    assert told.exc_info is None
+    assert (traced.levelno, "secret" in str(traced.exc_info)) == (logging.DEBUG, True)
 
 
 def test_a_report_survives_an_exception_that_cannot_be_shown() -> None:

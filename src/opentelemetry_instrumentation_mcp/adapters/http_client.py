@@ -101,6 +101,7 @@ class Post:
             return
         self._error(str(status))
 
+    @contained
     def let_go(self) -> None:
         """Hold on to nothing: contexts outlive the POST, and this is in them."""
         self._is_over = True
@@ -301,18 +302,29 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
         bound = _bind(signature, args, kwargs) if adapter.recorder is not None else None
         if bound is None:
             return original(*args, **kwargs)
-        link = Link(Transport.SSE, address=address_of(bound.arguments.get("url")))
-        # SSE posts one message after another, in the order they were written.
-        link.posts = deque()
-        bound.arguments["httpx_client_factory"] = _factory(adapter, link, bound.arguments["httpx_client_factory"])
-        return Opening(
-            original(*bound.args, **bound.kwargs),
+        link = _sse_link(adapter, bound)
+        opening = original(*bound.args, **bound.kwargs)
+        if link is None:
+            return opening
+        watched = Opening.of(
+            opening,
             opened=lambda streams: adapter.streams.tag(link, *streams[:2]),
             closing=lambda streams: adapter.streams.untag(*streams[:2]),
             failed=lambda error: opening_failed(adapter, Role.CLIENT, Transport.SSE, error),
         )
+        return opening if watched is None else watched
 
     return sse_client
+
+
+@contained
+def _sse_link(adapter: Adapter, bound: inspect.BoundArguments) -> Link:
+    """The link of a client to be, whose factory of HTTP clients is watched."""
+    link = Link(Transport.SSE, address=address_of(bound.arguments.get("url")))
+    # SSE posts one message after another, in the order they were written.
+    link.posts = deque()
+    bound.arguments["httpx_client_factory"] = _factory(adapter, link, bound.arguments["httpx_client_factory"])
+    return link
 
 
 @contained

@@ -64,11 +64,13 @@ class Answer:
         self._transport_of = transport_of
         self._scope: Any = scope
 
+    @contained
     def enter(self, send: Any) -> Any:
         """Be the answer that is made in this context, until :meth:`leave`; the ASGI ``send`` to make it with."""
         self._token = _answer.set(self)
         return self.watched(send)
 
+    @contained
     def leave(self) -> None:
         """The answer is complete."""
         leave(_answer, self._token)
@@ -105,6 +107,7 @@ class Answer:
     def _transport(self) -> Transport:
         return self._transport_of(self._entry) or Transport.OTHER
 
+    @contained
     def over(self) -> None:
         """The answer is complete."""
         self.is_over = True
@@ -140,6 +143,11 @@ def current_answer() -> Answer | None:
     return None if answer is None or answer.is_over else answer
 
 
+@contained
+def is_first() -> bool:
+    return current_answer() is None
+
+
 def watch(adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any) -> Answer | None:
     """Watch an HTTP answer.
 
@@ -165,12 +173,12 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
         @functools.wraps(original)
         async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
             # Somebody further out may watch already.
-            answer = watch(adapter, self, transport_of, scope) if current_answer() is None else None
+            answer = watch(adapter, self, transport_of, scope) if is_first() else None
             if answer is None:
                 await original(self, scope, receive, send)
                 return
             try:
-                await original(self, scope, receive, answer.enter(send))
+                await original(self, scope, receive, answer.enter(send) or send)
             finally:
                 answer.leave()
 
@@ -216,9 +224,7 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
         @functools.wraps(original)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
-            # Made without a loop, it may be for the workers that this process is going to fork.
-            if _is_in_a_loop():
-                _ready(adapter, Transport.SSE)
+            _made(adapter)
 
         return __init__
 
@@ -233,6 +239,13 @@ def _ready(adapter: Adapter, transport: Transport, manager: Any = None) -> None:
         adapter.spans.seek(adapter)
         is_stateless = getattr(manager, "stateless", False)
         adapter.recorder.serving(transport, Mode.STATELESS if is_stateless else Mode.STATEFUL)
+
+
+@contained
+def _made(adapter: Adapter) -> None:
+    # Made without a loop, it may be for the workers that this process is going to fork.
+    if _is_in_a_loop():
+        _ready(adapter, Transport.SSE)
 
 
 def _is_in_a_loop() -> bool:

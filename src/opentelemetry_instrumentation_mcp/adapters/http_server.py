@@ -43,7 +43,7 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
                     yield streams
                 return
             try:
-                async with original(self, scope, receive, answer.watched(send)) as streams:
+                async with original(self, scope, receive, answer.watched(send) or send) as streams:
                     link = _sse_link(adapter, streams)
                     try:
                         yield streams

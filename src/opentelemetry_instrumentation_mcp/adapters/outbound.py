@@ -11,6 +11,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics.connection import Request
+from ..safety import report
 
 if TYPE_CHECKING:
     from .http_client import Post
@@ -28,6 +29,8 @@ def leave(variable: ContextVar[Any], token: Token[Any] | None) -> None:
     except ValueError:
         # A coroutine that was left alone is closed by the garbage collector, in a context where this was never set.
         return
+    except Exception as error:
+        report("outbound.leave", error)
 
 
 def current_request() -> Request | None:

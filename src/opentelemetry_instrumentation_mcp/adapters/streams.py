@@ -158,6 +158,19 @@ class Opening:
         self._failed = failed
         self._streams: Any = None
 
+    @classmethod
+    @contained
+    def of(
+        cls,
+        generator: Any,
+        *,
+        opened: Callable[[Any], None],
+        closing: Callable[[Any], None],
+        failed: Callable[[BaseException], None],
+    ) -> Opening:
+        """The generator, watched; None if that is not to be had."""
+        return cls(generator, opened=opened, closing=closing, failed=failed)
+
     def __aiter__(self) -> Opening:
         return self
 
@@ -168,10 +181,10 @@ class Opening:
         try:
             streams = await self._generator.__anext__()
         except BaseException as error:
-            self._failed(error)
+            self._tell(self._failed, error)
             raise
         self._streams = streams
-        self._opened(streams)
+        self._tell(self._opened, streams)
         return streams
 
     async def athrow(self, *args: Any) -> Any:
@@ -184,10 +197,15 @@ class Opening:
         self._close()
         await self._generator.aclose()
 
+    @contained
     def _close(self) -> None:
         streams, self._streams = self._streams, ()
         if streams:
             self._closing(streams)
+
+    @contained
+    def _tell(self, callback: Callable[[Any], None], value: Any) -> None:
+        callback(value)
 
 
 def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any], Any]:
@@ -201,12 +219,14 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
             if transport is Transport.STDIO and role is Role.SERVER:
                 warn_on_stdio()
             url = args[0] if args else kwargs.get("url")
-            return Opening(
-                original(*args, **kwargs),
+            opening = original(*args, **kwargs)
+            watched = Opening.of(
+                opening,
                 opened=lambda streams: _link(adapter, transport, url, streams[:2]),
                 closing=lambda streams: adapter.streams.untag(*streams[:2]),
                 failed=lambda error: opening_failed(adapter, role, transport, error),
             )
+            return opening if watched is None else watched
 
         return generator
 
@@ -221,12 +241,14 @@ def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
         def generator(*args: Any, **kwargs: Any) -> Any:
             if adapter.recorder is None:
                 return original(*args, **kwargs)
-            return Opening(
-                original(*args, **kwargs),
+            opening = original(*args, **kwargs)
+            watched = Opening.of(
+                opening,
                 opened=lambda pairs: _link_pairs(adapter, pairs),
                 closing=lambda pairs: adapter.streams.untag(*(stream for pair in pairs for stream in pair)),
                 failed=lambda error: None,
             )
+            return opening if watched is None else watched
 
         return generator
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import psutil
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter_provider
 
-from ..safety import contained
+from ..safety import contained, report
 from . import catalogue
 
 if TYPE_CHECKING:
@@ -32,18 +32,24 @@ def _collect(provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Obs
     a recorder: it asks which ones are at work on its provider now.
     """
     observations: list[Observation] = []
-    for recorder in tuple(_live):
-        if _resolved(recorder.provider) is _resolved(provider):
-            _drain(recorder)
-            observations = _resident_memory() or []
+    try:
+        for recorder in tuple(_live):
+            if _resolved(recorder.provider) is _resolved(provider):
+                _drain(recorder)
+                observations = _resident_memory() or []
+    except Exception as error:
+        report("collection.collect", error)
     return observations
 
 
 def _idle_connections(provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Observation]:
     observations: list[Observation] = []
-    for recorder in tuple(_live):
-        if _resolved(recorder.provider) is _resolved(provider):
-            observations += _observe_idle(recorder) or []
+    try:
+        for recorder in tuple(_live):
+            if _resolved(recorder.provider) is _resolved(provider):
+                observations += _observe_idle(recorder) or []
+    except Exception as error:
+        report("collection.idle_connections", error)
     return observations
 
 

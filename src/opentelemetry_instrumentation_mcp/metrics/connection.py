@@ -307,8 +307,9 @@ class Connection:
     @contained
     def register(self, direction: Direction, target: Target, names: Iterable[str]) -> None:
         """Names of tools or prompts are known to exist: admit them and let their counters begin at 0."""
+        heard = direction is Direction.OUTBOUND
         for name in names:
-            if self._recorder.names.register(target, name):
+            if self._recorder.names.register(target, name, heard=heard):
                 self.series.zero(direction, target, name)
 
     def target(self, direction: Direction, method: str, name: str | None, outcome: Outcome) -> str | None:

@@ -2,7 +2,8 @@
 
 Each instrument admits a bounded number of attribute sets. The last tenth of the bound is kept for folded ones, so that
 a set past it can still say what it is about: its tool or prompt name becomes ``_OTHER`` first, then its ``error.type``,
-then every value.
+then every value. A quarter is kept from the client's role: what servers elsewhere are called, list and answer is theirs
+to choose, and may not crowd out what a server of this process has.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from .bulk import Attributes, Reach
 from .catalogue import Instrument, Metric
 from .labels import OTHER
 from .sinks import CountOf, Distribution, Sink, SumOf
+from .vocabulary import Role
 
 _FOLDS = ((catalogue.TOOL, catalogue.PROMPT), (catalogue.ERROR_TYPE, catalogue.RPC_STATUS_CODE))
+
+_CLIENT = Role.CLIENT.value
 
 _Key = tuple[tuple[str, str | int], ...]
 _I = TypeVar("_I", Counter, UpDownCounter, Histogram)
@@ -38,6 +42,7 @@ class Bound:
         self._limit = max(limit, 1)
         self._plain_limit = self._limit - max(self._limit // 10, 1)
         self._admitted: set[_Key] = set()
+        self._of_clients = 0
         self._lock = threading.RLock()
 
     def admit(self, values: Mapping[str, str | int | None]) -> Attributes:
@@ -64,6 +69,10 @@ class Bound:
             return True
         if len(self._admitted) >= limit:
             return False
+        if attributes.get(catalogue.ROLE) == _CLIENT:
+            if self._of_clients >= limit - limit // 4:
+                return False
+            self._of_clients += 1
         self._admitted.add(key)
         return True
 

@@ -13,6 +13,9 @@ from typing import Final, Protocol
 
 OTHER: Final = "_OTHER"
 
+LONGEST: Final = 256
+"""Characters of the longest value: a hundred names of a megabyte each would be as good as no bound."""
+
 PROTOCOL_VERSIONS: Final = frozenset({"2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25", "2026-07-28"})
 """The published revisions of the protocol."""
 
@@ -67,6 +70,15 @@ def bounded_version(version: object) -> str | None:
     return version if version in PROTOCOL_VERSIONS else OTHER
 
 
+def is_presentable(value: str) -> bool:
+    """Whether a value may stand in an attribute: of a bounded length, and nothing an exporter could choke on.
+
+    A lone surrogate cannot be encoded, and would cost a whole collection; line ends and control characters are no part
+    of a name.
+    """
+    return len(value) <= LONGEST and value.isprintable()
+
+
 class Table:
     """Admits at most ``limit`` different values; the rest reads ``_OTHER``."""
 
@@ -84,7 +96,7 @@ class Table:
         if value in self._values:
             return value
         with self._lock:
-            if len(self._values) >= self._limit and value not in self._values:
+            if value not in self._values and (len(self._values) >= self._limit or not is_presentable(value)):
                 return OTHER
             self._values.add(value)
         return value
@@ -128,7 +140,11 @@ class Registry(Protocol):
 
 
 class Names:
-    """The table of tool and prompt names: registered ones, and a few that proved themselves by working.
+    """The table of tool and prompt names.
+
+    A server of this process has its names, peers list theirs, and a few that nobody lists proved themselves by working.
+    Where the table is full those of the first kind take the places of the others, and those of the second kind of the
+    third: what a peer lists crowds out nothing of our own. A name that lost its place keeps the series it has.
 
     Args:
         limit: How many names there can be in all, tools and prompts together.
@@ -140,23 +156,32 @@ class Names:
         self._unregistered_limit = min(unregistered_limit, limit)
         self._lock = threading.RLock()
         self._registered: set[tuple[Target, str]] = set()
+        self._heard: set[tuple[Target, str]] = set()
         self._proven: set[tuple[Target, str]] = set()
 
-    def register(self, target: Target, name: str) -> bool:
-        """Admit a registered name; True if it is (or was) admitted.
+    def register(self, target: Target, name: str, *, heard: bool = False) -> bool:
+        """Admit a name; True if it is (or was) admitted.
 
-        A registered name takes the place of an unregistered one when the table is full.
+        Args:
+            target: What it names.
+            name: The name.
+            heard: Whether it is a peer that says so.
         """
         key = (target, name)
-        if key in self._registered:
+        if key in self._registered or (heard and key in self._heard):
             return True
+        if not is_presentable(name):
+            return False
         with self._lock:
-            if len(self._registered) >= self._limit and key not in self._registered:
+            mine, others = (self._heard, len(self._registered)) if heard else (self._registered, 0)
+            if len(mine) + others >= self._limit and key not in mine:
                 return False
-            self._registered.add(key)
+            mine.add(key)
             self._proven.discard(key)
-            if len(self._registered) + len(self._proven) > self._limit:
-                self._proven.pop()
+            if not heard:
+                self._heard.discard(key)
+            if self._size() > self._limit:
+                (self._proven or self._heard).pop()
         return True
 
     def prove(self, target: Target, name: str) -> bool:
@@ -165,8 +190,8 @@ class Names:
         with self._lock:
             if key in self._proven:
                 return True
-            full = len(self._registered) + len(self._proven) >= self._limit
-            if full or len(self._proven) >= self._unregistered_limit:
+            full = self._size() >= self._limit or len(self._proven) >= self._unregistered_limit
+            if full or not is_presentable(name):
                 return False
             self._proven.add(key)
         return True
@@ -174,4 +199,7 @@ class Names:
     def has(self, target: Target, name: str) -> bool:
         """Whether the name is in the table."""
         key = (target, name)
-        return key in self._registered or key in self._proven
+        return key in self._registered or key in self._heard or key in self._proven
+
+    def _size(self) -> int:
+        return len(self._registered) + len(self._heard) + len(self._proven)

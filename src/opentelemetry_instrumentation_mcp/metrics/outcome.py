@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from enum import Enum
 from functools import cache
+from http import HTTPStatus
 from typing import Final
 
 from .labels import OTHER
@@ -19,6 +20,10 @@ CALLER_FAULTS: Final = frozenset({-32700, -32600, -32601, -32602, -32002})
 _CLIENT_ERRORS: Final = CALLER_FAULTS | {-32020, -32021, -32022, -32042}
 _SERVER_ERRORS: Final = frozenset({0, -1, 408, -32000, -32001, -32003, -32603})
 _CANCELLED_CODES: Final = frozenset({-32800})
+_STATUSES: Final = frozenset(int(each) for each in HTTPStatus if each >= 300) | {
+    # What proxies answer in a server's place (nginx, Cloudflare).
+    *(499, 520, 521, 522, 523, 524, 525, 526, 530),
+}
 _TERMINATED_1X: Final = 32600
 """mcp 1.x answers HTTP 404 with this code, the minus sign lost (``client/streamable_http.py``)."""
 
@@ -98,9 +103,14 @@ def error_reply(code: object, message: object = None) -> Outcome:
 
 def http_error(status: int) -> Outcome:
     """Class an HTTP error that came without a JSON-RPC body: 4xx is the client's, everything else the server's."""
-    return _known_status(status if 300 <= status < 600 else 0)
+    return _http_error("client_error" if 400 <= status < 500 else "server_error", status_name(status))
 
 
 @cache
-def _known_status(status: int) -> Outcome:
-    return Outcome("client_error" if 400 <= status < 500 else "server_error", str(status) if status else OTHER)
+def _http_error(status: str, name: str) -> Outcome:
+    return Outcome(status, name)
+
+
+def status_name(status: int) -> str:
+    """The ``error.type`` of an HTTP status: a peer can make up hundreds, and those nobody ever defined are one."""
+    return str(status) if status in _STATUSES else OTHER

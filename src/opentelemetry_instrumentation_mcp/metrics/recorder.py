@@ -9,6 +9,7 @@ data is: event, meaning (labels, outcome), cell. Cells are handed over to the in
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from opentelemetry.metrics import MeterProvider, get_meter
@@ -23,14 +24,17 @@ from .instruments import Bound, Instruments
 from .interceptor import Interceptor, Passages
 from .labels import METHODS, OTHER, Names, Registry, Table, Target, bounded_version
 from .limits import Limits
+from .outcome import status_name
 from .series import Identity, Series
 from .vocabulary import Address, Death, Direction, Heartbeat, Mode, Role, Transport
 
 SCOPE_NAME: Final = "opentelemetry_instrumentation_mcp"
 
-_MOST_CELLS: Final = 20_000
+_MOST_CELLS: Final = 5_000
 """Request cells one recorder keeps apart. Closed sets bound their number, generously; this is the backstop."""
 
+_MOST_SERIES: Final = 256
+"""Identities it keeps apart. A server chooses its name and revision anew for each client that connects."""
 
 _MOST_PASSAGES: Final = 50
 """Sequences of interceptors that messages can pass: as many as servers are told apart."""
@@ -138,6 +142,7 @@ class Recorder:
             crash_code,
         )
         series = self._series_of(identity)
+        identity = series.identity
         if (server_name, protocol_version, address) == (
             identity.server_name,
             identity.protocol_version,
@@ -177,8 +182,8 @@ class Recorder:
             transport: The transport.
             error: A JSON-RPC code or an HTTP status where there was an answer, else an exception's class name.
         """
-        # Codes and statuses are bounded where they come from.
-        name = error if error.lstrip("-").isdigit() else self._exceptions.admit(error)
+        # JSON-RPC codes, which are negative, are bounded where they come from.
+        name = error if error[1:].isdigit() and error[0] == "-" else self.exception_name(error)
         self.shared_cell(catalogue.CONNECTION_ERRORS, role.value, transport.value, name).add(1)
 
     @contained
@@ -343,8 +348,8 @@ class Recorder:
         return (identity.role, identity.server_name, target) in self._listed
 
     def exception_name(self, name: str | None) -> str:
-        """The bounded class name of an exception; an HTTP status, which is bounded already, is itself."""
-        return name if name is not None and name.isdigit() else self._exceptions.admit(name)
+        """The bounded class name of an exception, or the HTTP status that is in its place."""
+        return status_name(int(name)) if name is not None and name.isdecimal() else self._exceptions.admit(name)
 
     def drain(self) -> None:
         """Hand over what every cell holds."""
@@ -360,5 +365,10 @@ class Recorder:
     def _series_of(self, identity: Identity) -> Series:
         series = self._series.get(identity)
         if series is None:
+            if len(self._series) >= _MOST_SERIES:
+                name, address = identity.server_name, identity.address
+                folded_name, folded_address = name and OTHER, address and Address(OTHER, None)
+                if (name, address) != (folded_name, folded_address):
+                    return self._series_of(replace(identity, server_name=folded_name, address=folded_address))
             series = self._series.setdefault(identity, Series(identity, self))
         return series

@@ -21,7 +21,7 @@ from ...metrics.vocabulary import Action, Transport
 from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import behind, current_answer, watch
+from ..http_edge import behind, is_first, watch
 from .interception import Instead, interceptor_of, through, what_it_raised
 
 
@@ -126,12 +126,12 @@ class _Gate:
 
     def decide(self, action: Action, error: str | None = None) -> None:
         """It acts on the request; only the first time counts."""
-        if not self.is_decided:
-            self.is_decided = True
-            try:
+        try:
+            if not self.is_decided:
+                self.is_decided = True
                 self._interceptor.acted(action, error)
-            except Exception as failure:
-                report("guards.decide", failure)
+        except Exception as failure:
+            report("guards.decide", failure)
 
     @contained
     def raised(self, error: BaseException) -> None:
@@ -140,6 +140,11 @@ class _Gate:
             self.decide(Action.CONTINUE)
         else:
             self.decide(Action.ERROR, ending.leaf_name(error))
+
+
+@contained
+def _watched(interceptor: Interceptor, guard: Any) -> _Gate:
+    return _Gate(interceptor, guard)
 
 
 def _gate(adapter: Adapter, original: Any, transport_of: Callable[[Any], Transport | None] | None = None) -> Any:
@@ -154,15 +159,17 @@ def _gate(adapter: Adapter, original: Any, transport_of: Callable[[Any], Transpo
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
         answer = None
-        if transport_of is not None and current_answer() is None:
+        if transport_of is not None and is_first():
             answer = watch(adapter, self, transport_of, scope)
             if answer is not None:
-                send = answer.enter(send)
+                send = answer.enter(send) or send
         try:
             interceptor = interceptor_of(adapter, self)
             if interceptor is None:
                 return await original(self, scope, receive, send)
-            gate = _Gate(interceptor, self)
+            gate = _watched(interceptor, self)
+            if gate is None:
+                return await original(self, scope, receive, send)
             try:
                 result = await original(gate, scope, receive, send)
             except BaseException as error:

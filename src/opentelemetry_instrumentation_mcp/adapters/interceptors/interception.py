@@ -123,20 +123,23 @@ async def through(
         failure = error
         raise
     finally:
-        own = 0.0 if running else perf_counter() - since
-        name = None
-        if failure is not None:
-            action, name = what_it_raised(failure, thrown) or (Action.ERROR, None)
-        elif judge is not None:
-            action = judge(result)
-        elif result is answer or any(result is each for each in others):
-            action = Action.MODIFY if is_rewritten else Action.CONTINUE
-        else:
-            action = what_it_made_up(result, request < 0)
-        if request < 0:
-            interceptor.dealt(own, None, action, name)
-        else:
-            interceptor.dealt(request, response + own if answer is not _NOTHING or thrown else None, action, name)
+        try:
+            own = 0.0 if running else perf_counter() - since
+            name = None
+            if failure is not None:
+                action, name = what_it_raised(failure, thrown) or (Action.ERROR, None)
+            elif judge is not None:
+                action = judge(result)
+            elif result is answer or any(result is each for each in others):
+                action = Action.MODIFY if is_rewritten else Action.CONTINUE
+            else:
+                action = what_it_made_up(result, request < 0)
+            if request < 0:
+                interceptor.dealt(own, None, action, name)
+            else:
+                interceptor.dealt(request, response + own if answer is not _NOTHING or thrown else None, action, name)
+        except Exception as error:
+            report("interception.through", error)
         # An exception refers to the frames it went through, and these to what it is kept in.
         failure = None
         answer = others = thrown = ()

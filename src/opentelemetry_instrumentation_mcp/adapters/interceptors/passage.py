@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 
 from ...metrics.interceptor import Interceptor, Passages
 from ...metrics.vocabulary import Action
-from ...safety import report
+from ...safety import contained, report
 from .interception import through, what_it_made_up, what_it_raised
 
 CallNext = Callable[[Any], Awaitable[Any]]
@@ -73,15 +73,19 @@ class Chain:
         """Makes of the handler for one message what the SDK makes of it and the middleware, watched: a function that
         takes a context and calls the outermost middleware with it and with another such function."""
 
+    @contained
     def log(self, times: list[float], context: Any, result: Any) -> _Log:
-        """Begin to take notes of a message that went straight up to now; ``times`` does not count any more."""
+        """Begin to take notes of a message that went straight up to now; ``times`` does not count any more.
+
+        None, if that fails, costs the message its place in the metrics and nothing else.
+        """
         depth = self._depth
         notes = [_Note(place, time, context if place <= depth else result) for place, time in enumerate(times)]
         # Longer than it ever is on the straight way.
         times.extend([0.0] * (2 * depth + 3))
         return _Log(notes)
 
-    def crossed(self, log: _Log, boundary: int, thing: Any, again: bool = False) -> None:
+    def crossed(self, log: Any, boundary: int, thing: Any, again: bool = False) -> None:
         """A boundary was crossed off the straight way."""
         try:
             log.notes.append(_Note(boundary, perf_counter(), thing, again))
@@ -96,7 +100,7 @@ class Chain:
         except Exception as error:
             report("Chain.crossed", error)
 
-    async def again(self, log: _Log, level: int, inner: CallNext, ctx: Any) -> Any:
+    async def again(self, log: Any, level: int, inner: CallNext, ctx: Any) -> Any:
         """A boundary is crossed off the straight way: what is behind it is watched each by itself."""
         out = 2 * self._depth + 1 - level
         following = self._apart(level, inner)

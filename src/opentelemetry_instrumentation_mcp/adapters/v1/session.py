@@ -146,12 +146,15 @@ class Tap:
 
     def settle(self) -> None:
         """The session asks for the next message: it has dealt with the notification before it."""
-        notification, self._notification = self._notification, None
-        if notification is not None and self.connection is not None and self.adapter.recorder is not None:
-            method, since = notification
-            self.connection.notified(Direction.INBOUND, method, perf_counter() - since)
-        if self.spans is not None:
-            self.spans.settle()
+        try:
+            notification, self._notification = self._notification, None
+            if notification is not None and self.connection is not None and self.adapter.recorder is not None:
+                method, since = notification
+                self.connection.notified(Direction.INBOUND, method, perf_counter() - since)
+            if self.spans is not None:
+                self.spans.settle()
+        except Exception as error:
+            report("session.settle", error)
 
     def sending(self, item: Any) -> tuple[str | None, Request | None]:
         """A message is about to be written; returns a notification's method, or the request."""
@@ -193,6 +196,7 @@ class Tap:
                 self.adapter.sizes.expect(message, request)
         return None, request
 
+    @contained
     def sent(self, method: str, since: float) -> None:
         """The write of a notification returned."""
         if self.connection is not None:
@@ -367,16 +371,16 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
 def _init(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def __init__(self: Any, read_stream: Any, write_stream: Any, *args: Any, **kwargs: Any) -> None:
-        tap = _tap(adapter, self, read_stream, write_stream) if adapter.recorder is not None else None
-        if tap is not None:
-            read_stream, write_stream = _ReadStream(read_stream, tap), _WriteStream(write_stream, tap)
+        watched = _tap(adapter, self, read_stream, write_stream) if adapter.recorder is not None else None
+        if watched is not None:
+            read_stream, write_stream = watched
         original(self, read_stream, write_stream, *args, **kwargs)
 
     return __init__
 
 
 @contained
-def _tap(adapter: Adapter, session: Any, read_stream: Any, write_stream: Any) -> Tap:
+def _tap(adapter: Adapter, session: Any, read_stream: Any, write_stream: Any) -> tuple[_ReadStream, _WriteStream]:
     link = adapter.streams.find(write_stream, read_stream) or Link(Transport.OTHER)
     tap = Tap(adapter, session, link)
     operations = adapter.spans.seek(adapter)
@@ -384,8 +388,9 @@ def _tap(adapter: Adapter, session: Any, read_stream: Any, write_stream: Any) ->
         from .spans import SessionSpans  # noqa: PLC0415
 
         tap.spans = SessionSpans(operations, link)
+    watched = _ReadStream(read_stream, tap), _WriteStream(write_stream, tap)
     setattr(session, TAP, tap)
-    return tap
+    return watched
 
 
 def _aenter(original: Any) -> Any:

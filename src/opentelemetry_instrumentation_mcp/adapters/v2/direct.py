@@ -44,7 +44,7 @@ def _run(adapter: Adapter, original: Any) -> Any:
             line,
             True,
             partial(original, self, **kwargs),
-            _handle_requests(adapter, line, on_request),
+            _handle_requests(adapter, line, on_request) or on_request,
             on_notify,
             on_notify_intercept,
         )
@@ -76,6 +76,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     return line
 
 
+@contained
 def _handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with. The handler runs in the caller's task."""
     begin = line.connection.begin

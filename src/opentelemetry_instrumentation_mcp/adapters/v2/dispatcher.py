@@ -99,7 +99,7 @@ def _run(adapter: Adapter, sdk: _Sdk, original: Any) -> Any:
             await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
             return
         line, owned = opened
-        on_request = _handle_requests(adapter, line, self, on_request)
+        on_request = _handle_requests(adapter, line, self, on_request) or on_request
         _watch(adapter, sdk, line, self)
         try:
             await seam.drive(
@@ -230,6 +230,7 @@ def _replied(line: Line, request_id: Any, size: int | None) -> None:
             request.measured(size, response=True)
 
 
+@contained
 def _handle_requests(adapter: Adapter, line: Line, dispatcher: Any, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
     take = line.arrived.pop

@@ -11,6 +11,7 @@ import functools
 import json
 from collections.abc import Mapping
 from contextvars import ContextVar
+from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, cast
 
@@ -60,6 +61,7 @@ class _Exchange:
         self._body: list[bytes] = []
         self._refusal: list[bytes] = []
 
+    @contained
     def watched(self, receive: Any, send: Any) -> tuple[Any, Any]:
         """The ASGI ``receive`` and ``send``, watched; the latter by who watches the HTTP answer, if somebody does."""
 
@@ -132,6 +134,7 @@ class _Exchange:
         """The handler chain raised."""
         request.end(CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE))
 
+    @contained
     def over(self) -> None:
         """The response is sent; account for its bytes, or for a message no handler saw."""
         if self._request is not None and self._is_json:
@@ -203,7 +206,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
             return
         token = _exchange.set(exchange)
         try:
-            await original(app, *args[:-2], *exchange.watched(*args[-2:]))
+            await original(app, *args[:-2], *(exchange.watched(*args[-2:]) or args[-2:]))
         except BaseException as error:
             exchange.over()
             # A client that leaves while its request is read is no crash, though the framework raises for it.
@@ -320,9 +323,9 @@ def _notify(adapter: Adapter, original: Any) -> Any:
         if exchange is None or adapter.recorder is None or self.sink is None:
             await original(self, method, params, opts)
             return
-        timer = messages.NotificationTimer(exchange.connection, Direction.OUTBOUND, method)
+        since = perf_counter()
         await original(self, method, params, opts)
-        timer.done()
+        exchange.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
 
     return notify
 

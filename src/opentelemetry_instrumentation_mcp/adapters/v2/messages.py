@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from ...metrics.connection import Connection, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
 from ...metrics.vocabulary import Direction, Role
-from ...safety import contained
+from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..http_client import outcome_of_response
@@ -30,14 +29,18 @@ SERVER_INFO_KEY: Final = "io.modelcontextprotocol/serverInfo"
 
 def answered(request: Request, params: Any, result: Any) -> None:
     """A request with ``params`` got a result: the peer sent it (outbound), or the handler returned it (inbound)."""
-    route = request.route
-    method = route.method
-    if method in _TELLING or not request.connection.is_identified:
-        _learn(request.connection, method, route.direction, params, result)
-    if method == "tools/call" and fields(result).get("isError") is True:
-        request.end(TOOL_ERROR)
-    else:
-        request.end(OK)
+    outcome = OK
+    try:
+        route = request.route
+        method = route.method
+        if method in _TELLING or not request.connection.is_identified:
+            _learn(request.connection, method, route.direction, params, result)
+        # Results are plain dictionaries on their way.
+        if method == "tools/call" and fields(result).get("isError") is True:
+            outcome = TOOL_ERROR
+    except Exception as error:
+        report("messages.answered", error)
+    request.end(outcome)
 
 
 _TELLING: Final = frozenset({"initialize", "server/discover", *LISTINGS})
@@ -130,19 +133,3 @@ def _is_the_sdks_own(line: Line, error: BaseException, code: int) -> bool:
     if code == _REQUEST_TIMEOUT:
         return error.__suppress_context__ and isinstance(error.__context__, TimeoutError)
     return code == _CONNECTION_CLOSED and line.is_cut
-
-
-class NotificationTimer:
-    """Times one notification."""
-
-    __slots__ = ("_connection", "_direction", "_method", "_since")
-
-    def __init__(self, connection: Connection, direction: Direction, method: str) -> None:
-        self._connection = connection
-        self._direction = direction
-        self._method = method
-        self._since = perf_counter()
-
-    def done(self) -> None:
-        """The notification was handled, or sent."""
-        self._connection.notified(self._direction, self._method, perf_counter() - self._since)

@@ -7,12 +7,13 @@ dispatcher tells that it is closed.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from time import perf_counter
 from typing import Any, Final
 
 from ...metrics.connection import Connection, Request
 from ...metrics.handover import Cell
 from ...metrics.vocabulary import Direction, Role, Transport
-from ...safety import report
+from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
 from ..outbound import CURRENT, leave
@@ -87,8 +88,12 @@ class Line:
 
 def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
     """The line of a dispatcher; None once retired. One from before an ``uninstrument()`` is not ours."""
-    line: Line | None = getattr(dispatcher, LINE, None)
-    return line if line is not None and line.adapter is adapter and adapter.recorder is not None else None
+    try:
+        line: Line | None = getattr(dispatcher, LINE, None)
+        return line if line is not None and line.adapter is adapter and adapter.recorder is not None else None
+    except Exception as error:
+        report("seam.line_of", error)
+        return None
 
 
 def client_session(dispatcher: Any, on_request: Any = None) -> Any:
@@ -121,8 +126,8 @@ async def drive(
         on_notify: The callback for notifications.
         intercept: The callback that may consume a notification on the spot, if there is one.
     """
-    on_notify = handle_notifications(adapter, line, on_notify)
-    intercept = intercept_notifications(adapter, line, intercept)
+    on_notify = handle_notifications(adapter, line, on_notify) or on_notify
+    intercept = intercept_notifications(adapter, line, intercept) or intercept
     try:
         await run(on_request, on_notify, intercept)
     except BaseException as error:
@@ -159,11 +164,12 @@ async def notify(line: Line | None, method: str, send: Callable[[], Awaitable[No
     if line is None or line.closed() or _stays_here(line, method):
         await send()
         return
-    timer = messages.NotificationTimer(line.connection, Direction.OUTBOUND, method)
+    since = perf_counter()
     await send()
-    timer.done()
+    line.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
 
 
+@contained
 def _stays_here(line: Line, method: str) -> bool:
     """Over HTTP a 2026-07-28 client cancels by closing its stream; the notification is for its own transport."""
     return (
@@ -174,6 +180,7 @@ def _stays_here(line: Line, method: str) -> bool:
     )
 
 
+@contained
 def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
     """Wrap the ``on_notify`` callback a dispatcher is run with."""
 
@@ -181,15 +188,16 @@ def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
         if adapter.recorder is None:
             await on_notify(dctx, method, params)
             return
-        timer = messages.NotificationTimer(line.connection, Direction.INBOUND, method)
+        since = perf_counter()
         try:
             await on_notify(dctx, method, params)
         finally:
-            timer.done()
+            line.connection.notified(Direction.INBOUND, method, perf_counter() - since)
 
     return on_notify_seen
 
 
+@contained
 def intercept_notifications(adapter: Adapter, line: Line, intercept: Any) -> Any:
     """Wrap ``on_notify_intercept``: a notification it consumes never reaches ``on_notify``."""
     if intercept is None:

@@ -6,6 +6,7 @@ can neither be imported nor found by its metadata, and what is put before or aft
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import sysconfig
@@ -13,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from typing import cast
+
+from ..sdk.generation import V2
 
 SITE_PACKAGES = Path(sysconfig.get_paths()["purelib"])
 
@@ -24,6 +27,20 @@ CONFIGURATION = "opentelemetry-configuration"
 HTTP_SPANS = ("opentelemetry-instrumentation-asgi", "opentelemetry-instrumentation-httpx")
 OPTIONAL = (STOCK, *OTLP, CONFIGURATION, *HTTP_SPANS)
 """What nobody needs who installs this package and nothing else."""
+
+
+OTHER_PYTHON = "MCP_OTHER_PYTHON"
+"""The variable that names an interpreter with the other generation of the SDK."""
+
+
+def other_python() -> Path | None:
+    """An interpreter with the other generation of the SDK: the one named, or that of tox' other environment.
+
+    tox comes to mcp2 last, and mcp1 is there then.
+    """
+    beside = Path(sys.prefix).parent / ("mcp1" if V2 else "mcp2") / "bin" / "python"
+    given = Path(os.environ.get(OTHER_PYTHON) or beside)
+    return given if given.exists() else None
 
 
 def create(

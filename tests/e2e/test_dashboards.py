@@ -28,15 +28,13 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import error_reply
 from ..sdk.generation import V2
 from ..sdk.http import HEADERS, INITIALIZE, httpx
 from .conftest import NewPython
+from .environments import other_python
 from .mixed_client import CALLS_PER_SECOND
 from .processes import PATIENCE_SECONDS, Child, running
 from .prometheus import configured_prometheus
 
 ROOT: Final = Path(__file__).parents[2]
 JOB: Final = "mcp"
-OTHER_PYTHON: Final = "MCP_OTHER_PYTHON"
-"""The interpreter of an environment with the other generation of the SDK; there need not be one."""
-
 STEADY_SECONDS: Final = 18.0
 RATE_INTERVAL: Final = 10
 QUERIES: Final = queries()
@@ -171,8 +169,8 @@ def _strangers(url: str) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory, python: NewPython) -> Generator[World]:
     """Everything has happened once, and Prometheus has seen it."""
     directory, interpreter = tmp_path_factory.mktemp("dashboards"), python()
-    other = Path(os.environ.get(OTHER_PYTHON) or "none")
-    interpreters = [interpreter, *([other] if other.exists() else [])]
+    other = other_python()
+    interpreters = [interpreter, *([other] if other else [])]
     ports = _free_ports(len(interpreters) + 2)
     assert command(["write", str(directory / "monitoring")]) == 0
     configuration = directory / "monitoring" / "prometheus" / "prometheus.yml"

@@ -27,21 +27,15 @@ from .test_scrape import wait_for_http
 
 ROOT = Path(__file__).parents[2]
 
-OTHER = "MCP_OTHER_SITE_PACKAGES"
-"""The site-packages with the other generation; those of tox' other environment, if it is there."""
-
 
 def other_generation() -> Path:
     """The site-packages of an environment that has the other generation of the SDK."""
-    beside = Path(sys.prefix).parent / ("mcp1" if V2 else "mcp2")
-    relative = environments.SITE_PACKAGES.relative_to(sys.prefix)
-    given = Path(os.environ.get(OTHER) or beside / relative)
-    if not (given / "mcp").exists():
-        # tox comes to mcp2 last, and mcp1 is there then.
+    python = environments.other_python()
+    if python is None:
         if os.environ.get("CI") and V2:
-            pytest.fail(f"there is no other generation of the SDK in {given}")
-        pytest.skip(f"no other generation of the SDK in {given} ({OTHER} can name another place)")
-    return given
+            pytest.fail("there is no environment with the other generation of the SDK")
+        pytest.skip(f"no environment with the other generation of the SDK ({environments.OTHER_PYTHON} can name one)")
+    return python.parent.parent / environments.SITE_PACKAGES.relative_to(sys.prefix)
 
 
 def by_name(spans: Iterable[FoundSpan]) -> dict[tuple[str, str, str], FoundSpan]:

@@ -75,7 +75,7 @@ def tables(root: Any) -> dict[str, int]:
                 (f"{name}.{key}", value) for key, value in vars(module).items() if isinstance(value, _CONTAINERS)
             ]
             for key, value in vars(module).items():
-                if hasattr(value, "cache_info"):
+                if callable(getattr(value, "cache_info", None)):
                     found[f"{name}.{key}"] = value.cache_info().currsize
     while waiting:
         path, value = waiting.pop()

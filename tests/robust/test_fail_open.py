@@ -53,7 +53,8 @@ def test_whichever_function_fails_a_line_tells_and_no_line_twice(report: dict[st
     assert len(called) > 0.95 * len(lines)
     assert sorted(name for name in called if not lines[name]) == []
     assert {name: told for name, told in lines.items() if len(set(told)) != len(told)} == {}
-    assert all("Injected" in line for told in lines.values() for line in told)
+    others = {name: [line for line in told if "Injected" not in line] for name, told in lines.items()}
+    assert {name: told for name, told in others.items() if told} == {}
 
 
 @pytest.mark.parametrize("how", ["together", "slow"])

@@ -85,8 +85,10 @@ class Chain:
         times.extend([0.0] * (2 * depth + 3))
         return _Log(notes)
 
-    def crossed(self, log: Any, boundary: int, thing: Any, again: bool = False) -> None:
+    def crossed(self, log: _Log | None, boundary: int, thing: Any, again: bool = False) -> None:
         """A boundary was crossed off the straight way."""
+        if log is None:
+            return
         try:
             log.notes.append(_Note(boundary, perf_counter(), thing, again))
             level = 2 * self._depth + 1 - max(boundary, ~boundary)
@@ -100,7 +102,7 @@ class Chain:
         except Exception as error:
             report("Chain.crossed", error)
 
-    async def again(self, log: Any, level: int, inner: CallNext, ctx: Any) -> Any:
+    async def again(self, log: _Log | None, level: int, inner: CallNext, ctx: Any) -> Any:
         """A boundary is crossed off the straight way: what is behind it is watched each by itself."""
         out = 2 * self._depth + 1 - level
         following = self._apart(level, inner)

@@ -1,6 +1,6 @@
 """What nobody is to see is put everywhere, and looked for in everything that leaves the process.
 
-Spans of the SDK itself are not ours to judge; this package makes none.
+Spans of the SDK itself are not ours to judge; what ours may carry is in ``tests/sdk/test_spans_conventions.py``.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from .setups import SETUPS, Setup
 from .test_exactness import bounded, exercise
 from .wire import Wire
 
+pytestmark = pytest.mark.every_release
+
 
 @pytest.fixture
 def spans() -> Iterator[Spans]:

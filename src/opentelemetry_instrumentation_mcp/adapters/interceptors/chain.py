@@ -10,6 +10,7 @@ import functools
 from types import ModuleType
 from typing import Any, Final
 
+from ...patching import names_in
 from ...safety import report
 from ..adapter import Adapter
 from .interception import interceptor_of, name_of, through
@@ -18,13 +19,13 @@ from .passage import MOST_LEVELS, Chain
 _CHAIN: Final = "_otel_mcp_chain"
 """Attribute left on a server object (not on its class)."""
 
-_COMPOSER: Final = {"reversed", "server", "middleware", "partial", "_apply_middleware"}
+_COMPOSER: Final = frozenset({"reversed", "server", "middleware", "partial", "_apply_middleware"})
 """Every name that 2.0 to 2.3 use in ``ServerRunner._compose_server_middleware``."""
 
 
 def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
     composer = getattr(getattr(module, "ServerRunner", None), "_compose_server_middleware", None)
-    if set(getattr(getattr(composer, "__code__", None), "co_names", ())) == _COMPOSER:
+    if names_in(composer) == _COMPOSER:
         adapter.patches.replace(module.ServerRunner, "_compose_server_middleware", lambda o: _compose(adapter, o))
     else:
         # It does something else by now, which is not for us to repeat: each middleware is watched by itself.

@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 MOST_WAITING: Final = 10_000
 """So many messages may wait in each direction; of more, those that have waited longest are given up."""
 
-_MOST: Final = 4096
-"""So many may wait at all: an event store keeps what it never gets to send."""
-
 
 class Sizes:
     """Messages between two sights of them, by identity.

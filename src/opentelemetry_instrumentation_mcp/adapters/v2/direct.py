@@ -134,10 +134,7 @@ def _dispatch_request(adapter: Adapter, original: Any) -> Any:
         except BaseException as error:
             messages.call_raised(line, request, error)
             raise
-        try:
-            messages.answered(request, params, result)
-        except Exception as error:
-            report("direct.answered", error)
+        messages.answered(request, params, result)
         return result
 
     return _dispatch_request

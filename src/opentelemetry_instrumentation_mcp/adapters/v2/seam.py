@@ -152,10 +152,7 @@ async def call(line: Line | None, method: str, params: Any, send: Callable[[], A
     finally:
         leave(CURRENT, token)
         line.outbound.pop(request.id, None)
-    try:
-        messages.answered(request, params, result)
-    except Exception as error:
-        report("seam.answered", error)
+    messages.answered(request, params, result)
     return result
 
 

@@ -39,6 +39,8 @@ VALUES: Final[Mapping[str, int]] = {
 
 _CONTAINERS: Final = (dict, list, set, deque, bytearray, WeakKeyDictionary, WeakSet)
 
+_KEYS: Final = frozenset(key for metric in catalogue.CATALOGUE for key in metric.attributes)
+
 LONGEST: Final = 256
 """How many characters a value may have."""
 
@@ -55,8 +57,7 @@ def assert_bounded(points: Points) -> None:
             assert not isinstance(value, str) or (len(value) <= LONGEST and value.isprintable()), (key, value[:80])
     assert series
     assert {metric: count for metric, count in series.items() if count > _LIMITS.attribute_sets} == {}
-    known = {key for metric in catalogue.CATALOGUE for key in metric.attributes}
-    assert set(values) <= known
+    assert set(values) <= _KEYS
     assert {key: len(values.get(key, ())) for key, most in VALUES.items() if len(values.get(key, ())) > most} == {}
 
 
@@ -64,7 +65,7 @@ def tables(root: Any) -> dict[str, int]:
     """The length of every container that can be reached from ``root`` by way of this package's objects, by its path.
 
     Found by looking, not by a list of names: a table that is added tomorrow is among them. Those of a kind, the cells'
-    for instance, add up under one path.
+    for instance, add up under one path. An attribute set counts as one entry, however many attributes are in it.
     """
     found: dict[str, int] = {}
     seen: set[int] = set()
@@ -83,13 +84,17 @@ def tables(root: Any) -> dict[str, int]:
             continue
         seen.add(id(value))
         if isinstance(value, _CONTAINERS):
-            found[path] = found.get(path, 0) + len(cast("Any", value))
+            found[path] = found.get(path, 0) + (1 if _is_attribute_set(value) else len(cast("Any", value)))
             waiting += [(path + "[]", each) for each in _contents(value)]
         elif type(value).__module__.split(".")[0] == PACKAGE:
             waiting += [(f"{type(value).__name__}.{key}", each) for key, each in _attributes(value)]
         elif isinstance(value, (FunctionType, MethodType)):
             waiting += [(path + "()", each) for each in _closed_over(value)]
     return found
+
+
+def _is_attribute_set(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and _KEYS.issuperset(cast("dict[Any, Any]", value))
 
 
 def _contents(value: Any) -> Iterator[Any]:
@@ -103,7 +108,8 @@ def _attributes(value: Any) -> Iterator[tuple[str, Any]]:
     names = set[str](getattr(value, "__dict__", ()))
     for owner in type(value).__mro__:
         names.update(cast("Any", owner).__dict__.get("__slots__", ()))
-    for name in names - {"__weakref__", "__dict__"}:
+    # In one order, since what two attributes share is found under the first of them.
+    for name in sorted(names - {"__weakref__", "__dict__"}):
         try:
             each = getattr(value, name)
         except Exception:

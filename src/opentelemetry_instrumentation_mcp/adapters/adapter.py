@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ..metrics.interceptor import Interceptor
 from ..metrics.recorder import Recorder
@@ -14,6 +14,20 @@ from ..safety import contained
 from .sizes import Sizes
 from .spans import Spans
 from .streams import Streams
+
+
+class _Watched(NamedTuple):
+    """An object that has methods of its own.
+
+    Attributes:
+        owner: The object.
+        names: The methods.
+        retired: Which of them are to stay when the adapter retires.
+    """
+
+    owner: weakref.ref[Any]
+    names: tuple[str, ...]
+    retired: Callable[[], Mapping[str, Any]]
 
 
 class Adapter:
@@ -30,7 +44,7 @@ class Adapter:
         self.sizes = Sizes()
         self.interceptors: dict[type, Interceptor] = {}
         """Where interceptors are recorded that are called after their class, for the first classes there are."""
-        self._watched: dict[int, tuple[weakref.ref[Any], tuple[str, ...]]] = {}
+        self._watched: dict[int, _Watched] = {}
         self._hooked: list[tuple[weakref.ref[Any], str, Any]] = []
         _adapters.add(self)
 
@@ -43,21 +57,33 @@ class Adapter:
             self._hooked = [entry for entry in self._hooked if entry[0]() is not None]
             self._hooked.append((weakref.ref(client), event, function))
 
-    def watch(self, owner: Any, methods: Mapping[str, Any]) -> None:
+    def watch(self, owner: Any, methods: Mapping[str, Any], retired: Callable[[], Mapping[str, Any]]) -> None:
         """Let an object have methods of its own until :meth:`unwatch`, or until this adapter retires.
 
         What looks on for one object costs its calls less than what is put into its class for all of them.
+
+        Args:
+            owner: The object.
+            methods: Its methods, by name.
+            retired: Asked when the adapter retires which of them are to stay, until :meth:`unwatch`.
         """
-        self._watched[id(owner)] = (weakref.ref(owner), tuple(methods))
+        self._watched[id(owner)] = _Watched(weakref.ref(owner), tuple(methods), retired)
         owner.__dict__.update(methods)
 
     @contained
     def unwatch(self, owner: Any) -> None:
         """Take them off again."""
         known = self._watched.pop(id(owner), None)
-        if known is not None and known[0]() is owner:
-            for name in known[1]:
+        if known is not None and known.owner() is owner:
+            for name in known.names:
                 owner.__dict__.pop(name, None)
+
+    @contained
+    def _unwatch_at_last(self, watched: _Watched) -> None:
+        owner = watched.owner()
+        self.unwatch(owner)
+        if owner is not None and (staying := watched.retired()):
+            self.watch(owner, staying, lambda: {})
 
     @contained
     def begin_anew(self) -> None:
@@ -73,8 +99,8 @@ class Adapter:
         """Take the patches out and hand over what was kept."""
         recorder, self.recorder = self.recorder, None
         self.patches.restore()
-        for reference, _ in tuple(self._watched.values()):
-            self.unwatch(reference())
+        for watched in tuple(self._watched.values()):
+            self._unwatch_at_last(watched)
         for reference, event, function in self._hooked:
             _unhook(reference(), event, function)
         if recorder is not None:

@@ -118,6 +118,9 @@ LISTINGS: Final[Mapping[str, tuple[Target, str]]] = {
 }
 """Which results list the registered names, and under which key."""
 
+TELLING: Final = frozenset({"initialize", "server/discover", *LISTINGS})
+"""Methods whose results say something about the server."""
+
 
 class Registry(Protocol):
     """What a server has registered, as far as its SDK object can tell; adapters implement it."""

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from . import catalogue
 from .catalogue import Metric
 from .handover import Cell
-from .labels import OPEN_ENDED, OTHER, TARGETS, Target
+from .labels import OPEN_ENDED, OTHER, TARGETS, TELLING, Target
 from .outcome import OK, TOOL_ERROR, End, Outcome, error_reply
 from .vocabulary import Address, Direction, Mode, Role, Transport
 
@@ -145,14 +145,28 @@ class Lines:
 class Route:
     """The requests of one method in one direction."""
 
-    __slots__ = ("active", "by_name", "direction", "is_ping", "method", "names_target", "series", "values")
+    __slots__ = (
+        "active",
+        "by_name",
+        "direction",
+        "is_ping",
+        "is_telling",
+        "is_tool_call",
+        "method",
+        "names_target",
+        "series",
+        "values",
+    )
 
     def __init__(self, series: Series, direction: Direction, method: str) -> None:
         self.series = series
         self.direction = direction
         self.method = method
         self.is_ping = method == "ping"
+        self.is_tool_call = method == "tools/call"
         self.names_target = method in TARGETS
+        self.is_telling = method in TELLING or None in (series.identity.server_name, series.identity.protocol_version)
+        """Whether its results have to be looked at for what they say about the server."""
         self.values: _Values = {**series.common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
         self.active = series.recorder.cell((catalogue.REQUESTS_ACTIVE, self.values))
         """Steps of ``mcp.requests.active``."""

@@ -15,6 +15,7 @@ from ...metrics.connection import Request
 from ...metrics.outcome import CANCELLED
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...safety import contained, report
+from .. import ending
 from ..adapter import Adapter
 from ..streams import Link
 from . import messages, seam
@@ -39,15 +40,15 @@ def _run(adapter: Adapter, original: Any) -> Any:
         if line is None:
             await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
             return
-        await seam.drive(
-            adapter,
-            line,
-            True,
-            partial(original, self, **kwargs),
-            _handle_requests(adapter, line, on_request) or on_request,
-            on_notify,
-            on_notify_intercept,
-        )
+        on_request = _handle_requests(adapter, line, on_request) or on_request
+        on_notify = seam.handle_notifications(adapter, line, on_notify) or on_notify
+        intercept = seam.intercept_notifications(adapter, line, on_notify_intercept) or on_notify_intercept
+        try:
+            await original(self, on_request, on_notify, intercept, **kwargs)
+        except BaseException as error:
+            ending.close(line.connection, line.link, line.role, error)
+            raise
+        ending.close(line.connection, line.link, line.role, None)
 
     return run
 

@@ -6,33 +6,42 @@ connection is opened there (:mod:`.server`) and found here.
 
 What sees every message is put on the dispatcher itself while it runs, made for its line, so that no message has to look
 for that. What is called seldom, or after the end, is replaced in the class.
+
+A request begins when it is taken off the read stream, and ends when its answer is written or it is settled without one.
+A release whose functions are not as we know them has its handler wrapped instead (:mod:`.handler`).
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from functools import partial
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from ...metrics.connection import Request
-from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome
+from ...metrics.outcome import CONNECTION_LOST, OK, TOOL_ERROR
 from ...metrics.vocabulary import Death, Direction, Role, Transport
 from ...patching import names_in
 from ...safety import contained, report
+from .. import ending
 from ..adapter import Adapter
 from ..outbound import current_request
 from ..sizes import MOST_WAITING
 from ..streams import Link, broken
-from . import messages, seam
+from . import handler, messages, seam
 from .seam import LINE, Line, line_of
 from .server import open_server, server_behind
 
+_INBOUND: Final = Direction.INBOUND
+
 _WATCHED: Final = ("_dispatch", "_write", "_spawn")
 """The methods every message goes through."""
+
+_SETTLE: Final = "_settle_unanswered"
+"""The method for a request that gets no answer, since its peer has cancelled it."""
 
 _DISPATCH: Final = frozenset(
     {
@@ -46,6 +55,14 @@ _DISPATCH_REQUEST: Final = frozenset(
         "CancelScope", "ErrorData", "Event", "Exception", "INTERNAL_ERROR", "_InFlight", "_JSONRPCDispatchContext",
         "_handle_request", "_in_flight", "_inline_methods", "_spawn", "_transport_builder", "_write_error", "anyio",
         "coerce_request_id", "exception", "id", "logger", "method", "params", "progress_token_from_params", "wait"
+    }
+)  # fmt: skip
+_HANDLE_REQUEST: Final = frozenset(
+    {
+        "CONNECTION_CLOSED", "ErrorData", "Exception", "_SHUTDOWN_WRITE_TIMEOUT", "_final_write", "_in_flight",
+        "_raise_handler_exceptions", "_settle_unanswered", "_write_error", "_write_result", "anyio", "cancel_requested",
+        "close", "coerce_request_id", "dctx", "exception", "get", "get_cancelled_exc_class",
+        "handler_exception_to_error_data", "id", "is_set", "logger", "method", "params", "partial", "str"
     }
 )  # fmt: skip
 _WRITE: Final = frozenset({"SessionMessage", "_write_stream", "send"})
@@ -64,11 +81,13 @@ class _Sdk(NamedTuple):
     watched: tuple[str, ...]
     dispatches_as_known: bool
     writes_as_known: bool
+    answers_as_known: bool
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:
     dispatcher = module.JSONRPCDispatcher
-    names = {name: names_in(getattr(dispatcher, name, None)) for name in (*_WATCHED, "_dispatch_request")}
+    functions = (*_WATCHED, "_dispatch_request", "_handle_request", _SETTLE)
+    names = {name: names_in(getattr(dispatcher, name, None)) for name in functions}
     # From where they are defined: the dispatcher's own imports are no part of what it is.
     types: Any = sys.modules.get("mcp_types")
     request, response, error, notification = (
@@ -76,15 +95,25 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
     )
     session_message = getattr(sys.modules.get("mcp.shared.message"), "SessionMessage", None)
     are_known = None not in (request, response, error, notification, session_message)
+    watched = tuple(name for name in _WATCHED if adapter.patches.expect(dispatcher, name))
+    dispatches_as_known = names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST
+    answers_as_known = (
+        are_known
+        and {"_dispatch", "_write"}.issubset(watched)
+        and dispatches_as_known
+        and names["_handle_request"] == _HANDLE_REQUEST
+        and bool(names[_SETTLE])
+    )
     sdk = _Sdk(
         request,
         response,
         error,
         notification,
         session_message,
-        tuple(name for name in _WATCHED if adapter.patches.expect(dispatcher, name)),
-        are_known and names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST,
+        (*watched, _SETTLE) if answers_as_known else watched,
+        are_known and dispatches_as_known,
         are_known and names["_write"] == _WRITE,
+        answers_as_known,
     )
     adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, sdk, original))
     adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
@@ -99,12 +128,17 @@ def _run(adapter: Adapter, sdk: _Sdk, original: Any) -> Any:
             await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
             return
         line, owned = opened
-        on_request = _handle_requests(adapter, line, self, on_request) or on_request
-        _watch(adapter, sdk, line, self)
+        if not _watch(adapter, sdk, line, self):
+            on_request = handler.watched(adapter, line, self, on_request) or on_request
+        on_notify = seam.handle_notifications(adapter, line, on_notify) or on_notify
+        intercept = seam.intercept_notifications(adapter, line, on_notify_intercept) or on_notify_intercept
         try:
-            await seam.drive(
-                adapter, line, owned, partial(original, self, **kwargs), on_request, on_notify, on_notify_intercept
-            )
+            await original(self, on_request, on_notify, intercept, **kwargs)
+        except BaseException as error:
+            _over(line, owned, error)
+            raise
+        else:
+            _over(line, owned, None)
         finally:
             adapter.unwatch(self)
 
@@ -147,21 +181,40 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> None:
-    make = {"_dispatch": _dispatch, "_write": _write, "_spawn": _spawn}
+def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
+    """Watch the methods of a dispatcher; whether its requests are seen from their beginning to their end by that."""
+    make = {"_dispatch": _dispatch, "_write": _write, "_spawn": _spawn, _SETTLE: _settle_unanswered}
     methods = {name: make[name](adapter, sdk, line, dispatcher, getattr(dispatcher, name)) for name in sdk.watched}
     if sdk.dispatches_as_known and "_spawn" in methods:
         # For the time of what is not a request: see _dispatch_counting.
         line.spawn = methods.pop("_spawn")
-    adapter.watch(dispatcher, methods)
+
+    def retired() -> Mapping[str, Any]:
+        # What is open still ends, and is written as it was.
+        line.is_retired = True
+        return {name: methods[name] for name in ("_write", _SETTLE)} if line.inbound else {}
+
+    adapter.watch(dispatcher, methods, retired)
+    return sdk.answers_as_known
+
+
+@contained
+def _over(line: Line, owned: bool, error: BaseException | None) -> None:
+    """The dispatcher has stopped: what is still open has got no answer."""
+    for request in tuple(line.inbound.values()):
+        handler.end_all(request)
+    line.inbound.clear()
+    if owned:
+        ending.close(line.connection, line.link, line.role, error)
 
 
 # What follows runs for every message, and contains itself: a decorator costs more than what many of these do.
 
 
 def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
-    request, arrived, has_bytes = sdk.request, line.arrived, line.link.has_bytes
+    request_class, has_bytes, answers_as_known = sdk.request, line.link.has_bytes, sdk.answers_as_known
     take, in_body = adapter.sizes.incoming.pop, adapter.sizes.take
+    begin, inbound, arrived = line.connection.begin, line.inbound, line.arrived
     # It starts one task for a request, whatever becomes of that.
     tasks = line.tasks if sdk.dispatches_as_known else None
 
@@ -169,12 +222,28 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
     def _dispatch(item: Any, on_request: Any, on_notify: Any, sender_ctx: Any) -> Any:
         try:
             message = item.message
-            if type(message) is request:
+            if type(message) is request_class:
                 metadata = item.metadata
+                # Past pydantic, which would look each of them up by a function of Python's.
+                values = message.__dict__
+                request_id = values["id"]
+                size = None
                 if has_bytes:
                     size = take(id(message), None) if metadata is None else in_body(message, metadata)
-                    if size is not None:
-                        arrived[message.id] = size
+                if answers_as_known:
+                    request = begin(_INBOUND, values["method"], values["params"])
+                    if request is not None:
+                        request.id = request_id
+                        if size is not None:
+                            request.request_bytes = size
+                        if request_id in inbound:
+                            # The peer's fault, but each of them is answered.
+                            request.shadowed = inbound[request_id]
+                        if request.route.is_telling:
+                            request.hint = values["params"]
+                        inbound[request_id] = request
+                elif size is not None:
+                    arrived[request_id] = size
                 if tasks is not None:
                     tasks.values.append(1)
                     if len(tasks.values) >= tasks.due:
@@ -209,6 +278,8 @@ def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -
     size = adapter.sizes.take(message, item.metadata) if line.link.has_bytes else None
     if type(message) is not sdk.notification:
         _replied(line, message.id, size)
+    elif line.inbound and message.method == "notifications/cancelled":
+        handler.cancelled(line, message.params)
 
 
 def _no_message(adapter: Adapter, line: Line, item: Any, error: Exception) -> None:
@@ -230,57 +301,9 @@ def _replied(line: Line, request_id: Any, size: int | None) -> None:
             request.measured(size, response=True)
 
 
-@contained
-def _handle_requests(adapter: Adapter, line: Line, dispatcher: Any, on_request: Any) -> Any:
-    """Wrap the ``on_request`` callback a dispatcher is run with."""
-    take = line.arrived.pop
-    begin = line.connection.begin
-    inbound = Direction.INBOUND
-
-    async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
-        request = begin(inbound, method, params) if adapter.recorder is not None else None
-        if request is None:
-            return await on_request(dctx, method, params)
-        try:
-            request.id = request_id = dctx.request_id
-            request.request_bytes = take(request_id, -1)
-        except Exception as error:
-            report("dispatcher.begin", error)
-        try:
-            result = await on_request(dctx, method, params)
-        except BaseException as error:
-            _raised(line, dispatcher, request, dctx, error)
-            raise
-        try:
-            if dctx.cancel_requested.is_set() or dispatcher._closed:
-                request.end(_unanswered(dctx))
-            else:
-                line.answering = request
-                messages.answered(request, params, result)
-        except Exception as error:
-            report("dispatcher.returned", error)
-        return result
-
-    return on_request_seen
-
-
-def _unanswered(dctx: Any) -> Outcome:
-    """Why no reply is written to a request whose handler is done: cancelled, or the stream has ended under it."""
-    return CANCELLED if dctx.cancel_requested.is_set() else CONNECTION_LOST
-
-
-@contained
-def _raised(line: Line, dispatcher: Any, request: Request, dctx: Any, error: BaseException) -> None:
-    if dctx.cancel_requested.is_set() or dispatcher._closed:
-        request.end(_unanswered(dctx))
-    else:
-        line.answering = request
-        request.end(messages.outcome_of(error, line.connection.crash_code))
-
-
 def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     response, session_message, has_bytes = sdk.response, sdk.session_message, line.link.has_bytes
-    posts = line.link.posts
+    posts, inbound = line.link.posts, line.inbound
     sizes, outgoing = adapter.sizes, adapter.sizes.outgoing
 
     @functools.wraps(original)
@@ -289,12 +312,20 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
             if posts is not None:
                 posts.append(message)
             if type(message) is not response:
-                _writing(adapter, sdk, line, message)
-            # A result is written in the step in which its handler was done.
-            elif has_bytes:
-                request = line.answering
-                if request is not None:
-                    line.answering = None
+                _writing(adapter, sdk, line, dispatcher, message)
+            else:
+                # A result is written in the step in which its handler was done.
+                values = message.__dict__
+                request = inbound.pop(values["id"], None)
+                if request is None:
+                    request, line.answering = line.answering, None
+                elif request.shadowed is not None or dispatcher._closed or request.route.is_telling:
+                    _answered(line, dispatcher, request, values)
+                elif request.route.is_tool_call and values["result"].get("isError") is True:
+                    request.end(TOOL_ERROR)
+                else:
+                    request.end(OK)
+                if has_bytes and request is not None:
                     outgoing[id(message)] = request
                     if len(outgoing) > MOST_WAITING:
                         sizes.give_up()
@@ -308,11 +339,30 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
         except Exception:
             _unwritten(line)
             raise
+        finally:
+            if line.is_retired:
+                _retired(adapter, line, dispatcher)
 
     return _write
 
 
-def _writing(adapter: Adapter, sdk: _Sdk, line: Line, message: Any) -> None:
+def _retired(adapter: Adapter, line: Line, dispatcher: Any) -> None:
+    if not line.inbound:
+        adapter.unwatch(dispatcher)
+
+
+def _answered(line: Line, dispatcher: Any, request: Request, values: Mapping[str, Any]) -> None:
+    """A result is written that says more than that its request is done, or not even that."""
+    if request.shadowed is not None:
+        line.inbound[request.id] = request.shadowed
+    if dispatcher._closed:
+        # The stream has ended under it.
+        request.end(CONNECTION_LOST)
+    else:
+        messages.answered(request, request.hint, values["result"])
+
+
+def _writing(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, message: Any) -> None:
     """Something other than a result goes to the write stream."""
     if type(message) is sdk.request:
         request = current_request()
@@ -322,13 +372,24 @@ def _writing(adapter: Adapter, sdk: _Sdk, line: Line, message: Any) -> None:
         line.outbound[message.id] = request
         request.sent()
     elif type(message) is sdk.error:
-        request, line.answering = line.answering, None
-        if request is None or request.id != message.id:
+        request = handler.refused(line, dispatcher, message.id, message.error)
+        if request is None:
             return
     else:
         return
     if line.link.has_bytes:
         adapter.sizes.expect(message, request)
+
+
+def _settle_unanswered(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+    @functools.wraps(original)
+    def settle_unanswered(dctx: Any) -> Any:
+        handler.settled(line, dctx)
+        if line.is_retired:
+            _retired(adapter, line, dispatcher)
+        return original(dctx)
+
+    return settle_unanswered
 
 
 @contained

@@ -32,19 +32,14 @@ def answered(request: Request, params: Any, result: Any) -> None:
     outcome = OK
     try:
         route = request.route
-        method = route.method
-        if method in _TELLING or not request.connection.is_identified:
-            _learn(request.connection, method, route.direction, params, result)
+        if route.is_telling:
+            _learn(request.connection, route.method, route.direction, params, result)
         # Results are plain dictionaries on their way.
-        if method == "tools/call" and fields(result).get("isError") is True:
+        if route.is_tool_call and fields(result).get("isError") is True:
             outcome = TOOL_ERROR
     except Exception as error:
         report("messages.answered", error)
     request.end(outcome)
-
-
-_TELLING: Final = frozenset({"initialize", "server/discover", *LISTINGS})
-"""Methods whose results say something about the server."""
 
 
 @contained

@@ -14,7 +14,6 @@ from ...metrics.connection import Connection, Request
 from ...metrics.handover import Cell
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...safety import contained, report
-from .. import ending
 from ..adapter import Adapter
 from ..outbound import CURRENT, leave
 from ..streams import Link
@@ -45,6 +44,8 @@ class Line:
         "arrived",
         "closed",
         "connection",
+        "inbound",
+        "is_retired",
         "link",
         "outbound",
         "peer",
@@ -68,8 +69,10 @@ class Line:
         self.role = role
         self.closed = closed
         self.peer = peer
+        self.inbound: dict[Any, Request] = {}
+        """Requests by id from their arrival to their answer, where the dispatcher answers as we know it."""
         self.answering: Request | None = None
-        """The request whose handler is done, until its reply is written; that follows at once."""
+        """Where it does not, the request whose handler is done, until its reply is written; that follows at once."""
         self.spawn: Any = None
         """What starts the tasks of the dispatcher, watched, where that is not put on it for good."""
         self.tasks: Cell | None = None
@@ -77,7 +80,9 @@ class Line:
         self.outbound: dict[Any, Request] = {}
         """Requests by id from their write until their caller is told."""
         self.arrived: dict[Any, int] = {}
-        """Bytes of requests that the dispatcher has taken and not handed on yet."""
+        """Likewise, bytes of requests that the dispatcher has taken and not handed on yet."""
+        self.is_retired = False
+        """Whether this is from before an ``uninstrument()``, and only goes on until what was open has ended."""
         link.outbound = self.outbound.get
 
     @property
@@ -110,32 +115,6 @@ def establish_adopted(line: Line, session: Any) -> None:
     """A session that was adopted before it was entered had no connection to be established on."""
     if session is not None and getattr(session, "protocol_version", None) is not None:
         line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
-
-
-async def drive(
-    adapter: Adapter, line: Line, owned: bool, run: Any, on_request: Any, on_notify: Any, intercept: Any
-) -> None:
-    """Await a dispatcher's ``run`` with its callbacks for notifications watched.
-
-    Args:
-        adapter: The adapter.
-        line: The dispatcher's line.
-        owned: Whether the connection ends with the run.
-        run: The dispatcher's own ``run``, to be called with the three callbacks.
-        on_request: The callback for requests, watched.
-        on_notify: The callback for notifications.
-        intercept: The callback that may consume a notification on the spot, if there is one.
-    """
-    on_notify = handle_notifications(adapter, line, on_notify) or on_notify
-    intercept = intercept_notifications(adapter, line, intercept) or intercept
-    try:
-        await run(on_request, on_notify, intercept)
-    except BaseException as error:
-        if owned:
-            ending.close(line.connection, line.link, line.role, error)
-        raise
-    if owned:
-        ending.close(line.connection, line.link, line.role, None)
 
 
 async def call(line: Line | None, method: str, params: Any, send: Callable[[], Awaitable[Any]]) -> Any:

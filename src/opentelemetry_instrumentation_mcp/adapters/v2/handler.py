@@ -1,0 +1,124 @@
+"""How a request ends that a dispatcher of 2.x has handed to its handler.
+
+Where a dispatcher answers as we know it (:mod:`.dispatcher`), an open request is found by its id: a result ends it
+there, everything else here. Where it does not, the handler is wrapped, and what comes out of it tells.
+"""
+
+from __future__ import annotations
+
+import sys
+from contextlib import suppress
+from typing import Any
+
+from ...metrics.connection import Request
+from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome, error_reply
+from ...metrics.vocabulary import Direction
+from ...safety import contained, report
+from ...wire import fields
+from .. import ending
+from ..adapter import Adapter
+from . import messages
+from .seam import Line
+
+# Found by its id.
+
+
+def _pop(line: Line, request_id: Any) -> Request | None:
+    request = line.inbound.pop(request_id, None)
+    if request is not None and request.shadowed is not None:
+        line.inbound[request_id] = request.shadowed
+    return request
+
+
+def refused(line: Line, dispatcher: Any, request_id: Any, reply: Any) -> Request | None:
+    """An error reply is written; the request it ends."""
+    request = _pop(line, request_id)
+    if request is None:
+        request, line.answering = line.answering, None
+        return request if request is not None and request.id == request_id else None
+    # It is written where the handler's exception is handled.
+    error = sys.exc_info()[1]
+    if dispatcher._closed or (error is not None and ending.is_cancellation(error)):
+        request.end(CONNECTION_LOST)
+    elif error is not None:
+        request.end(messages.outcome_of(error, line.connection.crash_code))
+    else:
+        request.end(error_reply(reply.code, reply.message))
+    return request
+
+
+@contained
+def settled(line: Line, dctx: Any) -> None:
+    """A request is done without an answer: its peer has cancelled it."""
+    request = _pop(line, dctx.request_id)
+    if request is not None:
+        request.end(_unanswered(dctx))
+
+
+def cancelled(line: Line, params: Any) -> None:
+    """The peer cancels a request: should the stream end before that is done, it was cancelled all the same."""
+    request_id = fields(params).get("requestId")
+    request = line.inbound.get(request_id)
+    if request is None and isinstance(request_id, str):
+        # As the dispatcher does (dispatcher.coerce_request_id).
+        with suppress(ValueError):
+            request = line.inbound.get(int(request_id))
+    if request is not None:
+        request.hint = CANCELLED
+
+
+def end_all(request: Request | None) -> None:
+    """The dispatcher has stopped; nobody will answer a request, nor those with the same id."""
+    while request is not None:
+        request.end(CANCELLED if request.hint is CANCELLED else CONNECTION_LOST)
+        request = request.shadowed
+
+
+def _unanswered(dctx: Any) -> Outcome:
+    """Why no reply is written to a request whose handler is done: cancelled, or the stream has ended under it."""
+    return CANCELLED if dctx.cancel_requested.is_set() else CONNECTION_LOST
+
+
+# Wrapped.
+
+
+@contained
+def watched(adapter: Adapter, line: Line, dispatcher: Any, on_request: Any) -> Any:
+    """Wrap the ``on_request`` callback a dispatcher is run with."""
+    take = line.arrived.pop
+    begin = line.connection.begin
+
+    async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
+        request = begin(Direction.INBOUND, method, params) if adapter.recorder is not None else None
+        if request is None:
+            return await on_request(dctx, method, params)
+        try:
+            request.id = request_id = dctx.request_id
+            request.request_bytes = take(request_id, -1)
+        except Exception as error:
+            report("handler.begin", error)
+        try:
+            result = await on_request(dctx, method, params)
+        except BaseException as error:
+            _raised(line, dispatcher, request, dctx, error)
+            raise
+        try:
+            if dctx.cancel_requested.is_set() or dispatcher._closed:
+                request.end(_unanswered(dctx))
+            else:
+                line.answering = request
+                messages.answered(request, params, result)
+        except Exception as error:
+            report("handler.returned", error)
+        return result
+
+    return on_request_seen
+
+
+@contained
+def _raised(line: Line, dispatcher: Any, request: Request, dctx: Any, error: BaseException) -> None:
+    if dctx.cancel_requested.is_set() or dispatcher._closed:
+        request.end(_unanswered(dctx))
+    else:
+        line.answering = request
+        request.end(messages.outcome_of(error, line.connection.crash_code))

@@ -94,7 +94,7 @@ def tables(root: Any) -> dict[str, int]:
 
 
 def _is_attribute_set(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and _KEYS.issuperset(cast("dict[Any, Any]", value))
+    return isinstance(value, dict) and _KEYS.issuperset(keys := cast("dict[Any, Any]", value)) and len(keys) > 0
 
 
 def _contents(value: Any) -> Iterator[Any]:

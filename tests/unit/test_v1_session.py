@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class _Stream:
 
 @dataclass
 class JSONRPCRequest:
-    """As in ``mcp.types``, whose classes are told by their names."""
+    """As in ``mcp.types``."""
 
     id: int
     method: str
@@ -71,8 +72,10 @@ class _Session:
 
 
 @pytest.fixture
-def session(recorder: Recorder) -> Iterator[type[_Session]]:
+def session(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[_Session]]:
     """The class of sessions, instrumented."""
+    types = SimpleNamespace(JSONRPCRequest=JSONRPCRequest, JSONRPCNotification=None, JSONRPCError=None)
+    monkeypatch.setitem(sys.modules, "mcp.types", cast("Any", types))
     adapter = Adapter(recorder)
     ((_, patch),) = v1_session.PATCHES
     patch(adapter, cast("Any", SimpleNamespace(BaseSession=_Session)))

@@ -10,11 +10,12 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ..metrics.vocabulary import Mode, Role, Transport
+from ..patching import names_in
 from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
@@ -24,6 +25,20 @@ _PARSE_ERROR: Final = -32700
 _PROBE: Final = b"server/discover"
 _METHOD_HEADER: Final = b"mcp-method"
 _COLON: Final = ord(":")
+_TO_THE_LIMIT: Final = frozenset({"session_manager", "asgi_app"})
+"""All that ``StreamableHTTPASGIApp.__call__`` of 2.0 to 2.3 uses."""
+
+
+class Edge(NamedTuple):
+    """Where answers are watched.
+
+    Attributes:
+        adapter: The adapter.
+        transport_of: Which transport an object is that serves one; asked when it matters.
+    """
+
+    adapter: Adapter
+    transport_of: Callable[[Any], Transport | None]
 
 
 class Answer:
@@ -32,63 +47,52 @@ class Answer:
     It is found by a context variable, and contexts outlive the answer: every task and timer started in it has a copy, a
     session's among them. So it holds on to nothing of it once it is over.
 
+    Args:
+        edge: Where it is watched.
+        entry: The object that serves it.
+        scope: The ASGI scope.
+
     Attributes:
         is_request: Whether a JSON-RPC request was parsed, so that its outcome says what went wrong.
         is_over: Whether it is complete.
+        is_let_through: Whether the guard at the edge, if there is one, has called its application.
+        listener: Who else is told what is sent; it contains itself.
     """
 
     __slots__ = (
-        "_adapter",
         "_body",
+        "_edge",
         "_entry",
         "_scope",
         "_status",
-        "_token",
-        "_transport_of",
+        "is_let_through",
         "is_over",
         "is_request",
         "listener",
     )
 
-    def __init__(
-        self, adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any
-    ) -> None:
-        self.is_request = self.is_over = False
+    def __init__(self, edge: Edge, entry: Any, scope: Any) -> None:
+        self.is_request = self.is_over = self.is_let_through = False
         self.listener: Callable[[Any], None] | None = None
-        """Who else is told what is sent; it contains itself."""
         self._status = 0
         self._body = b""
-        self._token: Token[Answer | None] | None = None
-        self._adapter = adapter
+        self._edge = edge
         self._entry = entry
-        self._transport_of = transport_of
         self._scope: Any = scope
-
-    @contained
-    def enter(self, send: Any) -> Any:
-        """Be the answer that is made in this context, until :meth:`leave`; the ASGI ``send`` to make it with."""
-        self._token = _answer.set(self)
-        return self.watched(send)
-
-    @contained
-    def leave(self) -> None:
-        """The answer is complete."""
-        leave(_answer, self._token)
-        self._token = None
-        self.over()
 
     def watched(self, send: Any) -> Any:
         """The ASGI ``send``, watched. Not a coroutine of its own: what it returns is the server's."""
 
         def send_watched(message: Any) -> Any:
             try:
-                if message["type"] == "http.response.body":
+                kind = message["type"]
+                if kind == "http.response.body":
                     body = message.get("body")
                     if body and body[0] == _COLON:
                         self._keeps_alive()
                     elif self._status == 400 and not self._body:
                         self._body = body or b""
-                elif message["type"] == "http.response.start":
+                elif kind == "http.response.start":
                     self._status = message["status"]
                 if self.listener is not None:
                     self.listener(message)
@@ -100,20 +104,20 @@ class Answer:
 
     def _keeps_alive(self) -> None:
         """An SSE comment is sent."""
-        if self._adapter.recorder is not None:
-            self._adapter.recorder.keepalive(self._transport)
+        recorder = self._edge.adapter.recorder
+        if recorder is not None:
+            recorder.keepalive(self._transport)
 
     @property
     def _transport(self) -> Transport:
-        return self._transport_of(self._entry) or Transport.OTHER
+        return self._edge.transport_of(self._entry) or Transport.OTHER
 
-    @contained
     def over(self) -> None:
         """The answer is complete."""
         self.is_over = True
         if self._status >= 400 and not self.is_request:
             self._failed(self._status)
-        self._scope = None
+        self._scope = self._entry = None
 
     @contained
     def _failed(self, status: int) -> None:
@@ -123,9 +127,10 @@ class Answer:
         if status == 405 and scope.get("method") != "POST":
             # A server need not have a standalone stream, nor sessions to delete.
             return
-        if self._adapter.recorder is not None:
+        recorder = self._edge.adapter.recorder
+        if recorder is not None:
             error = str(_PARSE_ERROR) if self._is_parse_error() else str(status)
-            self._adapter.recorder.connection_error(Role.SERVER, self._transport, error)
+            recorder.connection_error(Role.SERVER, self._transport, error)
 
     def _is_parse_error(self) -> bool:
         try:
@@ -134,33 +139,28 @@ class Answer:
             return False
 
 
-_answer: ContextVar[Answer | None] = ContextVar("opentelemetry_instrumentation_mcp_answer", default=None)
+ANSWER: Final[ContextVar[Answer | None]] = ContextVar("opentelemetry_instrumentation_mcp_answer", default=None)
 
 
 def current_answer() -> Answer | None:
     """The HTTP answer being made in this context, if it still is."""
-    answer = _answer.get()
+    answer = ANSWER.get()
     return None if answer is None or answer.is_over else answer
 
 
-@contained
-def is_first() -> bool:
-    return current_answer() is None
-
-
-def watch(adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport | None], scope: Any) -> Answer | None:
-    """Watch an HTTP answer.
+def watch(edge: Edge, entry: Any, scope: Any) -> Answer | None:
+    """Watch an HTTP answer; None if there is none, or if somebody further out watches it already.
 
     Args:
-        adapter: The adapter.
+        edge: Where.
         entry: The object that serves it.
-        transport_of: Which transport that is; asked when it matters.
         scope: The ASGI scope.
     """
     try:
-        if adapter.recorder is None or scope.get("type") != "http":
+        outer = ANSWER.get()
+        if (outer is not None and not outer.is_over) or edge.adapter.recorder is None or scope["type"] != "http":
             return None
-        return Answer(adapter, entry, transport_of, scope)
+        return Answer(edge, entry, scope)
     except Exception as error:
         report("http_edge.watch", error)
         return None
@@ -168,19 +168,21 @@ def watch(adapter: Adapter, entry: Any, transport_of: Callable[[Any], Transport 
 
 def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) -> Any:
     """Make a wrapper for an ASGI method ``(self, scope, receive, send)``; servers ask whether it is a coroutine's."""
+    edge = Edge(adapter, transport_of)
 
     def make(original: Any) -> Any:
         @functools.wraps(original)
         async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
-            # Somebody further out may watch already.
-            answer = watch(adapter, self, transport_of, scope) if is_first() else None
+            answer = watch(edge, self, scope)
             if answer is None:
                 await original(self, scope, receive, send)
                 return
+            token = ANSWER.set(answer)
             try:
-                await original(self, scope, receive, answer.enter(send) or send)
+                await original(self, scope, receive, answer.watched(send))
             finally:
-                answer.leave()
+                leave(ANSWER, token)
+                answer.over()
 
         return entry
 
@@ -206,8 +208,12 @@ def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
     # 2.x serves past handle_request; 1.x and other frameworks come through it.
     adapter.patches.replace(module.StreamableHTTPSessionManager, "handle_request", _entry(adapter, _streamable))
     adapter.patches.replace(module.StreamableHTTPSessionManager, "run", lambda original: _run(adapter, original))
-    if hasattr(module, "StreamableHTTPASGIApp"):
-        adapter.patches.replace(module.StreamableHTTPASGIApp, "__call__", _entry(adapter, _streamable))
+    entry = getattr(module, "StreamableHTTPASGIApp", None)
+    # Where it goes straight to the limit of the body's size, it is that which is watched, with the other guards.
+    if entry is not None and not (
+        names_in(entry.__call__) == _TO_THE_LIMIT and hasattr(module, "RequestBodyLimitMiddleware")
+    ):
+        adapter.patches.replace(entry, "__call__", _entry(adapter, _streamable))
 
 
 def _run(adapter: Adapter, original: Any) -> Any:

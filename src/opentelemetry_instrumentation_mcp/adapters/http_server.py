@@ -18,7 +18,7 @@ from ..metrics.vocabulary import Mode, Transport
 from ..safety import contained
 from .adapter import Adapter
 from .ending import idle_expired
-from .http_edge import watch
+from .http_edge import Answer, Edge
 from .streams import Link
 
 _LINK: Final = "_otel_mcp_link"
@@ -32,18 +32,24 @@ def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(transport, "_handle_delete_request", lambda original: _delete(adapter, original))
 
 
+def _sse(_: object) -> Transport:
+    return Transport.SSE
+
+
 def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
+    edge = Edge(adapter, _sse)
+
     def make(original: Any) -> Any:
         @asynccontextmanager
         async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
             # Not in the context: the stream is open as long as the session, and everything in it would inherit that.
-            answer = watch(adapter, self, lambda _: Transport.SSE, scope)
+            answer = _answer(edge, self, scope)
             if answer is None:
                 async with original(self, scope, receive, send) as streams:
                     yield streams
                 return
             try:
-                async with original(self, scope, receive, answer.watched(send) or send) as streams:
+                async with original(self, scope, receive, answer.watched(send)) as streams:
                     link = _sse_link(adapter, streams)
                     try:
                         yield streams
@@ -56,6 +62,13 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
         return functools.wraps(original)(connect_sse)
 
     adapter.patches.replace(module.SseServerTransport, "connect_sse", make)
+
+
+@contained
+def _answer(edge: Edge, entry: Any, scope: Any) -> Answer | None:
+    if edge.adapter.recorder is None or scope["type"] != "http":
+        return None
+    return Answer(edge, entry, scope)
 
 
 @contained

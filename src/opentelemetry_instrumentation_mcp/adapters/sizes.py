@@ -11,6 +11,7 @@ bytes stands nowhere.
 from __future__ import annotations
 
 import functools
+import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -59,12 +60,6 @@ class Sizes:
             root = unwrapped(message)
             if request.id == root.id:
                 request.measured(size, response=type(root).__name__ != "JSONRPCRequest")
-
-    def parsed(self, message: Any, data: str | bytes) -> None:
-        """A transport has parsed a message from ``data``."""
-        self.incoming[id(message)] = wire_size(data)
-        if len(self.incoming) > MOST_WAITING:
-            self.give_up()
 
     def take(self, message: Any, metadata: Any) -> int | None:
         """The bytes of a message that has arrived; None if there are none or they are not known."""
@@ -126,7 +121,9 @@ def _measured(adapter: Adapter, original: Any) -> Any:
 
 _DUMP: Final = frozenset({"__pydantic_serializer__", "to_json", "decode"})
 _VALIDATE: Final = frozenset({"PydanticUserError", "validator", "validate_json"})
-"""All that pydantic's ``BaseModel.model_dump_json`` and ``TypeAdapter.validate_json`` use."""
+_VALIDATE_V1: Final = frozenset({"PydanticUserError", "__pydantic_validator__", "validate_json"})
+"""All that pydantic's ``BaseModel.model_dump_json``, ``TypeAdapter.validate_json`` and
+``BaseModel.model_validate_json`` use."""
 
 
 def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
@@ -139,21 +136,37 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
         return _measured(adapter, original)
     to_json = serializer.to_json
     pop = adapter.sizes.outgoing.pop
-    is_response = model.__name__ != "JSONRPCRequest"
+    # 1.x has a model around all of them.
+    is_wrapped = model.__name__ == "JSONRPCMessage"
+    request_class = getattr(sys.modules[model.__module__], "JSONRPCRequest", None)
 
     @functools.wraps(original)
-    def model_dump_json(self: Any, *, by_alias: Any = None, exclude_unset: Any = False, **others: Any) -> str:
+    def model_dump_json(
+        self: Any, *, by_alias: Any = None, exclude_unset: Any = False, exclude_none: Any = False, **others: Any
+    ) -> str:
         request = pop(id(self), None)
         if others or type(self) is not model:
-            text: str = original(self, by_alias=by_alias, exclude_unset=exclude_unset, **others)
+            options = {"by_alias": by_alias, "exclude_unset": exclude_unset, "exclude_none": exclude_none}
+            text: str = original(self, **options, **others)
             data = text.encode() if request is not None else b""
         else:
-            data = to_json(self, by_alias=by_alias, exclude_unset=exclude_unset)
+            data = to_json(self, by_alias=by_alias, exclude_unset=exclude_unset, exclude_none=exclude_none)
             text = data.decode()
         if request is not None:
             try:
-                if request.id == self.id:
-                    request.measured(len(data), response=is_response)
+                root = self.__dict__["root"] if is_wrapped else self
+                if request.id == root.__dict__["id"]:
+                    calls = request.calls
+                    is_response = type(root) is not request_class
+                    cell = calls.response_sizes if calls is not None and is_response else None
+                    if cell is None or request.response_bytes >= 0:
+                        request.measured(len(data), response=is_response)
+                    else:
+                        # As measured() has it, without the call.
+                        request.response_bytes = size = len(data)
+                        cell.values.append(size)
+                        if len(cell.values) >= cell.due:
+                            cell.look_after(size)
             except Exception as error:
                 report("sizes.dump", error)
         return text
@@ -176,7 +189,14 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
             _unparsable(adapter, error)
             raise
         try:
-            incoming[id(parsed)] = wire_size(data)
+            if type(data) is str and data.isascii():
+                # As wire_size() has it, without the call.
+                size = len(data)
+                if data[-1:] == "\n":
+                    size -= 2 if data[-2:-1] == "\r" else 1
+                incoming[id(parsed)] = size
+            else:
+                incoming[id(parsed)] = wire_size(data)
             if len(incoming) > MOST_WAITING:
                 sizes.give_up()
         except Exception as error:
@@ -197,23 +217,33 @@ def _patch_v1(adapter: Adapter, module: ModuleType) -> None:
     message = getattr(module, "JSONRPCMessage", None)
     if not isinstance(message, type):  # 2.x keeps a module of this name with other contents.
         return
-    parsed_from = adapter.sizes.parsed
+    adapter.patches.replace(message, "model_validate_json", lambda original: _validate_v1(adapter, message, original))
+    _patch_model(adapter, message)
 
-    def validate(original: Any) -> Any:
-        @functools.wraps(original.__func__)
-        def model_validate_json(cls: Any, json_data: Any, **kwargs: Any) -> Any:
-            parsed = original.__func__(cls, json_data, **kwargs)
-            if adapter.recorder is not None:
-                try:
-                    parsed_from(parsed, json_data)
-                except Exception as error:
-                    report("sizes.parsed", error)
-            return parsed
 
-        return classmethod(model_validate_json)
+def _validate_v1(adapter: Adapter, model: Any, original: Any) -> Any:
+    """Likewise for the class method ``model_validate_json`` of 1.x."""
+    validator: Any = getattr(model, "__pydantic_validator__", None)
+    is_known = names_in(original) == _VALIDATE_V1 and type(validator).__name__ == "SchemaValidator"
+    parse = validator.validate_json if is_known else None
+    sizes, incoming = adapter.sizes, adapter.sizes.incoming
 
-    adapter.patches.replace(message, "model_validate_json", validate)
-    adapter.patches.replace(message, "model_dump_json", lambda original: _measured(adapter, original))
+    @functools.wraps(original.__func__)
+    def model_validate_json(cls: Any, json_data: Any, **options: Any) -> Any:
+        if parse is None or options or cls is not model:
+            parsed = original.__func__(cls, json_data, **options)
+        else:
+            parsed = parse(json_data)
+        if adapter.recorder is not None:
+            try:
+                incoming[id(parsed)] = wire_size(json_data)
+                if len(incoming) > MOST_WAITING:
+                    sizes.give_up()
+            except Exception as error:
+                report("sizes.parsed", error)
+        return parsed
+
+    return classmethod(model_validate_json)
 
 
 def _patch_v2(adapter: Adapter, module: ModuleType) -> None:

@@ -239,7 +239,7 @@ class Connection:
             request.calls = request.hint = request.id = request.name = request.shadowed = request.span = None
             request.request_bytes = request.response_bytes = -1
             if route.names_target:
-                name = fields(params).get("name")
+                name = params.get("name") if type(params) is dict else fields(params).get("name")  # pyright: ignore
                 if isinstance(name, str):
                     request.name = name
             # Its step down looks after the cell.

@@ -221,7 +221,7 @@ class Cell:
 class Rows(Cell):
     """Rows of as many numbers each, one behind the other, of which every sink takes what it makes of them.
 
-    A row is kept by one call and stays whole. No span is sought for it.
+    A row is kept by one call, ``values.extend``, and stays whole. No span is sought for it.
 
     Args:
         width: Numbers in a row.
@@ -236,15 +236,12 @@ class Rows(Cell):
         self._width = width
         self._parts = parts
 
-    def add_row(self, row: Sequence[float]) -> None:
-        """Keep a row until the next collection. Never raises."""
-        values = self.values
-        values.extend(row)
-        if len(values) >= self.due:
-            try:
-                self.look_after(0.0)
-            except Exception as error:
-                report("Rows.add_row", error)
+    def look_after_rows(self) -> None:
+        """Do what is due now that this thread has added a row. Never raises."""
+        try:
+            self.look_after(0.0)
+        except Exception as error:
+            report("Rows.look_after_rows", error)
 
     def _feed(self, values: list[float]) -> None:
         width = self._width

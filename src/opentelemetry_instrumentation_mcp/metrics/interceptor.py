@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from operator import sub
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ class Interceptor:
         name: Its class or function name, bounded.
     """
 
-    __slots__ = ("_actions", "_passed", "_recorder", "_request", "_response", "name")
+    __slots__ = ("_actions", "_continued", "_passed", "_recorder", "_request", "_response", "name")
 
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
@@ -33,6 +33,7 @@ class Interceptor:
         self._response = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.RESPONSE.value)
         self._actions: dict[Action, Cell] = {}
         self._passed: Cell | None = None
+        self._continued: Cell | None = None
 
     def acted(self, action: Action, error: str | None = None) -> None:
         """It dealt with a message.
@@ -50,6 +51,16 @@ class Interceptor:
             error = self._recorder.exception_name(error)
             self._recorder.shared_cell(catalogue.INTERCEPTOR_ERRORS, self.name, error).add(1)
 
+    def continued(self) -> None:
+        """It let a message pass."""
+        cell = self._continued
+        if cell is None:
+            cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self.name, Action.CONTINUE.value)
+            self._continued = cell
+        cell.values.append(1)
+        if len(cell.values) >= cell.due:
+            cell.look_after(1)
+
     def passed(self, seconds: float) -> None:
         """It looked at a message for so long, and let it pass."""
         try:
@@ -60,7 +71,9 @@ class Interceptor:
                     (catalogue.INTERCEPTOR_DURATION, {**of, catalogue.PHASE: Phase.REQUEST.value}),
                     (catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
                 )
-            cell.add(seconds)
+            cell.values.append(seconds)
+            if len(cell.values) >= cell.due:
+                cell.look_after(seconds)
         except Exception as failure:
             report("Interceptor.passed", failure)
 
@@ -94,7 +107,7 @@ class Passages:
         names: The bounded names of the interceptors, the outermost first.
     """
 
-    __slots__ = ("passed",)
+    __slots__ = ("cell",)
 
     def __init__(self, recorder: Recorder, names: Sequence[str]) -> None:
         last = 2 * len(names) + 1
@@ -106,8 +119,8 @@ class Passages:
             parts.append((before, catalogue.INTERCEPTOR_DURATION, {**of, **request}))
             parts.append((after, catalogue.INTERCEPTOR_DURATION, {**of, **response}))
             parts.append((_once, catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}))
-        self.passed: Callable[[Sequence[float]], None] = recorder.rows(last + 1, *parts).add_row
-        """A message crossed the boundaries at these times (``perf_counter`` seconds)."""
+        self.cell = recorder.rows(last + 1, *parts)
+        """A row for each message: when it crossed the boundaries (``perf_counter`` seconds)."""
 
 
 def _between(earlier: int, later: int, columns: Sequence[Sequence[float]]) -> Iterable[float]:

@@ -11,17 +11,17 @@ backend and the verifier, to find no user is a result as good as another.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from time import perf_counter
 from types import ModuleType
 from typing import Any, Final
 
 from ...metrics.interceptor import Interceptor
-from ...metrics.vocabulary import Action, Transport
+from ...metrics.vocabulary import Action
 from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import behind, is_first, watch
+from ..http_edge import ANSWER, Edge, behind, watch
+from ..outbound import leave
 from .interception import Instead, interceptor_of, through, what_it_raised
 
 
@@ -35,7 +35,7 @@ def _patch_transport_security(adapter: Adapter, module: ModuleType) -> None:
     # 1.30 and 2.1 on; without it there is no limit.
     limit = getattr(module, "RequestBodyLimitMiddleware", None)
     if limit is not None:
-        adapter.patches.replace(limit, "__call__", lambda original: _gate(adapter, original, behind))
+        adapter.patches.replace(limit, "__call__", lambda original: _edge(adapter, original))
 
 
 def _patch_bearer_auth(adapter: Adapter, module: ModuleType) -> None:
@@ -44,10 +44,13 @@ def _patch_bearer_auth(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _validate_request(adapter: Adapter, original: Any) -> Any:
+    known = adapter.interceptors
+
     @functools.wraps(original)
     async def validate_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        interceptor = interceptor_of(adapter, self)
-        if interceptor is None:
+        # As interceptor_of() has it, without the call.
+        interceptor = known.get(self.__class__) if adapter.recorder is not None else None
+        if interceptor is None and (interceptor := interceptor_of(adapter, self)) is None:
             return await original(self, *args, **kwargs)
         since = perf_counter()
         try:
@@ -147,42 +150,107 @@ def _watched(interceptor: Interceptor, guard: Any) -> _Gate:
     return _Gate(interceptor, guard)
 
 
-def _gate(adapter: Adapter, original: Any, transport_of: Callable[[Any], Transport | None] | None = None) -> Any:
-    """Wrap the ASGI ``__call__`` of a guard.
-
-    Args:
-        adapter: The adapter.
-        original: The guard's own.
-        transport_of: Of a guard that is the edge of the SDK as well, which transport it guards.
-    """
+def _gate(adapter: Adapter, original: Any) -> Any:
+    """Wrap the ASGI ``__call__`` of a guard."""
 
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        answer = None
-        if transport_of is not None and is_first():
-            answer = watch(adapter, self, transport_of, scope)
-            if answer is not None:
-                send = answer.enter(send) or send
+        interceptor = interceptor_of(adapter, self)
+        gate = _watched(interceptor, self) if interceptor is not None else None
+        if gate is None:
+            return await original(self, scope, receive, send)
         try:
-            interceptor = interceptor_of(adapter, self)
-            if interceptor is None:
-                return await original(self, scope, receive, send)
-            gate = _watched(interceptor, self)
-            if gate is None:
-                return await original(self, scope, receive, send)
-            try:
-                result = await original(gate, scope, receive, send)
-            except BaseException as error:
-                gate.raised(error)
-                raise
-            if not gate.is_decided:
-                gate.decide(Action.REJECT)
-            return result
-        finally:
-            if answer is not None:
-                answer.leave()
+            result = await original(gate, scope, receive, send)
+        except BaseException as error:
+            gate.raised(error)
+            raise
+        if not gate.is_decided:
+            gate.decide(Action.REJECT)
+        return result
 
     return guard
+
+
+class _EdgeGate:
+    """A guard that is the edge of the SDK as well: given to its own method as well, and good for all its requests."""
+
+    __slots__ = ("_guard", "_interceptor", "adapter")
+
+    def __init__(self, adapter: Adapter, interceptor: Interceptor, guard: Any) -> None:
+        self.adapter = adapter
+        self._interceptor = interceptor
+        self._guard = guard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._guard, name)
+
+    def app(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the guarded application, on behalf of the answer that is made in this context."""
+        try:
+            answer = ANSWER.get()
+            if answer is not None and not answer.is_let_through:
+                answer.is_let_through = True
+                self._interceptor.continued()
+        except Exception as error:
+            report("guards.app", error)
+        return self._guard.app(*args, **kwargs)
+
+    @contained
+    def over(self, error: BaseException | None) -> None:
+        """The guard is done with a request that it has not let through."""
+        if error is None:
+            self._interceptor.acted(Action.REJECT)
+        elif ending.is_cancellation(error):
+            self._interceptor.acted(Action.CONTINUE)
+        else:
+            self._interceptor.acted(Action.ERROR, ending.leaf_name(error))
+
+
+_GATE: Final = "_otel_mcp_gate"
+"""Attribute left on a guard at the edge (not on its class)."""
+
+
+def _edge(adapter: Adapter, original: Any) -> Any:
+    """Wrap the ASGI ``__call__`` of the guard that is the first of the SDK to see a request."""
+    edge, inner = Edge(adapter, behind), _gate(adapter, original)
+
+    @functools.wraps(original)
+    async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
+        answer = watch(edge, self, scope)
+        gate = _gate_at_the_edge(adapter, self) if answer is not None else None
+        if answer is None or gate is None:
+            return await inner(self, scope, receive, send)
+        token = ANSWER.set(answer)
+        failure = None
+        try:
+            return await original(gate, scope, receive, answer.watched(send))
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            leave(ANSWER, token)
+            answer.over()
+            if not answer.is_let_through:
+                gate.over(failure)
+            # It refers to the frames it went through, and these to what it is kept in.
+            failure = None
+
+    return guard
+
+
+def _gate_at_the_edge(adapter: Adapter, guard: Any) -> _EdgeGate | None:
+    try:
+        gate: _EdgeGate | None = guard.__dict__.get(_GATE)
+        if gate is None or gate.adapter is not adapter:
+            interceptor = interceptor_of(adapter, guard)
+            if interceptor is None:
+                return None
+            gate = _EdgeGate(adapter, interceptor, guard)
+            setattr(guard, _GATE, gate)
+        return gate
+    except Exception as error:
+        report("guards.gate_at_the_edge", error)
+        return None
 
 
 PATCHES: Final = (

@@ -69,7 +69,7 @@ class Chain:
         self.middleware = list(middleware)
         self._interceptors = interceptors
         self._depth = len(self.middleware)
-        self.compose: Callable[[CallNext], CallNext] = _composer(self._depth)(self, *middleware, passages.passed)
+        self.compose: Callable[[CallNext], CallNext] = _composer(self._depth)(self, *middleware, passages.cell)
         """Makes of the handler for one message what the SDK makes of it and the middleware, watched: a function that
         takes a context and calls the outermost middleware with it and with another such function."""
 
@@ -173,7 +173,9 @@ class Chain:
 
 
 _COMPOSER: Final = """
-def bind(chain, {all_middleware}, passed):
+def bind(chain, {all_middleware}, cell):
+    kept = cell.values
+
     def compose(inner):
         times = []
         context = result = log = None
@@ -205,6 +207,13 @@ _FUNCTION: Final = """
 """One boundary. The parameter has the name that the SDK's own functions have."""
 
 
+_LEAVE: Final = """
+                kept.extend(times)
+                if len(kept) >= cell.due:
+                    cell.look_after_rows()"""
+"""What ends the straight way."""
+
+
 @cache
 def _composer(depth: int) -> Callable[..., Callable[[CallNext], CallNext]]:
     """The function that watches chains of this depth, given the chain, its middleware and what records a passage.
@@ -226,7 +235,7 @@ def _composer(depth: int) -> Callable[..., Callable[[CallNext], CallNext]]:
                 is_off="times" if level == 0 else f"len(times) != {level} or ctx is not context",
                 enter="" if level else "context = ctx\n            ",
                 is_straight=f"len(times) == {out}" + ("" if level == depth else " and answer is result"),
-                leave="" if level else "\n                passed(times)",
+                leave="" if level else _LEAVE,
             )
         )
     source = _COMPOSER.format(all_middleware=", ".join(names), functions="".join(functions))

@@ -91,11 +91,11 @@ def _run(adapter: Adapter, original: Any) -> Any:
 
 def _handle_message(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def _handle_message(self: Any, *args: Any, **kwargs: Any) -> None:
+    def _handle_message(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Run as a task of its own, for every message the session hands on.
         if adapter.recorder is not None:
             adapter.recorder.task_spawned(Role.SERVER)
-        await original(self, *args, **kwargs)
+        return original(self, *args, **kwargs)
 
     return _handle_message
 

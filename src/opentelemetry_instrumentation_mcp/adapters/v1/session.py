@@ -32,13 +32,12 @@ if TYPE_CHECKING:
 TAP: Final = "_otel_mcp_tap"
 """Attribute left on a session object (not on its class)."""
 
-# A notification of 1.x may have an id (its model allows extra fields), and a reply a method: only the class decides.
-_REQUEST: Final = "JSONRPCRequest"
-_NOTIFICATION: Final = "JSONRPCNotification"
-_ERROR: Final = "JSONRPCError"
-
 _TIMEOUT_CODE: Final = 408
 """``httpx.codes.REQUEST_TIMEOUT``, which 1.x puts into the error of its own timer."""
+
+
+# What runs for every message looks past pydantic, into the dictionaries of the models: they look up what they have by a
+# function of Python's, and ask long for what they do not have.
 
 
 class Tap:
@@ -55,8 +54,13 @@ class Tap:
         self._role = Role.CLIENT
         self._inbound: dict[Any, Request] = {}
         self._outbound: dict[Any, Request] = {}
-        self._notification: tuple[str, float] | None = None
+        self.notification: tuple[str, float] | None = None
+        """The notification that the session deals with, by its method and when it came."""
         link.outbound = self.outbound
+        # A notification of 1.x may have an id (its model allows extra fields), and a reply a method: only the class
+        # decides.
+        types: Any = sys.modules.get("mcp.types")
+        self._request, self._notice, self._error = types.JSONRPCRequest, types.JSONRPCNotification, types.JSONRPCError
 
     @contained
     def open(self) -> None:
@@ -109,45 +113,45 @@ class Tap:
         if connection is None:
             return
         try:
-            self._received(connection, item)
+            if isinstance(item, Exception):
+                broken(self.adapter, self._role, self.link, item)
+                return
+            message = item.message
+            root = message.__dict__["root"]
+            size = self.adapter.sizes.take(message, item.metadata)
+            if type(root) is not self._request:
+                self._received(connection, item, root, size)
+            elif self.adapter.recorder is not None:
+                values = root.__dict__
+                request = connection.begin(_INBOUND, values["method"], values["params"])
+                if request is not None:
+                    request.id = request_id = values["id"]
+                    if size is not None:
+                        request.request_bytes = size
+                    _push(self._inbound, request_id, request)
+                    if self.spans is not None:
+                        self.spans.request_came(request, root, item.metadata)
         except Exception as error:
             report("session.received", error)
 
-    def _received(self, connection: Connection, item: Any) -> None:
-        if isinstance(item, Exception):
-            broken(self.adapter, self._role, self.link, item)
-            return
-        message = item.message
-        root = message.root
-        size = self.adapter.sizes.take(message, item.metadata)
-        kind = type(root).__name__
-        if kind == _REQUEST:
-            if self.adapter.recorder is not None:
-                method: str = root.method
-                request = connection.begin(Direction.INBOUND, method, root.params)
-                if request is not None:
-                    request.id = root.id
-                    if size is not None:
-                        request.measured(size, response=False)
-                    _push(self._inbound, root.id, request)
-                    if self.spans is not None:
-                        self.spans.request_came(request, root, item.metadata)
-        elif kind == _NOTIFICATION:
-            self._notification = (root.method, perf_counter())
-            if self.spans is not None and self.adapter.recorder is not None:
-                self.spans.notification_came(root, item.metadata)
-            if root.method == "notifications/cancelled":
-                cancelled = fields(root.params).get("requestId")
-                request = self._inbound.get(cancelled) if isinstance(cancelled, int | str) else None
-                if request is not None:
-                    request.hint = CANCELLED
-        else:
+    def _received(self, connection: Connection, item: Any, root: Any, size: int | None) -> None:
+        """Something other than a request came off the read stream."""
+        if type(root) is not self._notice:
             self._replied(self._outbound, Direction.OUTBOUND, root, size)
+            return
+        self.notification = (root.method, perf_counter())
+        if self.spans is not None and self.adapter.recorder is not None:
+            self.spans.notification_came(root, item.metadata)
+        if root.method == "notifications/cancelled":
+            cancelled = fields(root.params).get("requestId")
+            request = self._inbound.get(cancelled) if isinstance(cancelled, int | str) else None
+            if request is not None:
+                request.hint = CANCELLED
 
     def settle(self) -> None:
         """The session asks for the next message: it has dealt with the notification before it."""
         try:
-            notification, self._notification = self._notification, None
+            notification, self.notification = self.notification, None
             if notification is not None and self.connection is not None and self.adapter.recorder is not None:
                 method, since = notification
                 self.connection.notified(Direction.INBOUND, method, perf_counter() - since)
@@ -162,26 +166,26 @@ class Tap:
         if connection is None:
             return None, None
         try:
-            return self._sending(connection, item)
+            message = item.message
+            root = message.__dict__["root"]
+            if self.link.posts is not None:
+                self.link.posts.append(message)
+            if type(root) is self._request or type(root) is self._notice:
+                return self._sending(connection, item, root)
+            # Before the write, so that whoever has seen the reply finds it counted.
+            answered = self._replied(self._inbound, _INBOUND, root, None)
+            if answered is not None and self.link.has_bytes:
+                self.adapter.sizes.expect(message, answered)
+            return _NOTHING_ASKED
         except Exception as error:
             report("session.sending", error)
             return None, None
 
-    def _sending(self, connection: Connection, item: Any) -> tuple[str | None, Request | None]:
-        message = item.message
-        root = message.root
-        if self.link.posts is not None:
-            self.link.posts.append(message)
-        kind = type(root).__name__
-        if kind not in (_REQUEST, _NOTIFICATION):
-            # Before the write, so that whoever has seen the reply finds it counted.
-            answered = self._replied(self._inbound, Direction.INBOUND, root, None)
-            if answered is not None and self.link.has_bytes:
-                self.adapter.sizes.expect(message, answered)
-            return None, None
+    def _sending(self, connection: Connection, item: Any, root: Any) -> tuple[str | None, Request | None]:
+        """A request or a notification is about to be written."""
         if self.adapter.recorder is None:
             return None, None
-        if kind == _NOTIFICATION:
+        if type(root) is self._notice:
             if self.spans is not None:
                 self.spans.notification_goes(root, item)
             return root.method, None
@@ -193,7 +197,7 @@ class Tap:
             if self.spans is not None:
                 self.spans.request_goes(request, root, item)
             if self.link.has_bytes:
-                self.adapter.sizes.expect(message, request)
+                self.adapter.sizes.expect(item.message, request)
         return None, request
 
     @contained
@@ -232,7 +236,8 @@ class Tap:
         return TIMEOUT if code == _TIMEOUT_CODE else CONNECTION_LOST
 
     def _replied(self, table: dict[Any, Request], direction: Direction, root: Any, size: int | None) -> Request | None:
-        request_id = root.id
+        values = root.__dict__
+        request_id = values["id"]
         if request_id not in table and isinstance(request_id, str):
             # 1.x accepts an id that came back as a string (BaseSession._normalize_request_id).
             with suppress(ValueError):
@@ -242,18 +247,17 @@ class Tap:
             return None
         if size is not None:
             request.measured(size, response=True)
-        # Not by its attribute: a model that does not have one takes long to say so.
-        if type(root).__name__ == _ERROR:
+        if type(root) is self._error:
             error = root.error
             self._end(request, error_reply(error.code, error.message), error)
             return request
-        result = fields(root.result)
-        method = request.method
-        if method == "initialize":
+        result = fields(values["result"])
+        route = request.route
+        if route.method == "initialize":
             self._initialized(result)
-        elif method in LISTINGS:
-            self.connection.listed(direction, method, result)
-        outcome = TOOL_ERROR if method == "tools/call" and result.get("isError") is True else OK
+        elif route.method in LISTINGS:
+            self.connection.listed(direction, route.method, result)
+        outcome = TOOL_ERROR if route.is_tool_call and result.get("isError") is True else OK
         if request.span is None:
             request.end(outcome)
         else:
@@ -299,6 +303,10 @@ def _session_versions() -> tuple[str, ...]:
     return tuple(getattr(module, "SUPPORTED_PROTOCOL_VERSIONS", ()))
 
 
+_INBOUND: Final = Direction.INBOUND
+_NOTHING_ASKED: Final = (None, None)
+
+
 class _Stream:
     """A stream behind which a tap listens; everything it does not do itself is the stream's."""
 
@@ -328,7 +336,8 @@ class _ReadStream(_Stream):
 
     async def __anext__(self) -> Any:
         tap = self._tap
-        tap.settle()
+        if tap.notification is not None or tap.spans is not None:
+            tap.settle()
         item = await self._stream.__anext__()
         tap.received(item)
         return item
@@ -345,7 +354,7 @@ class _WriteStream(_Stream):
     async def send(self, item: Any) -> None:
         tap = self._tap
         method, request = tap.sending(item)
-        since = perf_counter()
+        since = perf_counter() if method is not None else 0.0
         try:
             await self._stream.send(item)
         except BaseException as error:

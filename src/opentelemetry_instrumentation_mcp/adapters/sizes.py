@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..metrics.connection import Request
+from ..metrics.series import Calls
 from ..patching import names_in
 from ..safety import report
 from .outbound import current_post
@@ -32,14 +33,15 @@ class Sizes:
     """Messages between two sights of them, by identity.
 
     Attributes:
-        outgoing: The requests that messages on their way to a transport are, or answer.
+        outgoing: The requests that messages on their way to a transport are, or answer; of one whose answer ended it,
+            its id and those it was counted with.
         incoming: The bytes of messages that were parsed.
     """
 
     __slots__ = ("incoming", "outgoing")
 
     def __init__(self) -> None:
-        self.outgoing: dict[int, Request] = {}
+        self.outgoing: dict[int, Request | tuple[Any, Calls]] = {}
         self.incoming: dict[int, int] = {}
 
     def expect(self, message: Any, request: Request) -> None:
@@ -55,20 +57,25 @@ class Sizes:
 
     def serialised(self, message: Any, size: int) -> None:
         """A transport has made ``size`` bytes of a message; another time is a replay."""
-        request = self.outgoing.pop(id(message), None)
-        if request is not None:
-            root = unwrapped(message)
-            if request.id == root.id:
-                request.measured(size, response=type(root).__name__ != "JSONRPCRequest")
+        expected = self.outgoing.pop(id(message), None)
+        if expected is None:
+            return
+        root = unwrapped(message)
+        if not isinstance(expected, Request):
+            request_id, calls = expected
+            if request_id == root.id:
+                calls.sized(response=True).add(size)
+        elif expected.id == root.id:
+            expected.measured(size, response=type(root).__name__ != "JSONRPCRequest")
 
-    def take(self, message: Any, metadata: Any) -> int | None:
-        """The bytes of a message that has arrived; None if there are none or they are not known."""
+    def take(self, message: Any, metadata: Any) -> int:
+        """The bytes of a message that has arrived; -1 if there are none or they are not known."""
         if metadata is not None:
             # A streamable HTTP server parses in two steps; the body is still with the request it came in.
             body = getattr(getattr(metadata, "request_context", None), "_body", None)
             if body is not None:
                 return len(body)
-        return self.incoming.pop(id(message), None)
+        return self.incoming.pop(id(message), -1)
 
     def give_up(self) -> None:
         """Forget what has waited longest: dropped on the way, or parsed by the application for itself."""
@@ -144,29 +151,27 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
     def model_dump_json(
         self: Any, *, by_alias: Any = None, exclude_unset: Any = False, exclude_none: Any = False, **others: Any
     ) -> str:
-        request = pop(id(self), None)
+        expected = pop(id(self), None)
         if others or type(self) is not model:
             options = {"by_alias": by_alias, "exclude_unset": exclude_unset, "exclude_none": exclude_none}
             text: str = original(self, **options, **others)
-            data = text.encode() if request is not None else b""
+            data = text.encode() if expected is not None else b""
         else:
             data = to_json(self, by_alias=by_alias, exclude_unset=exclude_unset, exclude_none=exclude_none)
             text = data.decode()
-        if request is not None:
+        if expected is not None:
             try:
                 root = self.__dict__["root"] if is_wrapped else self
-                if request.id == root.__dict__["id"]:
-                    calls = request.calls
-                    is_response = type(root) is not request_class
-                    cell = calls.response_sizes if calls is not None and is_response else None
-                    if cell is None or request.response_bytes >= 0:
-                        request.measured(len(data), response=is_response)
-                    else:
-                        # As measured() has it, without the call.
-                        request.response_bytes = size = len(data)
-                        cell.values.append(size)
-                        if len(cell.values) >= cell.due:
-                            cell.look_after(size)
+                size = len(data)
+                if not isinstance(expected, tuple):
+                    if expected.id == root.__dict__["id"]:
+                        expected.measured(size, response=type(root) is not request_class)
+                elif expected[0] == root.__dict__["id"]:
+                    calls = expected[1]
+                    cell = calls.response_sizes or calls.sized(response=True)
+                    cell.values.append(size)
+                    if len(cell.values) >= cell.due:
+                        cell.look_after(size)
             except Exception as error:
                 report("sizes.dump", error)
         return text

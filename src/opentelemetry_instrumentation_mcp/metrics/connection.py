@@ -232,23 +232,33 @@ class Connection:
             route = (series.inbound if direction is Direction.INBOUND else series.outbound).get(method)
             if route is None:
                 route = series.route(direction, self._recorder.method(method, self.registry))
-            request = Request()
-            request.connection = self
-            request.route = route
-            request.ended = request.answered = False
-            request.calls = request.hint = request.id = request.name = request.shadowed = request.span = None
-            request.request_bytes = request.response_bytes = -1
+            name: Any = None
             if route.names_target:
-                name = params.get("name") if type(params) is dict else fields(params).get("name")  # pyright: ignore
-                if isinstance(name, str):
-                    request.name = name
+                name = fields(params).get("name")
             # Its step down looks after the cell.
             route.active.values.append(1)
-            request.started = perf_counter() if started is None else started
-            return request
+            return self.begun(route, name, perf_counter() if started is None else started)
         except Exception as error:
             report("Connection.begin", error)
             return None
+
+    def begun(self, route: Route, name: object, started: float) -> Request:
+        """A request whose step up was already counted on its route.
+
+        Args:
+            route: What it is.
+            name: The tool or prompt it names, as on the wire.
+            started: When it was first seen (``perf_counter`` seconds).
+        """
+        request = Request()
+        request.connection = self
+        request.route = route
+        request.started = started
+        request.name = name if isinstance(name, str) else None
+        request.ended = request.answered = False
+        request.calls = request.hint = request.id = request.shadowed = request.span = None
+        request.request_bytes = request.response_bytes = -1
+        return request
 
     @contained
     def notified(self, direction: Direction, method: str, seconds: float = 0.0) -> None:

@@ -27,7 +27,7 @@ from . import bulk
 from .bulk import Batch
 from .sinks import SLICE, Sink
 
-CAP: Final = 1024
+CAP: Final = 2048
 """A cell that nobody collects is drained at this length: it bounds memory and the time of one drain."""
 
 BUDGET: Final = 131_072

@@ -7,9 +7,11 @@ What binds an interceptor to the rest of its chain is looked up for every messag
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+from ...metrics.recorder import Recorder
 from ...patching import names_in
 from ...safety import report
 from ..adapter import Adapter
@@ -32,20 +34,34 @@ def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
         adapter.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(adapter, original))
 
 
+class _Looked(NamedTuple):
+    """What was found when the middleware of a server was looked at.
+
+    Attributes:
+        recorder: For whom.
+        middleware: What it was.
+        compose: Composes it, watched; None if it is not to be watched as one.
+    """
+
+    recorder: Recorder | None
+    middleware: Sequence[Any]
+    compose: Callable[[Any], Any] | None
+
+
 def _compose(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def _compose_server_middleware(self: Any, inner: Any) -> Any:
         try:
             server = self.server
             try:
-                recorder, chain = server._otel_mcp_chain
+                recorder, middleware, compose = server._otel_mcp_chain
             except AttributeError:
-                recorder = chain = None
+                recorder, middleware, compose = _look(adapter, server)
             # Lists of the same objects are equal without asking any of them.
-            if chain is None or recorder is not adapter.recorder or chain.middleware != server.middleware:
-                chain = _look(adapter, server)
-            if chain is not None:
-                return chain.compose(inner)
+            if recorder is not adapter.recorder or middleware != server.middleware:
+                compose = _look(adapter, server).compose
+            if compose is not None:
+                return compose(inner)
         except Exception as error:
             report("chain.compose", error)
         return original(self, inner)
@@ -53,15 +69,17 @@ def _compose(adapter: Adapter, original: Any) -> Any:
     return _compose_server_middleware
 
 
-def _look(adapter: Adapter, server: Any) -> Chain | None:
-    recorder, chain = adapter.recorder, None
-    if recorder is not None and 0 < len(server.middleware) <= MOST_LEVELS:
-        interceptors = [recorder.interceptor(name_of(each)) for each in server.middleware]
+def _look(adapter: Adapter, server: Any) -> _Looked:
+    recorder, compose = adapter.recorder, None
+    middleware = list(server.middleware)
+    if recorder is not None and 0 < len(middleware) <= MOST_LEVELS:
+        interceptors = [recorder.interceptor(name_of(each)) for each in middleware]
         passages = recorder.passages(interceptors)
         if passages is not None:
-            chain = Chain(server.middleware, interceptors, passages)
-    setattr(server, _CHAIN, (recorder, chain))
-    return chain
+            compose = Chain(middleware, interceptors, passages).compose
+    looked = _Looked(recorder, middleware, compose)
+    setattr(server, _CHAIN, looked)
+    return looked
 
 
 def _apply_middleware(adapter: Adapter, original: Any) -> Any:

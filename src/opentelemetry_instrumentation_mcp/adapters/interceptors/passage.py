@@ -74,16 +74,19 @@ class Chain:
         takes a context and calls the outermost middleware with it and with another such function."""
 
     @contained
-    def log(self, times: list[float], context: Any, result: Any) -> _Log:
-        """Begin to take notes of a message that went straight up to now; ``times`` does not count any more.
+    def log(self, times: Sequence[float], crossed: int, context: Any, result: Any) -> _Log:
+        """Begin to take notes of a message that went straight up to now.
 
         None, if that fails, costs the message its place in the metrics and nothing else.
+
+        Args:
+            times: When it crossed the boundaries.
+            crossed: How many of them it has crossed.
+            context: What it came with.
+            result: What the handler answered, if it is on its way back.
         """
         depth = self._depth
-        notes = [_Note(place, time, context if place <= depth else result) for place, time in enumerate(times)]
-        # Longer than it ever is on the straight way.
-        times.extend([0.0] * (2 * depth + 3))
-        return _Log(notes)
+        return _Log([_Note(place, times[place], context if place <= depth else result) for place in range(crossed)])
 
     def crossed(self, log: _Log | None, boundary: int, thing: Any, again: bool = False) -> None:
         """A boundary was crossed off the straight way."""
@@ -177,35 +180,41 @@ def bind(chain, {all_middleware}, cell):
     kept = cell.values
 
     def compose(inner):
-        times = []
-        context = result = log = None
+        times = {times}
+        at = 0
+        context = result = None
 {functions}
         return call_0
     return compose
 """
+"""``at`` is how many boundaries were crossed straight. Less than 0: notes are taken, and ``context`` is the log."""
 
 _FUNCTION: Final = """
         async def call_{level}(ctx):
-            nonlocal context, result, log
+            nonlocal at, context{shared}
             if {is_off}:
-                log = log or chain.log(times, context, result)
-                return await chain.again(log, {level}, inner, ctx)
-            {enter}times.append(perf_counter())
+                if at >= 0:
+                    context, at = chain.log(times, at, context, result), -1
+                return await chain.again(context, {level}, inner, ctx)
+            {enter}at = {level} + 1
+            times[{level}] = perf_counter()
             try:
                 {answer} = await {following}
             except BaseException as error:
-                log = log or chain.log(times, context, result)
-                chain.crossed(log, ~{out}, error)
+                if at >= 0:
+                    context, at = chain.log(times, at, context, result), -1
+                chain.crossed(context, ~{out}, error)
                 raise
             if {is_straight}:
-                times.append(perf_counter()){leave}
+                at = {out} + 1
+                times[{out}] = perf_counter(){leave}
             else:
-                log = log or chain.log(times, context, result)
-                chain.crossed(log, {out}, {answer})
+                if at >= 0:
+                    context, at = chain.log(times, at, context, result), -1
+                chain.crossed(context, {out}, {answer})
             return {answer}
 """
 """One boundary. The parameter has the name that the SDK's own functions have."""
-
 
 _LEAVE: Final = """
                 kept.extend(times)
@@ -232,13 +241,16 @@ def _composer(depth: int) -> Callable[..., Callable[[CallNext], CallNext]]:
                 out=out,
                 answer=answer,
                 following=f"{names[level]}(ctx, call_{level + 1})" if level < depth else "inner(ctx)",
-                is_off="times" if level == 0 else f"len(times) != {level} or ctx is not context",
+                shared=", result" if level == depth else "",
+                is_off="at" if level == 0 else f"at != {level} or ctx is not context",
                 enter="" if level else "context = ctx\n            ",
-                is_straight=f"len(times) == {out}" + ("" if level == depth else " and answer is result"),
+                is_straight=f"at == {out}" + ("" if level == depth else " and answer is result"),
                 leave="" if level else _LEAVE,
             )
         )
-    source = _COMPOSER.format(all_middleware=", ".join(names), functions="".join(functions))
+    source = _COMPOSER.format(
+        all_middleware=", ".join(names), times=[0.0] * (2 * depth + 2), functions="".join(functions)
+    )
     scope: dict[str, Any] = {"perf_counter": perf_counter}
     exec(compile(source, f"<{__name__}: {depth} levels>", "exec"), scope)
     return scope["bind"]

@@ -126,15 +126,14 @@ class Tap:
                 request = connection.begin(_INBOUND, values["method"], values["params"])
                 if request is not None:
                     request.id = request_id = values["id"]
-                    if size is not None:
-                        request.request_bytes = size
+                    request.request_bytes = size
                     _push(self._inbound, request_id, request)
                     if self.spans is not None:
                         self.spans.request_came(request, root, item.metadata)
         except Exception as error:
             report("session.received", error)
 
-    def _received(self, connection: Connection, item: Any, root: Any, size: int | None) -> None:
+    def _received(self, connection: Connection, item: Any, root: Any, size: int) -> None:
         """Something other than a request came off the read stream."""
         if type(root) is not self._notice:
             self._replied(self._outbound, Direction.OUTBOUND, root, size)
@@ -173,7 +172,7 @@ class Tap:
             if type(root) is self._request or type(root) is self._notice:
                 return self._sending(connection, item, root)
             # Before the write, so that whoever has seen the reply finds it counted.
-            answered = self._replied(self._inbound, _INBOUND, root, None)
+            answered = self._replied(self._inbound, _INBOUND, root, -1)
             if answered is not None and self.link.has_bytes:
                 self.adapter.sizes.expect(message, answered)
             return _NOTHING_ASKED
@@ -235,7 +234,7 @@ class Tap:
         code = getattr(getattr(error, "error", None), "code", None)
         return TIMEOUT if code == _TIMEOUT_CODE else CONNECTION_LOST
 
-    def _replied(self, table: dict[Any, Request], direction: Direction, root: Any, size: int | None) -> Request | None:
+    def _replied(self, table: dict[Any, Request], direction: Direction, root: Any, size: int) -> Request | None:
         values = root.__dict__
         request_id = values["id"]
         if request_id not in table and isinstance(request_id, str):
@@ -245,7 +244,7 @@ class Tap:
         request = _pop(table, request_id)
         if request is None or self.connection is None:
             return None
-        if size is not None:
+        if size >= 0:
             request.measured(size, response=True)
         if type(root) is self._error:
             error = root.error

@@ -18,11 +18,12 @@ import sys
 from collections.abc import Awaitable, Mapping
 from contextlib import suppress
 from functools import partial
+from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from ...metrics.connection import Request
-from ...metrics.outcome import CONNECTION_LOST, OK, TOOL_ERROR
+from ...metrics.outcome import CONNECTION_LOST
 from ...metrics.vocabulary import Death, Direction, Role, Transport
 from ...patching import names_in
 from ...safety import contained, report
@@ -32,16 +33,15 @@ from ..outbound import current_request
 from ..sizes import MOST_WAITING
 from ..streams import Link, broken
 from . import handler, messages, seam
-from .seam import LINE, Line, line_of
+from .seam import LINE, Line, Opened, line_of
 from .server import open_server, server_behind
-
-_INBOUND: Final = Direction.INBOUND
 
 _WATCHED: Final = ("_dispatch", "_write", "_spawn")
 """The methods every message goes through."""
 
+_RESULT: Final = "_write_result"
 _SETTLE: Final = "_settle_unanswered"
-"""The method for a request that gets no answer, since its peer has cancelled it."""
+"""The methods with which a request ends: with a result, and without an answer, since its peer has cancelled it."""
 
 _DISPATCH: Final = frozenset(
     {
@@ -66,6 +66,9 @@ _HANDLE_REQUEST: Final = frozenset(
     }
 )  # fmt: skip
 _WRITE: Final = frozenset({"SessionMessage", "_write_stream", "send"})
+_WRITE_RESULT: Final = frozenset(
+    {"BrokenResourceError", "ClosedResourceError", "JSONRPCResponse", "_write", "anyio", "debug", "logger"}
+)
 """Every name these methods use in 2.0 to 2.3. Where they still do, we know what they do with a message, and do it in
 their place: another call around each of them is what a request would notice most."""
 
@@ -79,6 +82,7 @@ class _Sdk(NamedTuple):
     notification: Any
     session_message: Any
     watched: tuple[str, ...]
+    unwritable: tuple[Any, ...]
     dispatches_as_known: bool
     writes_as_known: bool
     answers_as_known: bool
@@ -86,7 +90,7 @@ class _Sdk(NamedTuple):
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:
     dispatcher = module.JSONRPCDispatcher
-    functions = (*_WATCHED, "_dispatch_request", "_handle_request", _SETTLE)
+    functions = (*_WATCHED, "_dispatch_request", "_handle_request", _RESULT, _SETTLE)
     names = {name: names_in(getattr(dispatcher, name, None)) for name in functions}
     # From where they are defined: the dispatcher's own imports are no part of what it is.
     types: Any = sys.modules.get("mcp_types")
@@ -102,6 +106,8 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
         and {"_dispatch", "_write"}.issubset(watched)
         and dispatches_as_known
         and names["_handle_request"] == _HANDLE_REQUEST
+        and names["_write"] == _WRITE
+        and names[_RESULT] == _WRITE_RESULT
         and bool(names[_SETTLE])
     )
     sdk = _Sdk(
@@ -110,7 +116,8 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
         error,
         notification,
         session_message,
-        (*watched, _SETTLE) if answers_as_known else watched,
+        (*watched, _RESULT, _SETTLE) if answers_as_known else watched,
+        tuple(getattr(sys.modules.get("anyio"), f"{kind}ResourceError", None) for kind in ("Broken", "Closed")),
         are_known and dispatches_as_known,
         are_known and names["_write"] == _WRITE,
         answers_as_known,
@@ -183,7 +190,13 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
 @contained
 def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
     """Watch the methods of a dispatcher; whether its requests are seen from their beginning to their end by that."""
-    make = {"_dispatch": _dispatch, "_write": _write, "_spawn": _spawn, _SETTLE: _settle_unanswered}
+    make = {
+        "_dispatch": _dispatch,
+        "_write": _write,
+        "_spawn": _spawn,
+        _RESULT: _write_result,
+        _SETTLE: _settle_unanswered,
+    }
     methods = {name: make[name](adapter, sdk, line, dispatcher, getattr(dispatcher, name)) for name in sdk.watched}
     if sdk.dispatches_as_known and "_spawn" in methods:
         # For the time of what is not a request: see _dispatch_counting.
@@ -192,7 +205,7 @@ def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
     def retired() -> Mapping[str, Any]:
         # What is open still ends, and is written as it was.
         line.is_retired = True
-        return {name: methods[name] for name in ("_write", _SETTLE)} if line.inbound else {}
+        return {name: methods[name] for name in ("_write", _RESULT, _SETTLE)} if line.inbound else {}
 
     adapter.watch(dispatcher, methods, retired)
     return sdk.answers_as_known
@@ -201,9 +214,7 @@ def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
 @contained
 def _over(line: Line, owned: bool, error: BaseException | None) -> None:
     """The dispatcher has stopped: what is still open has got no answer."""
-    for request in tuple(line.inbound.values()):
-        handler.end_all(request)
-    line.inbound.clear()
+    handler.end_all(line)
     if owned:
         ending.close(line.connection, line.link, line.role, error)
 
@@ -214,7 +225,7 @@ def _over(line: Line, owned: bool, error: BaseException | None) -> None:
 def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     request_class, has_bytes, answers_as_known = sdk.request, line.link.has_bytes, sdk.answers_as_known
     take, in_body = adapter.sizes.incoming.pop, adapter.sizes.take
-    begin, inbound, arrived = line.connection.begin, line.inbound, line.arrived
+    connection, inbound, arrived = line.connection, line.inbound, line.arrived
     # It starts one task for a request, whatever becomes of that.
     tasks = line.tasks if sdk.dispatches_as_known else None
 
@@ -227,22 +238,25 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                 # Past pydantic, which would look each of them up by a function of Python's.
                 values = message.__dict__
                 request_id = values["id"]
-                size = None
+                size = -1
                 if has_bytes:
-                    size = take(id(message), None) if metadata is None else in_body(message, metadata)
+                    size = take(id(message), -1) if metadata is None else in_body(message, metadata)
                 if answers_as_known:
-                    request = begin(_INBOUND, values["method"], values["params"])
-                    if request is not None:
-                        request.id = request_id
-                        if size is not None:
-                            request.request_bytes = size
-                        if request_id in inbound:
-                            # The peer's fault, but each of them is answered.
-                            request.shadowed = inbound[request_id]
-                        if request.route.is_telling:
-                            request.hint = values["params"]
-                        inbound[request_id] = request
-                elif size is not None:
+                    route = connection.series.inbound.get(values["method"])
+                    if route is None or route.is_telling or request_id in inbound:
+                        _begin(line, request_id, values, size)
+                    else:
+                        name = None
+                        if route.names_target:
+                            # Nothing else comes from the parser of JSON.
+                            params: dict[str, object] | None = values["params"]
+                            name = params.get("name") if params is not None else None
+                            if type(name) is not str:
+                                name = None
+                        # Its step down looks after the cell.
+                        route.active.values.append(1)
+                        inbound[request_id] = (route, name, size, perf_counter())
+                elif size >= 0:
                     arrived[request_id] = size
                 if tasks is not None:
                     tasks.values.append(1)
@@ -260,6 +274,18 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
     return _dispatch
 
 
+def _begin(line: Line, request_id: Any, values: Mapping[str, Any], size: int) -> None:
+    """A request came that is the first of its kind, or says something, or has an id that is in use."""
+    request = line.connection.begin(Direction.INBOUND, values["method"], values["params"])
+    if request is not None:
+        request.id = request_id
+        request.request_bytes = size
+        request.hint = values["params"]
+        # The peer's fault, but each of them is answered.
+        request.shadowed = handler.take(line, request_id)
+        line.inbound[request_id] = request
+
+
 async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[None]) -> None:
     """What is not a request starts no task, one or two; they are counted where they are started."""
     methods = dispatcher.__dict__
@@ -275,7 +301,7 @@ def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -
     if isinstance(item, Exception):
         broken(adapter, line.role, line.link, item)
         return
-    size = adapter.sizes.take(message, item.metadata) if line.link.has_bytes else None
+    size = adapter.sizes.take(message, item.metadata) if line.link.has_bytes else -1
     if type(message) is not sdk.notification:
         _replied(line, message.id, size)
     elif line.inbound and message.method == "notifications/cancelled":
@@ -289,7 +315,7 @@ def _no_message(adapter: Adapter, line: Line, item: Any, error: Exception) -> No
         report("dispatcher.dispatch", error)
 
 
-def _replied(line: Line, request_id: Any, size: int | None) -> None:
+def _replied(line: Line, request_id: Any, size: int) -> None:
     request = line.outbound.get(request_id)
     if request is None and isinstance(request_id, str):
         # As the dispatcher does (dispatcher.coerce_request_id).
@@ -297,43 +323,88 @@ def _replied(line: Line, request_id: Any, size: int | None) -> None:
             request = line.outbound.get(int(request_id))
     if request is not None:
         request.answered = True
-        if size is not None:
+        if size >= 0:
             request.measured(size, response=True)
 
 
-def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     response, session_message, has_bytes = sdk.response, sdk.session_message, line.link.has_bytes
-    posts, inbound = line.link.posts, line.inbound
+    posts, connection, inbound = line.link.posts, line.connection, line.inbound
     sizes, outgoing = adapter.sizes, adapter.sizes.outgoing
+
+    @functools.wraps(original)
+    async def _write_result(request_id: Any, result: Any) -> None:
+        message = response(jsonrpc="2.0", id=request_id, result=result)
+        # In the step in which the handler was done.
+        try:
+            opened = inbound.pop(request_id, None)
+            if type(opened) is not tuple:
+                answered = _answered(line, dispatcher, request_id, opened, result)
+            else:
+                # As Request.end() has it, without the request.
+                route, name, size, started = opened
+                elapsed = perf_counter() - started
+                calls = route.by_name.get(name)
+                if (
+                    calls is None
+                    or (cell := calls.succeeded) is None
+                    or route.series is not connection.series
+                    or route.is_ping
+                    or (route.is_tool_call and result.get("isError") is True)
+                    or dispatcher._closed
+                ):
+                    answered = _answered(line, dispatcher, request_id, opened, result)
+                else:
+                    cell.values.append(elapsed)
+                    if len(cell.values) >= cell.due:
+                        cell.look_after(elapsed)
+                    cell = route.active
+                    cell.values.append(-1)
+                    if len(cell.values) >= cell.due:
+                        cell.look_after(-1)
+                    if size >= 0:
+                        cell = calls.request_sizes or calls.sized(response=False)
+                        cell.values.append(size)
+                        if len(cell.values) >= cell.due:
+                            cell.look_after(size)
+                    answered = (request_id, calls)
+            if has_bytes and answered is not None:
+                outgoing[id(message)] = answered
+                if len(outgoing) > MOST_WAITING:
+                    sizes.give_up()
+            if posts is not None:
+                posts.append(message)
+        except Exception as error:
+            report("dispatcher.result", error)
+        try:
+            await dispatcher._write_stream.send(session_message(message=message, metadata=None))
+        except Exception as error:
+            _unwritten(line)
+            if type(error) not in sdk.unwritable:
+                raise
+            # It fails once more, and tells what it has to tell.
+            await original(request_id, result)
+        finally:
+            if line.is_retired:
+                _retired(adapter, line, dispatcher)
+
+    return _write_result
+
+
+def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+    posts = line.link.posts
 
     @functools.wraps(original)
     async def _write(message: Any, metadata: Any = None) -> None:
         try:
             if posts is not None:
                 posts.append(message)
-            if type(message) is not response:
-                _writing(adapter, sdk, line, dispatcher, message)
-            else:
-                # A result is written in the step in which its handler was done.
-                values = message.__dict__
-                request = inbound.pop(values["id"], None)
-                if request is None:
-                    request, line.answering = line.answering, None
-                elif request.shadowed is not None or dispatcher._closed or request.route.is_telling:
-                    _answered(line, dispatcher, request, values)
-                elif request.route.is_tool_call and values["result"].get("isError") is True:
-                    request.end(TOOL_ERROR)
-                else:
-                    request.end(OK)
-                if has_bytes and request is not None:
-                    outgoing[id(message)] = request
-                    if len(outgoing) > MOST_WAITING:
-                        sizes.give_up()
+            _writing(adapter, sdk, line, dispatcher, message)
         except Exception as error:
             report("dispatcher.write", error)
         try:
             if sdk.writes_as_known:
-                await dispatcher._write_stream.send(session_message(message=message, metadata=metadata))
+                await dispatcher._write_stream.send(sdk.session_message(message=message, metadata=metadata))
             else:
                 await original(message, metadata)
         except Exception:
@@ -351,19 +422,21 @@ def _retired(adapter: Adapter, line: Line, dispatcher: Any) -> None:
         adapter.unwatch(dispatcher)
 
 
-def _answered(line: Line, dispatcher: Any, request: Request, values: Mapping[str, Any]) -> None:
-    """A result is written that says more than that its request is done, or not even that."""
-    if request.shadowed is not None:
-        line.inbound[request.id] = request.shadowed
+def _answered(line: Line, dispatcher: Any, request_id: Any, opened: Opened | None, result: Any) -> Request | None:
+    """A result is written that says more than that its request is done well, or not even that."""
+    if opened is None:
+        return None
+    request = handler.reopened(line, request_id, opened)
     if dispatcher._closed:
         # The stream has ended under it.
         request.end(CONNECTION_LOST)
     else:
-        messages.answered(request, request.hint, values["result"])
+        messages.answered(request, request.hint, result)
+    return request
 
 
 def _writing(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, message: Any) -> None:
-    """Something other than a result goes to the write stream."""
+    """A message goes to the write stream."""
     if type(message) is sdk.request:
         request = current_request()
         if request is None:
@@ -373,11 +446,12 @@ def _writing(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, message: 
         request.sent()
     elif type(message) is sdk.error:
         request = handler.refused(line, dispatcher, message.id, message.error)
-        if request is None:
-            return
+    elif type(message) is sdk.response:
+        # Where results are not written as we know it.
+        request, line.answering = line.answering, None
     else:
         return
-    if line.link.has_bytes:
+    if request is not None and line.link.has_bytes:
         adapter.sizes.expect(message, request)
 
 

@@ -18,21 +18,33 @@ from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
 from . import messages
-from .seam import Line
+from .seam import Line, Opened
 
 # Found by its id.
 
 
-def _pop(line: Line, request_id: Any) -> Request | None:
-    request = line.inbound.pop(request_id, None)
-    if request is not None and request.shadowed is not None:
-        line.inbound[request_id] = request.shadowed
+def reopened(line: Line, request_id: Any, opened: Opened) -> Request:
+    """The request that was open; one that waits behind it has its id now."""
+    if isinstance(opened, Request):
+        if opened.shadowed is not None:
+            line.inbound[request_id] = opened.shadowed
+        return opened
+    route, name, size, started = opened
+    request = line.connection.begun(route, name, started)
+    request.id = request_id
+    request.request_bytes = size
     return request
+
+
+def take(line: Line, request_id: Any) -> Request | None:
+    """Likewise by its id, if there is one."""
+    opened = line.inbound.pop(request_id, None)
+    return None if opened is None else reopened(line, request_id, opened)
 
 
 def refused(line: Line, dispatcher: Any, request_id: Any, reply: Any) -> Request | None:
     """An error reply is written; the request it ends."""
-    request = _pop(line, request_id)
+    request = take(line, request_id)
     if request is None:
         request, line.answering = line.answering, None
         return request if request is not None and request.id == request_id else None
@@ -50,7 +62,7 @@ def refused(line: Line, dispatcher: Any, request_id: Any, reply: Any) -> Request
 @contained
 def settled(line: Line, dctx: Any) -> None:
     """A request is done without an answer: its peer has cancelled it."""
-    request = _pop(line, dctx.request_id)
+    request = take(line, dctx.request_id)
     if request is not None:
         request.end(_unanswered(dctx))
 
@@ -58,20 +70,26 @@ def settled(line: Line, dctx: Any) -> None:
 def cancelled(line: Line, params: Any) -> None:
     """The peer cancels a request: should the stream end before that is done, it was cancelled all the same."""
     request_id = fields(params).get("requestId")
-    request = line.inbound.get(request_id)
-    if request is None and isinstance(request_id, str):
+    if not isinstance(request_id, (int, str)):
+        return
+    if request_id not in line.inbound and isinstance(request_id, str):
         # As the dispatcher does (dispatcher.coerce_request_id).
         with suppress(ValueError):
-            request = line.inbound.get(int(request_id))
-    if request is not None:
+            request_id = int(request_id)
+    opened = line.inbound.get(request_id)
+    if opened is not None:
+        request = opened if isinstance(opened, Request) else reopened(line, request_id, opened)
         request.hint = CANCELLED
+        line.inbound[request_id] = request
 
 
-def end_all(request: Request | None) -> None:
-    """The dispatcher has stopped; nobody will answer a request, nor those with the same id."""
-    while request is not None:
-        request.end(CANCELLED if request.hint is CANCELLED else CONNECTION_LOST)
-        request = request.shadowed
+@contained
+def end_all(line: Line) -> None:
+    """The dispatcher has stopped; nobody will answer what is still open."""
+    while line.inbound:
+        request = take(line, next(iter(line.inbound)))
+        if request is not None:
+            request.end(CANCELLED if request.hint is CANCELLED else CONNECTION_LOST)
 
 
 def _unanswered(dctx: Any) -> Outcome:

@@ -82,24 +82,28 @@ class Answer:
 
     def watched(self, send: Any) -> Any:
         """The ASGI ``send``, watched. Not a coroutine of its own: what it returns is the server's."""
+        try:
 
-        def send_watched(message: Any) -> Any:
-            try:
-                kind = message["type"]
-                if kind == "http.response.body":
-                    body = message.get("body")
-                    if body and body[0] == _COLON:
-                        self._keeps_alive()
-                    elif self._status == 400 and not self._body:
-                        self._body = body or b""
-                elif kind == "http.response.start":
-                    self._status = message["status"]
-                if self.listener is not None:
-                    self.listener(message)
-            except Exception as error:
-                report("Answer.sends", error)
-            return send(message)
+            def send_watched(message: Any) -> Any:
+                try:
+                    kind = message["type"]
+                    if kind == "http.response.body":
+                        body = message.get("body")
+                        if body and body[0] == _COLON:
+                            self._keeps_alive()
+                        elif self._status == 400 and not self._body:
+                            self._body = body or b""
+                    elif kind == "http.response.start":
+                        self._status = message["status"]
+                    if self.listener is not None:
+                        self.listener(message)
+                except Exception as error:
+                    report("Answer.sends", error)
+                return send(message)
 
+        except Exception as error:
+            report("Answer.watched", error)
+            return send
         return send_watched
 
     def _keeps_alive(self) -> None:
@@ -114,10 +118,13 @@ class Answer:
 
     def over(self) -> None:
         """The answer is complete."""
-        self.is_over = True
-        if self._status >= 400 and not self.is_request:
-            self._failed(self._status)
-        self._scope = self._entry = None
+        try:
+            self.is_over = True
+            if self._status >= 400 and not self.is_request:
+                self._failed(self._status)
+            self._scope = self._entry = None
+        except Exception as error:
+            report("Answer.over", error)
 
     @contained
     def _failed(self, status: int) -> None:

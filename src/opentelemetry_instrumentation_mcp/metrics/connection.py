@@ -357,9 +357,15 @@ class Connection:
                 end = End.PEER_LOST
             self.closed = True
             now = perf_counter()
-            self._lines.active.add(-1)
+            cell = self._lines.active
+            cell.values.append(-1)
+            if len(cell.values) >= cell.due:
+                cell.look_after(-1)
             exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
-            self._lines.ended(end, exception).add(now - self.opened)
+            elapsed, cell = now - self.opened, self._lines.ended(end, exception)
+            cell.values.append(elapsed)
+            if len(cell.values) >= cell.due:
+                cell.look_after(elapsed)
             if self._session is not None:
                 self._close_session(end, exception, now)
         except Exception as error:

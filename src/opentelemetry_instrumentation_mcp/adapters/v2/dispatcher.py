@@ -417,6 +417,7 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
     return _write
 
 
+@contained
 def _retired(adapter: Adapter, line: Line, dispatcher: Any) -> None:
     if not line.inbound:
         adapter.unwatch(dispatcher)

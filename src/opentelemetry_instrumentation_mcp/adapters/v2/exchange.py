@@ -45,6 +45,7 @@ _LONGEST_REFUSAL: Final = 65_536
 class _Exchange:
     """One POST. What runs for every one of them contains itself."""
 
+    _refusal: list[bytes] | None = None
     _request: Request | None = None
     _answer: Answer | None = None
     _json_bytes = 0
@@ -59,35 +60,38 @@ class _Exchange:
         self._adapter = adapter
         self._answers_in_json = answers_in_json
         self._body: list[bytes] = []
-        self._refusal: list[bytes] = []
 
-    @contained
     def watched(self, receive: Any, send: Any) -> tuple[Any, Any]:
         """The ASGI ``receive`` and ``send``, watched; the latter by who watches the HTTP answer, if somebody does."""
+
+        try:
+            self._answer = answer = current_answer()
+            is_told = answer is not None and answer.listener is None
+            if answer is not None and is_told:
+                answer.listener = self._goes_out
+        except Exception as error:
+            report("exchange.watched", error)
+            return receive, send
 
         async def receive_watched() -> Any:
             message = await receive()
             try:
-                self._comes_in(message)
+                if message["type"] == "http.disconnect":
+                    self.disconnected = True
+                elif not self.handled:
+                    self._body.append(message.get("body", b""))
             except Exception as error:
                 report("exchange.receive", error)
             return message
+
+        if is_told:
+            return receive_watched, send
 
         def send_watched(message: Any) -> Any:
             self._goes_out(message)
             return send(message)
 
-        self._answer = answer = current_answer()
-        if answer is None or answer.listener is not None:
-            return receive_watched, send_watched
-        answer.listener = self._goes_out
-        return receive_watched, send
-
-    def _comes_in(self, message: Any) -> None:
-        if message["type"] == "http.disconnect":
-            self.disconnected = True
-        elif not self.handled:
-            self._body.append(message.get("body", b""))
+        return receive_watched, send_watched
 
     def _goes_out(self, message: Any) -> None:
         try:
@@ -101,8 +105,10 @@ class _Exchange:
             body: bytes = message.get("body", b"")
             if self._is_json:
                 self._json_bytes += len(body)
-            if self._status >= 400 and not self.handled and sum(map(len, self._refusal)) < _LONGEST_REFUSAL:
-                self._refusal.append(body)
+            if self._status >= 400 and not self.handled:
+                kept = self._refusal = self._refusal or []
+                if sum(map(len, kept)) < _LONGEST_REFUSAL:
+                    kept.append(body)
         except Exception as error:
             report("exchange.send", error)
 
@@ -118,12 +124,14 @@ class _Exchange:
         try:
             size = sum(map(len, self._body))
             self._body.clear()
-            self._is_a_request()
+            answer, recorder = self._answer, self._adapter.recorder
+            if answer is not None:
+                answer.is_request = True
             request = self._request = self.connection.begin(Direction.INBOUND, method, params)
             if request is not None:
-                request.measured(size, response=False)
-            if self._adapter.recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
-                self._adapter.recorder.task_spawned(Role.SERVER)
+                request.request_bytes = size
+            if recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
+                recorder.task_spawned(Role.SERVER)
             return request
         except Exception as error:
             report("exchange.begin", error)
@@ -134,18 +142,21 @@ class _Exchange:
         """The handler chain raised."""
         request.end(CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE))
 
-    @contained
     def over(self) -> None:
         """The response is sent; account for its bytes, or for a message no handler saw."""
-        if self._request is not None and self._is_json:
-            self._request.measured(self._json_bytes, response=True)
-        if not self.handled and self._body:
-            self._unhandled()
-        # Contexts outlive the exchange, and this is in them (see http_edge.Answer).
-        self._request = None
-        if self._answer is not None:
-            self._answer.listener = self._answer = None
-        self._body.clear()
+        try:
+            if self._request is not None and self._is_json:
+                self._request.measured(self._json_bytes, response=True)
+            elif not self.handled and self._body:
+                self._unhandled()
+            # Contexts outlive the exchange, and this is in them (see http_edge.Answer).
+            self._request = None
+            self._body.clear()
+            answer, self._answer = self._answer, None
+            if answer is not None:
+                answer.listener = None
+        except Exception as error:
+            report("exchange.over", error)
 
     @contained
     def _unhandled(self) -> None:
@@ -170,20 +181,17 @@ class _Exchange:
     def _refused(self, method: str, params: Any) -> None:
         request = self.connection.begin(Direction.INBOUND, method, params, started=self.connection.opened)
         if request is not None:
-            self._is_a_request()
+            # Its outcome tells what went wrong; the line is not to blame.
+            if self._answer is not None:
+                self._answer.is_request = True
             request.measured(sum(map(len, self._body)), response=False)
             if self._is_json:
                 request.measured(self._json_bytes, response=True)
             request.end(self._refusal_outcome())
 
-    def _is_a_request(self) -> None:
-        # Its outcome tells what went wrong; the line is not to blame.
-        if self._answer is not None:
-            self._answer.is_request = True
-
     def _refusal_outcome(self) -> Any:
         try:
-            error = json.loads(b"".join(self._refusal))["error"]
+            error = json.loads(b"".join(self._refusal or ()))["error"]
             return error_reply(error["code"], error.get("message"))
         except Exception:
             return http_error(self._status)
@@ -206,7 +214,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
             return
         token = _exchange.set(exchange)
         try:
-            await original(app, *args[:-2], *(exchange.watched(*args[-2:]) or args[-2:]))
+            await original(app, *args[:-2], *exchange.watched(*args[-2:]))
         except BaseException as error:
             exchange.over()
             # A client that leaves while its request is read is no crash, though the framework raises for it.
@@ -228,11 +236,7 @@ def _open(adapter: Adapter, app: Any, args: Any) -> _Exchange | None:
     try:
         # security_settings, json_response, lifespan_state, then what every ASGI application gets
         _, answers_in_json, *_, scope, _, _ = args
-        version = None
-        for key, value in scope["headers"]:
-            if key == _VERSION_HEADER:
-                version = value.decode("latin-1")
-                break
+        version = dict(scope["headers"]).get(_VERSION_HEADER, b"").decode("latin-1") or None
         connection = recorder.open(
             Role.SERVER,
             Transport.STREAMABLE_HTTP,

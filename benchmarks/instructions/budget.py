@@ -27,15 +27,15 @@ class Budget(NamedTuple):
 
 
 _V1: Final = {
-    "stdio": Budget(path=1.9, hand_over=0.7, off=0.7),
-    "http": Budget(path=2.4, hand_over=0.7, off=0.9),
+    "stdio": Budget(path=1.6, hand_over=0.7, off=0.7),
+    "http": Budget(path=2.2, hand_over=0.7, off=0.9),
 }
 _V2: Final = {
-    "stdio": Budget(path=4.5, hand_over=1.9, off=0.7),
+    "stdio": Budget(path=3.5, hand_over=1.9, off=0.7),
     # On a busy machine its timers run more often.
-    "http": Budget(path=5.0, hand_over=1.2, off=1.5),
+    "http": Budget(path=4.0, hand_over=1.2, off=1.5),
     "memory": Budget(path=4.4, hand_over=2.2, off=0.7),
-    "http-2026": Budget(path=10.1, hand_over=1.9, off=0.7),
+    "http-2026": Budget(path=8.5, hand_over=1.9, off=0.7),
 }
 BUDGETS: Final = _V2 if V2 else _V1
 """By path, for the SDK that is installed."""

@@ -7,6 +7,7 @@ a recorder: it asks which ones are at work on its provider now.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def _collect(provider: MeterProvider | None, _: CallbackOptions) -> Iterable[Obs
         for recorder in tuple(_live):
             if _resolved(recorder.provider) is _resolved(provider):
                 _drain(recorder)
-                observations = _resident_memory() or []
+                observations = _memory.observe() or []
     except Exception as error:
         report("collection.collect", error)
     return observations
@@ -67,10 +68,22 @@ def _drain(recorder: Recorder) -> None:
     recorder.drain()
 
 
-@contained
-def _resident_memory() -> list[Observation]:
-    # A new handle each time: one that was kept would be the parent's after a fork.
-    return [Observation(psutil.Process().memory_info().rss)]
+class _Memory:
+    """The resident memory of this process. To find the process takes longer than to ask it."""
+
+    def __init__(self) -> None:
+        self._process: psutil.Process | None = None
+
+    @contained
+    def observe(self) -> list[Observation]:
+        process = self._process
+        if process is None or process.pid != os.getpid():
+            # A handle from before a fork is the parent's.
+            process = self._process = psutil.Process()
+        return [Observation(process.memory_info().rss)]
+
+
+_memory = _Memory()
 
 
 def begin(recorder: Recorder, meter: Meter) -> None:

@@ -43,8 +43,9 @@ class Seen:
 
 def names_in(function: Any) -> frozenset[str]:
     """Every global and attribute a function of Python uses, which tells well what it does; empty for any other."""
-    code = getattr(getattr(function, "__func__", function), "__code__", None)
-    return frozenset(getattr(code, "co_names", ()))
+    function = getattr(function, "__func__", function)
+    # What stands around another function may show that one's code as its own.
+    return frozenset(function.__code__.co_names) if type(function) is FunctionType else frozenset()
 
 
 class Patches:

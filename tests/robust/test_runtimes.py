@@ -5,11 +5,13 @@ That a forked or spawned worker of ours does not repeat its parent's numbers is 
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
 import sys
 import textwrap
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,6 +147,48 @@ _FORKING = """
         with open(path) as file:
             print(json.dumps([child.exitcode, parent, *json.load(file)]))
 """
+
+
+def test_nothing_holds_on_to_what_was_recorded_before_an_uninstrument(caplog: pytest.LogCaptureFixture) -> None:
+    # What is logged of an exception holds all that was at work.
+    caplog.set_level(60)
+    setup = next(each for each in SETUPS if each.name == "http")
+
+    async def scenario() -> None:
+        async with setups.connect(setup) as link:
+            await link.session.call_tool("ok", {})
+
+    instrumentor = MCPInstrumentor()
+    recorders: list[weakref.ref[object]] = []
+    for _ in range(2):
+        instrumentor.instrument(meter_provider=MeterProvider([InMemoryMetricReader()]))
+        recorders.append(weakref.ref(getattr(instrumentor, "_adapter").recorder))  # noqa: B009
+        anyio.run(scenario)
+        instrumentor.uninstrument()
+    gc.collect()
+    # The instruments of OpenTelemetry live as long as their provider.
+    assert [each() for each in recorders] == [None, None]
+
+
+def test_what_was_looked_at_before_a_fork_is_looked_at_anew(collect: Collect) -> None:
+    """A server that has answered its parent's requests has guards and chains that know its parent's recorder."""
+    setup = next(each for each in SETUPS if each.name == "http")
+    actions = "mcp.interceptor.actions"
+    counted: list[dict[str, float]] = []
+
+    async def scenario() -> None:
+        async with setups.connect(setup) as link:
+            for _ in range(2):
+                await link.session.call_tool("ok", {})
+                counted.append(collect().by("interceptor", actions))
+                # As in the child, but for the threads.
+                getattr(MCPInstrumentor(), "_adapter").begin_anew()  # noqa: B009
+
+    anyio.run(scenario)
+    before, after = counted
+    # The session itself is the parent's, whose recorder keeps what it is told.
+    for name in before.keys() & {"TransportSecurityMiddleware", "RequestBodyLimitMiddleware"}:
+        assert after[name] > before[name]
 
 
 @pytest.mark.parametrize("how", ["fork", "spawn"])

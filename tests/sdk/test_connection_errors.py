@@ -17,7 +17,7 @@ import pytest
 from ..points import ERROR, ROLE, TRANSPORT, Points
 from . import example, setups
 from .generation import V2, ClientSession, StdioServerParameters, sse_client, stdio_client, streamable_http_client
-from .http import HEADERS, INITIALIZE, failing_app, httpx, manager
+from .http import HEADERS, INITIALIZE, failing_app, httpx, low_level, manager
 from .setups import SETUPS
 
 Collect = Callable[[], Points]
@@ -60,6 +60,32 @@ def test_what_a_server_refuses_before_it_is_a_request_is_one_error(
     points = refused(collect, status, post)
     assert errors(points, "server") == {error: 1}
     assert points.by(TRANSPORT, "mcp.connection.errors") == {"streamable_http": 1}
+
+
+@pytest.mark.every_release
+def test_what_is_no_message_is_one_error_of_the_application_that_the_sdk_makes(collect: Collect) -> None:
+    async def scenario() -> None:
+        async with setups.serve(setups.http_app(example.build(), HTTP)) as base, httpx.AsyncClient() as http:
+            reply = await http.post(f"{base}/mcp", content=b"{", headers=HEADERS)
+            assert reply.status_code == 400, reply.text
+
+    anyio.run(scenario)
+    points = collect()
+    assert points.by(ERROR, "mcp.connection.errors", {ROLE: "server", TRANSPORT: "streamable_http"}) == {"-32700": 1}
+
+
+def test_a_manager_of_the_applications_own_class_is_known_for_what_it_is(collect: Collect) -> None:
+    class Own(import_module("mcp.server.streamable_http_manager").StreamableHTTPSessionManager):
+        pass
+
+    async def scenario() -> None:
+        app = Own(app=low_level(example.build()))
+        entry = getattr(app, "asgi_app", app.handle_request)
+        async with app.run(), setups.serve(entry) as base, httpx.AsyncClient() as http:
+            await http.post(f"{base}/mcp", content=b"{", headers=HEADERS)
+
+    anyio.run(scenario)
+    assert collect().by(TRANSPORT, "mcp.connection.errors") == {"streamable_http": 1}
 
 
 def test_a_body_over_the_limit_is_one_error(collect: Collect) -> None:

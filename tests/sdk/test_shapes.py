@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 import anyio
@@ -17,7 +18,7 @@ from opentelemetry_instrumentation_mcp.adapters.v2 import dispatcher
 
 from ..points import Points
 from . import setups
-from .generation import V2
+from .generation import V2, types
 from .setups import SETUPS, Setup
 from .test_exactness import assert_counts_are_the_wires, assert_sizes_are_the_wires, exercise
 from .wire import Wire
@@ -85,3 +86,83 @@ def test_every_series_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     familiar = seen()
     forget(monkeypatch)
     assert seen() == familiar
+
+
+def _dispatcher() -> Any:
+    return import_module("mcp.shared.jsonrpc_dispatcher").JSONRPCDispatcher
+
+
+async def answer_one(dispatcher: Any, feed: Any) -> None:
+    """Let a dispatcher answer a ping that comes on its read stream, and end."""
+
+    async def on_request(*_: Any) -> dict[str, Any]:
+        return {}
+
+    async def on_notify(*_: Any) -> None:
+        return
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(dispatcher.run, on_request, on_notify)
+        message = types.JSONRPCRequest(jsonrpc="2.0", id=1, method="ping", params={})
+        await feed.send(import_module("mcp.shared.message").SessionMessage(message))
+        await anyio.wait_all_tasks_blocked()
+        feed.close()
+
+
+def test_methods_of_a_class_of_the_applications_own_are_called(collect: Callable[[], Points]) -> None:
+    called: list[str] = []
+
+    class Own(_dispatcher()):
+        async def _dispatch(self, *args: Any) -> None:
+            called.append("_dispatch")
+            own: Any = super()
+            await own._dispatch(*args)
+
+        async def _write_result(self, *args: Any) -> None:
+            called.append("_write_result")
+            own: Any = super()
+            await own._write_result(*args)
+
+        async def _write(self, *args: Any) -> None:
+            called.append("_write")
+            own: Any = super()
+            await own._write(*args)
+
+    async def scenario() -> None:
+        feed, read = anyio.create_memory_object_stream[Any](1)
+        write, out = anyio.create_memory_object_stream[Any](1)
+        with out:
+            await answer_one(Own(read, write), feed)
+
+    anyio.run(scenario)
+    assert called == ["_dispatch", "_write_result", "_write"]
+    assert collect().sum("mcp.requests.total", {"mcp.method.name": "ping"}) == 1
+
+
+def test_a_result_that_cannot_be_written_is_sent_once_and_dropped(collect: Callable[[], Points]) -> None:
+    class Lost(anyio.BrokenResourceError):
+        """A stream of the application's own may say more than anyio does."""
+
+    sent: list[Any] = []
+
+    class Write:
+        async def send(self, item: Any) -> None:
+            sent.append(item)
+            raise Lost
+
+        async def __aenter__(self) -> Write:
+            return self
+
+        async def __aexit__(self, *exc_info: Any) -> None:
+            return
+
+    async def scenario() -> None:
+        feed, read = anyio.create_memory_object_stream[Any](1)
+        await answer_one(_dispatcher()(read, Write(), raise_handler_exceptions=True), feed)
+
+    anyio.run(scenario)
+    assert [type(item.message).__name__ for item in sent] == ["JSONRPCResponse"]
+    points = collect()
+    assert points.sum("mcp.requests.total", {"mcp.method.name": "ping"}) == 1
+    assert points.sum("mcp.requests.active") == 0
+    assert points.sum("mcp.session.dead_detected") == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from ..metrics.interceptor import Interceptor
@@ -27,7 +27,7 @@ class _Watched(NamedTuple):
 
     owner: weakref.ref[Any]
     names: tuple[str, ...]
-    retired: Callable[[], Mapping[str, Any]]
+    retired: Callable[[Any], Collection[str]]
 
 
 class Adapter:
@@ -57,7 +57,7 @@ class Adapter:
             self._hooked = [entry for entry in self._hooked if entry[0]() is not None]
             self._hooked.append((weakref.ref(client), event, function))
 
-    def watch(self, owner: Any, methods: Mapping[str, Any], retired: Callable[[], Mapping[str, Any]]) -> None:
+    def watch(self, owner: Any, methods: Mapping[str, Any], retired: Callable[[Any], Collection[str]]) -> None:
         """Let an object have methods of its own until :meth:`unwatch`, or until this adapter retires.
 
         What looks on for one object costs its calls less than what is put into its class for all of them.
@@ -65,7 +65,8 @@ class Adapter:
         Args:
             owner: The object.
             methods: Its methods, by name.
-            retired: Asked when the adapter retires which of them are to stay, until :meth:`unwatch`.
+            retired: Asked when the adapter retires, with the owner, which of them are to stay until :meth:`unwatch`.
+                It does not refer to the owner itself, which would never end.
         """
         self._watched[id(owner)] = _Watched(weakref.ref(owner), tuple(methods), retired)
         owner.__dict__.update(methods)
@@ -81,9 +82,10 @@ class Adapter:
     @contained
     def _unwatch_at_last(self, watched: _Watched) -> None:
         owner = watched.owner()
+        methods = dict(getattr(owner, "__dict__", {}))
         self.unwatch(owner)
-        if owner is not None and (staying := watched.retired()):
-            self.watch(owner, staying, lambda: {})
+        if owner is not None and (staying := watched.retired(owner)):
+            self.watch(owner, {name: methods[name] for name in staying}, watched.retired)
 
     @contained
     def begin_anew(self) -> None:
@@ -103,6 +105,10 @@ class Adapter:
             self._unwatch_at_last(watched)
         for reference, event, function in self._hooked:
             _unhook(reference(), event, function)
+        # The hooks for modules to come cannot be taken back, and hold this adapter for ever.
+        self.interceptors.clear()
+        self.sizes.clear()
+        self._hooked.clear()
         if recorder is not None:
             recorder.retire()
 

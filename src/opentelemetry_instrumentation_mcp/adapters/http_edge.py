@@ -26,7 +26,9 @@ _PROBE: Final = b"server/discover"
 _METHOD_HEADER: Final = b"mcp-method"
 _COLON: Final = ord(":")
 _TO_THE_LIMIT: Final = frozenset({"session_manager", "asgi_app"})
-"""All that ``StreamableHTTPASGIApp.__call__`` of 2.0 to 2.3 uses."""
+"""All that ``StreamableHTTPASGIApp.__call__`` of 2.x uses: it goes straight to the limit of the body's size."""
+_LIMIT: Final = "mcp.server.transport_security"
+"""Where that limit is defined from 2.1 on, and watched with the other guards."""
 
 
 class Edge(NamedTuple):
@@ -82,28 +84,24 @@ class Answer:
 
     def watched(self, send: Any) -> Any:
         """The ASGI ``send``, watched. Not a coroutine of its own: what it returns is the server's."""
-        try:
 
-            def send_watched(message: Any) -> Any:
-                try:
-                    kind = message["type"]
-                    if kind == "http.response.body":
-                        body = message.get("body")
-                        if body and body[0] == _COLON:
-                            self._keeps_alive()
-                        elif self._status == 400 and not self._body:
-                            self._body = body or b""
-                    elif kind == "http.response.start":
-                        self._status = message["status"]
-                    if self.listener is not None:
-                        self.listener(message)
-                except Exception as error:
-                    report("Answer.sends", error)
-                return send(message)
+        def send_watched(message: Any) -> Any:
+            try:
+                kind = message["type"]
+                if kind == "http.response.body":
+                    body = message.get("body")
+                    if body and body[0] == _COLON:
+                        self._keeps_alive()
+                    elif self._status == 400 and not self._body:
+                        self._body = body or b""
+                elif kind == "http.response.start":
+                    self._status = message["status"]
+                if self.listener is not None:
+                    self.listener(message)
+            except Exception as error:
+                report("Answer.sends", error)
+            return send(message)
 
-        except Exception as error:
-            report("Answer.watched", error)
-            return send
         return send_watched
 
     def _keeps_alive(self) -> None:
@@ -155,19 +153,24 @@ def current_answer() -> Answer | None:
     return None if answer is None or answer.is_over else answer
 
 
-def watch(edge: Edge, entry: Any, scope: Any) -> Answer | None:
+def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> tuple[Answer, Any] | None:
     """Watch an HTTP answer; None if there is none, or if somebody further out watches it already.
 
     Args:
         edge: Where.
         entry: The object that serves it.
         scope: The ASGI scope.
+        send: The ASGI ``send``.
+
+    Returns:
+        The answer, and the ``send`` to make it with.
     """
     try:
         outer = ANSWER.get()
         if (outer is not None and not outer.is_over) or edge.adapter.recorder is None or scope["type"] != "http":
             return None
-        return Answer(edge, entry, scope)
+        answer = Answer(edge, entry, scope)
+        return answer, answer.watched(send)
     except Exception as error:
         report("http_edge.watch", error)
         return None
@@ -180,13 +183,14 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
     def make(original: Any) -> Any:
         @functools.wraps(original)
         async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
-            answer = watch(edge, self, scope)
-            if answer is None:
+            watched = watch(edge, self, scope, send)
+            if watched is None:
                 await original(self, scope, receive, send)
                 return
+            answer, send = watched
             token = ANSWER.set(answer)
             try:
-                await original(self, scope, receive, answer.watched(send))
+                await original(self, scope, receive, send)
             finally:
                 leave(ANSWER, token)
                 answer.over()
@@ -201,10 +205,17 @@ def behind(limit: Any) -> Transport:
     """The transport behind a ``RequestBodyLimitMiddleware``, which is the first of the SDK to see a request where an
     application has bound the entry point itself before we came; it is watched with the other guards.
     """
-    owner = type(getattr(limit.app, "__self__", None)).__name__
-    return {"SseServerTransport": Transport.SSE, "StreamableHTTPSessionManager": Transport.STREAMABLE_HTTP}.get(
-        owner, Transport.OTHER
-    )
+    for owner in type(getattr(limit.app, "__self__", None)).__mro__:
+        transport = _TRANSPORTS.get(owner.__name__)
+        if transport is not None:
+            return transport
+    return Transport.OTHER
+
+
+_TRANSPORTS: Final = {
+    "SseServerTransport": Transport.SSE,
+    "StreamableHTTPSessionManager": Transport.STREAMABLE_HTTP,
+}
 
 
 def _streamable(_: Any) -> Transport:
@@ -216,9 +227,9 @@ def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(module.StreamableHTTPSessionManager, "handle_request", _entry(adapter, _streamable))
     adapter.patches.replace(module.StreamableHTTPSessionManager, "run", lambda original: _run(adapter, original))
     entry = getattr(module, "StreamableHTTPASGIApp", None)
-    # Where it goes straight to the limit of the body's size, it is that which is watched, with the other guards.
+    limit = getattr(module, "RequestBodyLimitMiddleware", None)
     if entry is not None and not (
-        names_in(entry.__call__) == _TO_THE_LIMIT and hasattr(module, "RequestBodyLimitMiddleware")
+        names_in(entry.__call__) == _TO_THE_LIMIT and getattr(limit, "__module__", None) == _LIMIT
     ):
         adapter.patches.replace(entry, "__call__", _entry(adapter, _streamable))
 

@@ -43,13 +43,14 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
         @asynccontextmanager
         async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
             # Not in the context: the stream is open as long as the session, and everything in it would inherit that.
-            answer = _answer(edge, self, scope)
-            if answer is None:
+            watched = _answer(edge, self, scope, send)
+            if watched is None:
                 async with original(self, scope, receive, send) as streams:
                     yield streams
                 return
+            answer, send = watched
             try:
-                async with original(self, scope, receive, answer.watched(send)) as streams:
+                async with original(self, scope, receive, send) as streams:
                     link = _sse_link(adapter, streams)
                     try:
                         yield streams
@@ -65,10 +66,11 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
 
 
 @contained
-def _answer(edge: Edge, entry: Any, scope: Any) -> Answer | None:
+def _answer(edge: Edge, entry: Any, scope: Any, send: Any) -> tuple[Answer, Any] | None:
     if edge.adapter.recorder is None or scope["type"] != "http":
         return None
-    return Answer(edge, entry, scope)
+    answer = Answer(edge, entry, scope)
+    return answer, answer.watched(send)
 
 
 @contained

@@ -139,7 +139,10 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
     The serializer makes bytes, so that their number is at hand; and done here it takes less time than before.
     """
     serializer: Any = getattr(model, "__pydantic_serializer__", None)
-    if names_in(original) != _DUMP or type(serializer).__name__ != "SchemaSerializer":
+    # Before pydantic 2.11 there is another default, which is not None.
+    defaults: dict[str, Any] = getattr(original, "__kwdefaults__", None) or {}
+    has_known_defaults = defaults.get("by_alias", ...) is None
+    if names_in(original) != _DUMP or type(serializer).__name__ != "SchemaSerializer" or not has_known_defaults:
         return _measured(adapter, original)
     to_json = serializer.to_json
     pop = adapter.sizes.outgoing.pop

@@ -25,7 +25,7 @@ class Request:
     specific, counts.
     """
 
-    # No __init__: the call of one costs as much as all it would do. Connection.begin() sets every slot.
+    # No __init__: the call of one costs as much as all it would do. Connection.begun() sets every slot.
     __slots__ = (
         "answered",
         "calls",

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from ...metrics.interceptor import Interceptor
+from ...metrics.recorder import Recorder
 from ...metrics.vocabulary import Action
 from ...safety import contained, report
 from .. import ending
@@ -32,7 +33,7 @@ def _all_is_fine(_: Any) -> Action:
 def _patch_transport_security(adapter: Adapter, module: ModuleType) -> None:
     guard = module.TransportSecurityMiddleware
     adapter.patches.replace(guard, "validate_request", lambda original: _validate_request(adapter, original))
-    # 1.30 and 2.1 on; without it there is no limit.
+    # 1.30 and 2.1 on. 2.0 has one elsewhere, and before there is no limit.
     limit = getattr(module, "RequestBodyLimitMiddleware", None)
     if limit is not None:
         adapter.patches.replace(limit, "__call__", lambda original: _edge(adapter, original))
@@ -174,10 +175,10 @@ def _gate(adapter: Adapter, original: Any) -> Any:
 class _EdgeGate:
     """A guard that is the edge of the SDK as well: given to its own method as well, and good for all its requests."""
 
-    __slots__ = ("_guard", "_interceptor", "adapter")
+    __slots__ = ("_guard", "_interceptor", "recorder")
 
-    def __init__(self, adapter: Adapter, interceptor: Interceptor, guard: Any) -> None:
-        self.adapter = adapter
+    def __init__(self, recorder: Recorder, interceptor: Interceptor, guard: Any) -> None:
+        self.recorder = recorder
         self._interceptor = interceptor
         self._guard = guard
 
@@ -216,14 +217,15 @@ def _edge(adapter: Adapter, original: Any) -> Any:
 
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        answer = watch(edge, self, scope)
-        gate = _gate_at_the_edge(adapter, self) if answer is not None else None
-        if answer is None or gate is None:
+        watched = watch(edge, self, scope, send)
+        gate = _gate_at_the_edge(adapter, self) if watched is not None else None
+        if watched is None or gate is None:
             return await inner(self, scope, receive, send)
+        answer, send = watched
         token = ANSWER.set(answer)
         failure = None
         try:
-            return await original(gate, scope, receive, answer.watched(send))
+            return await original(gate, scope, receive, send)
         except BaseException as error:
             failure = error
             raise
@@ -241,11 +243,12 @@ def _edge(adapter: Adapter, original: Any) -> Any:
 def _gate_at_the_edge(adapter: Adapter, guard: Any) -> _EdgeGate | None:
     try:
         gate: _EdgeGate | None = guard.__dict__.get(_GATE)
-        if gate is None or gate.adapter is not adapter:
+        recorder = adapter.recorder
+        if gate is None or gate.recorder is not recorder:
             interceptor = interceptor_of(adapter, guard)
-            if interceptor is None:
+            if interceptor is None or recorder is None:
                 return None
-            gate = _EdgeGate(adapter, interceptor, guard)
+            gate = _EdgeGate(recorder, interceptor, guard)
             setattr(guard, _GATE, gate)
         return gate
     except Exception as error:

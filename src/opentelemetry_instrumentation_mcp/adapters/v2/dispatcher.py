@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
@@ -82,6 +82,8 @@ class _Sdk(NamedTuple):
     notification: Any
     session_message: Any
     watched: tuple[str, ...]
+    functions: Mapping[str, Any]
+    logger: Any
     unwritable: tuple[Any, ...]
     dispatches_as_known: bool
     writes_as_known: bool
@@ -90,8 +92,11 @@ class _Sdk(NamedTuple):
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:
     dispatcher = module.JSONRPCDispatcher
-    functions = (*_WATCHED, "_dispatch_request", "_handle_request", _RESULT, _SETTLE)
-    names = {name: names_in(getattr(dispatcher, name, None)) for name in functions}
+    functions: dict[str, Any] = {
+        name: getattr(dispatcher, name, None)
+        for name in (*_WATCHED, "_dispatch_request", "_handle_request", _RESULT, _SETTLE)
+    }
+    names = {name: names_in(function) for name, function in functions.items()}
     # From where they are defined: the dispatcher's own imports are no part of what it is.
     types: Any = sys.modules.get("mcp_types")
     request, response, error, notification = (
@@ -101,8 +106,11 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
     are_known = None not in (request, response, error, notification, session_message)
     watched = tuple(name for name in _WATCHED if adapter.patches.expect(dispatcher, name))
     dispatches_as_known = names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST
+    found = (getattr(sys.modules.get("anyio"), name, None) for name in ("BrokenResourceError", "ClosedResourceError"))
+    unwritable = tuple(each for each in found if each is not None)
     answers_as_known = (
         are_known
+        and len(unwritable) == 2
         and {"_dispatch", "_write"}.issubset(watched)
         and dispatches_as_known
         and names["_handle_request"] == _HANDLE_REQUEST
@@ -117,7 +125,9 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
         notification,
         session_message,
         (*watched, _RESULT, _SETTLE) if answers_as_known else watched,
-        tuple(getattr(sys.modules.get("anyio"), f"{kind}ResourceError", None) for kind in ("Broken", "Closed")),
+        functions,
+        getattr(module, "logger", None),
+        unwritable,
         are_known and dispatches_as_known,
         are_known and names["_write"] == _WRITE,
         answers_as_known,
@@ -190,6 +200,14 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
 @contained
 def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
     """Watch the methods of a dispatcher; whether its requests are seen from their beginning to their end by that."""
+    if any(getattr(dispatcher.__class__, name, None) is not function for name, function in sdk.functions.items()):
+        # A class of the application's own, or somebody else stands around them: they are to be called.
+        sdk = sdk._replace(
+            watched=tuple(name for name in sdk.watched if name in _WATCHED),
+            dispatches_as_known=False,
+            writes_as_known=False,
+            answers_as_known=False,
+        )
     make = {
         "_dispatch": _dispatch,
         "_write": _write,
@@ -202,13 +220,15 @@ def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
         # For the time of what is not a request: see _dispatch_counting.
         line.spawn = methods.pop("_spawn")
 
-    def retired() -> Mapping[str, Any]:
-        # What is open still ends, and is written as it was.
-        line.is_retired = True
-        return {name: methods[name] for name in ("_write", _RESULT, _SETTLE)} if line.inbound else {}
-
-    adapter.watch(dispatcher, methods, retired)
+    adapter.watch(dispatcher, methods, _staying)
     return sdk.answers_as_known
+
+
+def _staying(dispatcher: Any) -> Collection[str]:
+    """What has to go on after an ``uninstrument()``: what is open still ends."""
+    line: Line = getattr(dispatcher, LINE)
+    line.is_retired = True
+    return ("_write", _RESULT, _SETTLE) if line.inbound else ()
 
 
 @contained
@@ -355,13 +375,13 @@ def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, orig
                 ):
                     answered = _answered(line, dispatcher, request_id, opened, result)
                 else:
+                    active = route.active
+                    active.values.append(-1)
+                    if len(active.values) >= active.due:
+                        active.look_after(-1)
                     cell.values.append(elapsed)
                     if len(cell.values) >= cell.due:
                         cell.look_after(elapsed)
-                    cell = route.active
-                    cell.values.append(-1)
-                    if len(cell.values) >= cell.due:
-                        cell.look_after(-1)
                     if size >= 0:
                         cell = calls.request_sizes or calls.sized(response=False)
                         cell.values.append(size)
@@ -378,12 +398,13 @@ def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, orig
             report("dispatcher.result", error)
         try:
             await dispatcher._write_stream.send(session_message(message=message, metadata=None))
-        except Exception as error:
+        except sdk.unwritable:
+            # As the SDK does: the result is lost, and that is all.
             _unwritten(line)
-            if type(error) not in sdk.unwritable:
-                raise
-            # It fails once more, and tells what it has to tell.
-            await original(request_id, result)
+            sdk.logger.debug("dropped result for %r: write stream closed", request_id)
+        except Exception:
+            _unwritten(line)
+            raise
         finally:
             if line.is_retired:
                 _retired(adapter, line, dispatcher)

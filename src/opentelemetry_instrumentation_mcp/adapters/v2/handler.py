@@ -62,9 +62,21 @@ def refused(line: Line, dispatcher: Any, request_id: Any, reply: Any) -> Request
 @contained
 def settled(line: Line, dctx: Any) -> None:
     """A request is done without an answer: its peer has cancelled it."""
-    request = take(line, dctx.request_id)
+    request = _shadowed(line, dctx.request_id) or take(line, dctx.request_id)
     if request is not None:
         request.end(_unanswered(dctx))
+
+
+def _shadowed(line: Line, request_id: Any) -> Request | None:
+    """A request that was cancelled, and whose id is another's by now; it waits no longer."""
+    newer = line.inbound.get(request_id)
+    while isinstance(newer, Request) and newer.hint is not CANCELLED and newer.shadowed is not None:
+        older = newer.shadowed
+        if older.hint is CANCELLED:
+            newer.shadowed = older.shadowed
+            return older
+        newer = older
+    return None
 
 
 def cancelled(line: Line, params: Any) -> None:

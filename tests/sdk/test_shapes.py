@@ -14,7 +14,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 from opentelemetry_instrumentation_mcp.adapters import sizes
 from opentelemetry_instrumentation_mcp.adapters.interceptors import chain
-from opentelemetry_instrumentation_mcp.adapters.v2 import dispatcher
+from opentelemetry_instrumentation_mcp.adapters.v2 import dispatcher, untraced
 
 from ..points import Points
 from . import setups
@@ -35,7 +35,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     def names_in(function: object) -> frozenset[str]:
         return frozenset()
 
-    for module in (sizes, chain, dispatcher):
+    for module in (sizes, chain, dispatcher, untraced):
         monkeypatch.setattr(module, "names_in", names_in)
 
 

@@ -5,6 +5,6 @@ Requests are seen at the dispatcher (:mod:`.dispatcher`, :mod:`.direct`), which 
 is :mod:`..v1`.
 """
 
-from . import client, direct, dispatcher, exchange, idle_spans, server
+from . import client, direct, dispatcher, exchange, server, untraced
 
-PATCHES = (*dispatcher.PATCHES, *direct.PATCHES, *client.PATCHES, *server.PATCHES, *exchange.PATCHES, *idle_spans.PATCHES)
+PATCHES = (*dispatcher.PATCHES, *direct.PATCHES, *client.PATCHES, *server.PATCHES, *exchange.PATCHES, *untraced.PATCHES)

@@ -61,7 +61,7 @@ def _otel_span(module: ModuleType, original: Any) -> Any:
                     if trace.get_current_span(here) is trace.INVALID_SPAN:
                         return _Idle(here)
             except Exception as error:
-                report("idle_spans.otel_span", error)
+                report("untraced.otel_span", error)
         return original(name, context=context, **options)
 
     return otel_span

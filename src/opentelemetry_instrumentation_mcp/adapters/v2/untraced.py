@@ -1,9 +1,11 @@
-"""The spans mcp 2.x makes by itself, as long as nobody has set up tracing: a block that does nothing costs little.
+"""What mcp 2.x does for tracing by itself, as long as nobody has set it up: then it costs little.
 
 Every message of 2.x is handled in a span of the SDK's (``otel_span``). Without a tracer provider that is four context
 managers of the SDK's and the API's, one in the other, around a span that is none: as much time as all the metrics of a
-request. What they would do then is done here at once, and asked anew for every message, since a provider may be set at
-any time. Where a trace comes in or is current, or a provider is there, they are called as ever.
+request, and more. What they would do then is done here at once, and asked anew for every message, since a provider may
+be set at any time. Where a trace comes in or is current, or a provider is there, they are called as ever.
+
+Likewise where there is no trace to be taken from a message or to be given to one.
 """
 
 from __future__ import annotations
@@ -14,8 +16,9 @@ from types import ModuleType
 from typing import Any, Final
 
 from opentelemetry import context as otel_context
-from opentelemetry import trace
+from opentelemetry import propagate, trace
 from opentelemetry.context import Context
+from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace import Span
 
 from ...patching import names_in
@@ -23,7 +26,13 @@ from ...safety import report
 from ..adapter import Adapter
 
 _OTEL_SPAN: Final = frozenset({"_tracer", "start_as_current_span"})
-"""Every name that 2.0 to 2.3 use in ``otel_span``."""
+_INJECT: Final = frozenset({"inject"})
+_EXTRACT: Final = frozenset({"extract", "ValueError", "TypeError", "get_current_span", "get_span_context", "is_valid"})
+"""Every name that 2.0 to 2.3 use in ``otel_span``, ``inject_trace_context`` and ``extract_trace_context``."""
+
+_W3C: Final = frozenset({"TraceContextTextMapPropagator", "W3CBaggagePropagator"})
+"""Propagators that find a trace under one key alone, and have nothing to say of an empty context."""
+_TRACE_PARENT: Final = "traceparent"
 
 
 class _Idle:
@@ -42,6 +51,23 @@ class _Idle:
         # any context.
         if otel_context.get_current() is not self._context and not isinstance(error, GeneratorExit):
             otel_context.attach(self._context)
+
+
+class _Propagator:
+    """The global propagator, and whether it is known what it does."""
+
+    def __init__(self) -> None:
+        self._seen: Any = None
+        self._is_known = False
+
+    def is_known(self) -> bool:
+        """Whether it consists of the W3C's alone."""
+        current = propagate.get_global_textmap()
+        if current is not self._seen:
+            parts: Any = getattr(current, "_propagators", ()) if type(current) is CompositePropagator else ()
+            self._is_known = bool(parts) and all(type(part).__name__ in _W3C for part in parts)
+            self._seen = current
+        return self._is_known
 
 
 def _otel_span(module: ModuleType, original: Any) -> Any:
@@ -67,12 +93,56 @@ def _otel_span(module: ModuleType, original: Any) -> Any:
     return otel_span
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+def _inject_trace_context(propagator: _Propagator, original: Any) -> Any:
+    if names_in(original) != _INJECT:
+        return original
+
+    @functools.wraps(original)
+    def inject_trace_context(meta: Any) -> None:
+        try:
+            if not otel_context.get_current() and propagator.is_known():
+                return
+        except Exception as error:
+            report("untraced.inject_trace_context", error)
+        original(meta)
+
+    return inject_trace_context
+
+
+def _extract_trace_context(propagator: _Propagator, original: Any) -> Any:
+    if names_in(original) != _EXTRACT:
+        return original
+
+    @functools.wraps(original)
+    def extract_trace_context(meta: Any) -> Any:
+        try:
+            if not meta or (_TRACE_PARENT not in meta and propagator.is_known()):
+                return None
+        except Exception as error:
+            report("untraced.extract_trace_context", error)
+        return original(meta)
+
+    return extract_trace_context
+
+
+def _patch_middleware(adapter: Adapter, module: ModuleType) -> None:
+    _patch_spans(adapter, module)
+    propagator = _Propagator()
+    adapter.patches.replace(module, "extract_trace_context", lambda o: _extract_trace_context(propagator, o))
+
+
+def _patch_dispatcher(adapter: Adapter, module: ModuleType) -> None:
+    _patch_spans(adapter, module)
+    propagator = _Propagator()
+    adapter.patches.replace(module, "inject_trace_context", lambda o: _inject_trace_context(propagator, o))
+
+
+def _patch_spans(adapter: Adapter, module: ModuleType) -> None:
     spans = sys.modules["mcp.shared._otel"]
     adapter.patches.replace(module, "otel_span", lambda original: _otel_span(spans, original))
 
 
 PATCHES: Final = (
-    ("mcp.server._otel", _patch),
-    ("mcp.shared.jsonrpc_dispatcher", _patch),
+    ("mcp.server._otel", _patch_middleware),
+    ("mcp.shared.jsonrpc_dispatcher", _patch_dispatcher),
 )

@@ -37,6 +37,7 @@ _MODULES: Final[dict[str, int]] = {
     "mcp.server.websocket": 1,
     "mcp.client.websocket": 1,
     "mcp.client.client": 2,
+    "mcp.server._otel": 2,
     "mcp.server.extension": 2,
     "mcp.server.runner": 2,
     "mcp.server._streamable_http_modern": 2,

@@ -44,12 +44,12 @@ class Sizes:
         self.outgoing: dict[int, Request | tuple[Any, Calls]] = {}
         self.incoming: dict[int, int] = {}
 
-    def expect(self, message: Any, request: Request) -> None:
+    def expect(self, message: Any, request: Request | tuple[Any, Calls]) -> None:
         """A message goes to a transport that will serialise it: a request, or the response to one.
 
         Args:
             message: The object that will be serialised.
-            request: Has the message's JSON-RPC id.
+            request: Has the message's JSON-RPC id; or that id, and what the request was counted with.
         """
         self.outgoing[id(message)] = request
         if len(self.outgoing) > MOST_WAITING:

@@ -133,10 +133,7 @@ class Request:
             if self.response_bytes < 0:
                 self.response_bytes = size
                 if calls is not None:
-                    cell = calls.response_sizes or calls.sized(response=True)
-                    cell.values.append(size)
-                    if len(cell.values) >= cell.due:
-                        cell.look_after(size)
+                    (calls.response_sizes or calls.sized(response=True)).add(size)
         elif self.request_bytes < 0:
             self.request_bytes = size
             if calls is not None:
@@ -185,10 +182,8 @@ class Connection:
         self.opened = perf_counter()
         """When it was (``perf_counter`` seconds)."""
         self._lines = series.lines(mode)
-        for cell in (self._lines.total, self._lines.active):
-            cell.values.append(1)
-            if len(cell.values) >= cell.due:
-                cell.look_after(1)
+        self._lines.total.add(1)
+        self._lines.active.add(1)
 
     @property
     def mode(self) -> Mode:
@@ -357,15 +352,9 @@ class Connection:
                 end = End.PEER_LOST
             self.closed = True
             now = perf_counter()
-            cell = self._lines.active
-            cell.values.append(-1)
-            if len(cell.values) >= cell.due:
-                cell.look_after(-1)
+            self._lines.active.add(-1)
             exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
-            elapsed, cell = now - self.opened, self._lines.ended(end, exception)
-            cell.values.append(elapsed)
-            if len(cell.values) >= cell.due:
-                cell.look_after(elapsed)
+            self._lines.ended(end, exception).add(now - self.opened)
             if self._session is not None:
                 self._close_session(end, exception, now)
         except Exception as error:

@@ -57,9 +57,7 @@ class Interceptor:
         if cell is None:
             cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self.name, Action.CONTINUE.value)
             self._continued = cell
-        cell.values.append(1)
-        if len(cell.values) >= cell.due:
-            cell.look_after(1)
+        cell.add(1)
 
     def passed(self, seconds: float) -> None:
         """It looked at a message for so long, and let it pass."""
@@ -71,9 +69,7 @@ class Interceptor:
                     (catalogue.INTERCEPTOR_DURATION, {**of, catalogue.PHASE: Phase.REQUEST.value}),
                     (catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
                 )
-            cell.values.append(seconds)
-            if len(cell.values) >= cell.due:
-                cell.look_after(seconds)
+            cell.add(seconds)
         except Exception as failure:
             report("Interceptor.passed", failure)
 

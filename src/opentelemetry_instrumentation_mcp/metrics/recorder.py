@@ -195,10 +195,7 @@ class Recorder:
     @contained
     def task_spawned(self, role: Role) -> None:
         """The SDK started a task for a message."""
-        cell = self._tasks.get(role) or self.tasks(role)
-        cell.values.append(1)
-        if len(cell.values) >= cell.due:
-            cell.look_after(1)
+        (self._tasks.get(role) or self.tasks(role)).add(1)
 
     def tasks(self, role: Role) -> Cell:
         """Tasks the SDK started for messages, for who sees every message; a 1 is one of them."""

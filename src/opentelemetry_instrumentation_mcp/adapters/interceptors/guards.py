@@ -106,6 +106,15 @@ def _verify_token(adapter: Adapter, verifier: Any) -> Any:
     return verify_token
 
 
+def _what_came_out(error: BaseException | None) -> tuple[Action, str | None]:
+    """What a guard did that has not called its application, by what came out of it; and the error's name."""
+    if error is None:
+        return Action.REJECT, None
+    if ending.is_cancellation(error):
+        return Action.CONTINUE, None
+    return Action.ERROR, ending.leaf_name(error)
+
+
 class _Gate:
     """A guard that calls its application, or answers itself.
 
@@ -140,10 +149,7 @@ class _Gate:
     @contained
     def raised(self, error: BaseException) -> None:
         """An exception came out; before the application was called it is the guard's own."""
-        if ending.is_cancellation(error):
-            self.decide(Action.CONTINUE)
-        else:
-            self.decide(Action.ERROR, ending.leaf_name(error))
+        self.decide(*_what_came_out(error))
 
 
 @contained
@@ -165,8 +171,7 @@ def _gate(adapter: Adapter, original: Any) -> Any:
         except BaseException as error:
             gate.raised(error)
             raise
-        if not gate.is_decided:
-            gate.decide(Action.REJECT)
+        gate.decide(Action.REJECT)
         return result
 
     return guard
@@ -199,12 +204,7 @@ class _EdgeGate:
     @contained
     def over(self, error: BaseException | None) -> None:
         """The guard is done with a request that it has not let through."""
-        if error is None:
-            self._interceptor.acted(Action.REJECT)
-        elif ending.is_cancellation(error):
-            self._interceptor.acted(Action.CONTINUE)
-        else:
-            self._interceptor.acted(Action.ERROR, ending.leaf_name(error))
+        self._interceptor.acted(*_what_came_out(error))
 
 
 _GATE: Final = "_otel_mcp_gate"

@@ -16,8 +16,10 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from ...metrics.connection import Connection, Request
+from ...metrics.inbound import Inbound, as_known, without_an_answer
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
+from ...metrics.series import Calls
 from ...metrics.vocabulary import Death, Direction, Role, Transport
 from ...safety import contained, report
 from ...wire import fields
@@ -52,7 +54,7 @@ class Tap:
         self.spans: SessionSpans | None = None
         self._session = session
         self._role = Role.CLIENT
-        self._inbound: dict[Any, Request] = {}
+        self._inbound: Inbound | None = None
         self._outbound: dict[Any, Request] = {}
         self.notification: tuple[str, float] | None = None
         """The notification that the session deals with, by its method and when it came."""
@@ -83,6 +85,8 @@ class Tap:
             session_versions=_session_versions() if self._role is Role.SERVER else (),
             crash_code="0",
         )
+        if self.connection is not None:
+            self._inbound = Inbound(self.connection)
 
     @contained
     def over(self, error: BaseException | None) -> None:
@@ -92,9 +96,10 @@ class Tap:
             return
         self.settle()
         connection.is_closing = True
-        for request in (*self._inbound.values(), *self._outbound.values()):
+        for request in self._inbound.end_all() if self._inbound is not None else ():
+            self._end(request, without_an_answer(request))
+        for request in self._outbound.values():
             self._end_all(request)
-        self._inbound.clear()
         self._outbound.clear()
         if error is not None and self._role is Role.SERVER and self.exit is not None:
             error = self.exit
@@ -109,8 +114,8 @@ class Tap:
 
     def received(self, item: Any) -> None:
         """A message came off the read stream, or what the transport has to say instead of one."""
-        connection = self.connection
-        if connection is None:
+        inbound = self._inbound
+        if inbound is None:
             return
         try:
             if isinstance(item, Exception):
@@ -120,32 +125,30 @@ class Tap:
             root = message.__dict__["root"]
             size = self.adapter.sizes.take(message, item.metadata)
             if type(root) is not self._request:
-                self._received(connection, item, root, size)
+                self._received(inbound, item, root, size)
             elif self.adapter.recorder is not None:
                 values = root.__dict__
-                request = connection.begin(_INBOUND, values["method"], values["params"])
+                if self.spans is None:
+                    inbound.begin(values["id"], values, size)
+                    return
+                request = inbound.begin_telling(values["id"], values, size)
                 if request is not None:
-                    request.id = request_id = values["id"]
-                    request.request_bytes = size
-                    _push(self._inbound, request_id, request)
-                    if self.spans is not None:
-                        self.spans.request_came(request, root, item.metadata)
+                    self.spans.request_came(request, root, item.metadata)
         except Exception as error:
             report("session.received", error)
 
-    def _received(self, connection: Connection, item: Any, root: Any, size: int) -> None:
+    def _received(self, inbound: Inbound, item: Any, root: Any, size: int) -> None:
         """Something other than a request came off the read stream."""
         if type(root) is not self._notice:
-            self._replied(self._outbound, Direction.OUTBOUND, root, size)
+            request = _pop(self._outbound, as_known(self._outbound, root.id))
+            if request is not None:
+                self._replied(request, Direction.OUTBOUND, root, size)
             return
         self.notification = (root.method, perf_counter())
         if self.spans is not None and self.adapter.recorder is not None:
             self.spans.notification_came(root, item.metadata)
         if root.method == "notifications/cancelled":
-            cancelled = fields(root.params).get("requestId")
-            request = self._inbound.get(cancelled) if isinstance(cancelled, int | str) else None
-            if request is not None:
-                request.hint = CANCELLED
+            inbound.cancel(fields(root.params).get("requestId"))
 
     def settle(self) -> None:
         """The session asks for the next message: it has dealt with the notification before it."""
@@ -161,8 +164,8 @@ class Tap:
 
     def sending(self, item: Any) -> tuple[str | None, Request | None]:
         """A message is about to be written; returns a notification's method, or the request."""
-        connection = self.connection
-        if connection is None:
+        inbound, connection = self._inbound, self.connection
+        if inbound is None or connection is None:
             return None, None
         try:
             message = item.message
@@ -172,9 +175,20 @@ class Tap:
             if type(root) is self._request or type(root) is self._notice:
                 return self._sending(connection, item, root)
             # Before the write, so that whoever has seen the reply finds it counted.
-            answered = self._replied(self._inbound, _INBOUND, root, -1)
-            if answered is not None and self.link.has_bytes:
-                self.adapter.sizes.expect(message, answered)
+            values = root.__dict__
+            request_id = values["id"]
+            if request_id not in inbound.opened:
+                request_id = inbound.known(request_id)
+            answered: Request | tuple[Any, Calls] | None
+            if type(root) is self._error:
+                answered = inbound.take(request_id)
+            else:
+                answered = inbound.answer(request_id, values["result"])
+            if answered is not None:
+                if isinstance(answered, Request):
+                    self._replied(answered, _INBOUND, root, -1)
+                if self.link.has_bytes:
+                    self.adapter.sizes.expect(message, answered)
             return _NOTHING_ASKED
         except Exception as error:
             report("session.sending", error)
@@ -234,34 +248,22 @@ class Tap:
         code = getattr(getattr(error, "error", None), "code", None)
         return TIMEOUT if code == _TIMEOUT_CODE else CONNECTION_LOST
 
-    def _replied(self, table: dict[Any, Request], direction: Direction, root: Any, size: int) -> Request | None:
-        values = root.__dict__
-        request_id = values["id"]
-        if request_id not in table and isinstance(request_id, str):
-            # 1.x accepts an id that came back as a string (BaseSession._normalize_request_id).
-            with suppress(ValueError):
-                request_id = int(request_id)
-        request = _pop(table, request_id)
-        if request is None or self.connection is None:
-            return None
+    def _replied(self, request: Request, direction: Direction, root: Any, size: int) -> None:
+        """A reply passes, and ends the request."""
         if size >= 0:
             request.measured(size, response=True)
         if type(root) is self._error:
             error = root.error
             self._end(request, error_reply(error.code, error.message), error)
-            return request
-        result = fields(values["result"])
+            return
+        result = fields(root.result)
         route = request.route
         if route.method == "initialize":
             self._initialized(result)
-        elif route.method in LISTINGS:
+        elif route.method in LISTINGS and self.connection is not None:
             self.connection.listed(direction, route.method, result)
-        outcome = TOOL_ERROR if route.is_tool_call and result.get("isError") is True else OK
-        if request.span is None:
-            request.end(outcome)
-        else:
-            self._end(request, outcome)
-        return request
+        is_tool_error = route.is_tool_call and result.get("isError") is True
+        self._end(request, TOOL_ERROR if is_tool_error else OK)
 
     def _end(self, request: Request, outcome: Outcome, error: Any = None) -> None:
         if request.span is not None and self.spans is not None:
@@ -271,7 +273,7 @@ class Tap:
 
     def _end_all(self, request: Request | None) -> None:
         while request is not None:
-            self._end(request, CANCELLED if request.hint is CANCELLED else CONNECTION_LOST)
+            self._end(request, CONNECTION_LOST)
             request = request.shadowed
 
     def _initialized(self, result: Any) -> None:

@@ -16,24 +16,24 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Awaitable, Collection, Mapping
-from contextlib import suppress
 from functools import partial
-from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from ...metrics.connection import Request
+from ...metrics.inbound import as_known
 from ...metrics.outcome import CONNECTION_LOST
-from ...metrics.vocabulary import Death, Direction, Role, Transport
+from ...metrics.vocabulary import Death, Role, Transport
 from ...patching import names_in
 from ...safety import contained, report
+from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
 from ..outbound import current_request
 from ..sizes import MOST_WAITING
 from ..streams import Link, broken
 from . import handler, messages, seam
-from .seam import LINE, Line, Opened, line_of
+from .seam import LINE, Line, line_of
 from .server import open_server, server_behind
 
 _WATCHED: Final = ("_dispatch", "_write", "_spawn")
@@ -228,7 +228,7 @@ def _staying(dispatcher: Any) -> Collection[str]:
     """What has to go on after an ``uninstrument()``: what is open still ends."""
     line: Line = getattr(dispatcher, LINE)
     line.is_retired = True
-    return ("_write", _RESULT, _SETTLE) if line.inbound else ()
+    return ("_write", _RESULT, _SETTLE) if line.inbound.opened else ()
 
 
 @contained
@@ -245,7 +245,7 @@ def _over(line: Line, owned: bool, error: BaseException | None) -> None:
 def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     request_class, has_bytes, answers_as_known = sdk.request, line.link.has_bytes, sdk.answers_as_known
     take, in_body = adapter.sizes.incoming.pop, adapter.sizes.take
-    connection, inbound, arrived = line.connection, line.inbound, line.arrived
+    begin, arrived = line.inbound.begin, line.arrived
     # It starts one task for a request, whatever becomes of that.
     tasks = line.tasks if sdk.dispatches_as_known else None
 
@@ -257,27 +257,13 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                 metadata = item.metadata
                 # Past pydantic, which would look each of them up by a function of Python's.
                 values = message.__dict__
-                request_id = values["id"]
                 size = -1
                 if has_bytes:
                     size = take(id(message), -1) if metadata is None else in_body(message, metadata)
                 if answers_as_known:
-                    route = connection.series.inbound.get(values["method"])
-                    if route is None or route.is_telling or request_id in inbound:
-                        _begin(line, request_id, values, size)
-                    else:
-                        name = None
-                        if route.names_target:
-                            # Nothing else comes from the parser of JSON.
-                            params: dict[str, object] | None = values["params"]
-                            name = params.get("name") if params is not None else None
-                            if type(name) is not str:
-                                name = None
-                        # Its step down looks after the cell.
-                        route.active.values.append(1)
-                        inbound[request_id] = (route, name, size, perf_counter())
+                    begin(values["id"], values, size)
                 elif size >= 0:
-                    arrived[request_id] = size
+                    arrived[values["id"]] = size
                 if tasks is not None:
                     tasks.values.append(1)
                     if len(tasks.values) >= tasks.due:
@@ -292,18 +278,6 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
         return _dispatch_counting(line, dispatcher, original(item, on_request, on_notify, sender_ctx))
 
     return _dispatch
-
-
-def _begin(line: Line, request_id: Any, values: Mapping[str, Any], size: int) -> None:
-    """A request came that is the first of its kind, or says something, or has an id that is in use."""
-    request = line.connection.begin(Direction.INBOUND, values["method"], values["params"])
-    if request is not None:
-        request.id = request_id
-        request.request_bytes = size
-        request.hint = values["params"]
-        # The peer's fault, but each of them is answered.
-        request.shadowed = handler.take(line, request_id)
-        line.inbound[request_id] = request
 
 
 async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[None]) -> None:
@@ -324,8 +298,8 @@ def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -
     size = adapter.sizes.take(message, item.metadata) if line.link.has_bytes else -1
     if type(message) is not sdk.notification:
         _replied(line, message.id, size)
-    elif line.inbound and message.method == "notifications/cancelled":
-        handler.cancelled(line, message.params)
+    elif line.inbound.opened and message.method == "notifications/cancelled":
+        line.inbound.cancel(fields(message.params).get("requestId"))
 
 
 def _no_message(adapter: Adapter, line: Line, item: Any, error: Exception) -> None:
@@ -336,11 +310,7 @@ def _no_message(adapter: Adapter, line: Line, item: Any, error: Exception) -> No
 
 
 def _replied(line: Line, request_id: Any, size: int) -> None:
-    request = line.outbound.get(request_id)
-    if request is None and isinstance(request_id, str):
-        # As the dispatcher does (dispatcher.coerce_request_id).
-        with suppress(ValueError):
-            request = line.outbound.get(int(request_id))
+    request = line.outbound.get(as_known(line.outbound, request_id))
     if request is not None:
         request.answered = True
         if size >= 0:
@@ -349,7 +319,7 @@ def _replied(line: Line, request_id: Any, size: int) -> None:
 
 def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     response, session_message, has_bytes = sdk.response, sdk.session_message, line.link.has_bytes
-    posts, connection, inbound = line.link.posts, line.connection, line.inbound
+    posts, answer = line.link.posts, line.inbound.answer
     sizes, outgoing = adapter.sizes, adapter.sizes.outgoing
 
     @functools.wraps(original)
@@ -357,37 +327,13 @@ def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, orig
         message = response(jsonrpc="2.0", id=request_id, result=result)
         # In the step in which the handler was done.
         try:
-            opened = inbound.pop(request_id, None)
-            if type(opened) is not tuple:
-                answered = _answered(line, dispatcher, request_id, opened, result)
+            if dispatcher._closed:
+                answered = _too_late(line, request_id)
             else:
-                # As Request.end() has it, without the request.
-                route, name, size, started = opened
-                elapsed = perf_counter() - started
-                calls = route.by_name.get(name)
-                if (
-                    calls is None
-                    or (cell := calls.succeeded) is None
-                    or route.series is not connection.series
-                    or route.is_ping
-                    or (route.is_tool_call and result.get("isError") is True)
-                    or dispatcher._closed
-                ):
-                    answered = _answered(line, dispatcher, request_id, opened, result)
-                else:
-                    active = route.active
-                    active.values.append(-1)
-                    if len(active.values) >= active.due:
-                        active.look_after(-1)
-                    cell.values.append(elapsed)
-                    if len(cell.values) >= cell.due:
-                        cell.look_after(elapsed)
-                    if size >= 0:
-                        cell = calls.request_sizes or calls.sized(response=False)
-                        cell.values.append(size)
-                        if len(cell.values) >= cell.due:
-                            cell.look_after(size)
-                    answered = (request_id, calls)
+                answered = answer(request_id, result)
+                if isinstance(answered, Request):
+                    # It says more than that its request is done well, or not even that.
+                    messages.answered(answered, answered.hint, result)
             if has_bytes and answered is not None:
                 outgoing[id(message)] = answered
                 if len(outgoing) > MOST_WAITING:
@@ -440,20 +386,15 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
 
 @contained
 def _retired(adapter: Adapter, line: Line, dispatcher: Any) -> None:
-    if not line.inbound:
+    if not line.inbound.opened:
         adapter.unwatch(dispatcher)
 
 
-def _answered(line: Line, dispatcher: Any, request_id: Any, opened: Opened | None, result: Any) -> Request | None:
-    """A result is written that says more than that its request is done well, or not even that."""
-    if opened is None:
-        return None
-    request = handler.reopened(line, request_id, opened)
-    if dispatcher._closed:
-        # The stream has ended under it.
+def _too_late(line: Line, request_id: Any) -> Request | None:
+    """A result is written when the stream has ended under it."""
+    request = line.inbound.take(request_id)
+    if request is not None:
         request.end(CONNECTION_LOST)
-    else:
-        messages.answered(request, request.hint, result)
     return request
 
 

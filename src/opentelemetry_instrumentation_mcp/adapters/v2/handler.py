@@ -7,44 +7,24 @@ there, everything else here. Where it does not, the handler is wrapped, and what
 from __future__ import annotations
 
 import sys
-from contextlib import suppress
 from typing import Any
 
 from ...metrics.connection import Request
+from ...metrics.inbound import without_an_answer
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome, error_reply
 from ...metrics.vocabulary import Direction
 from ...safety import contained, report
-from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
 from . import messages
-from .seam import Line, Opened
+from .seam import Line
 
 # Found by its id.
 
 
-def reopened(line: Line, request_id: Any, opened: Opened) -> Request:
-    """The request that was open; one that waits behind it has its id now."""
-    if isinstance(opened, Request):
-        if opened.shadowed is not None:
-            line.inbound[request_id] = opened.shadowed
-        return opened
-    route, name, size, started = opened
-    request = line.connection.begun(route, name, started)
-    request.id = request_id
-    request.request_bytes = size
-    return request
-
-
-def take(line: Line, request_id: Any) -> Request | None:
-    """Likewise by its id, if there is one."""
-    opened = line.inbound.pop(request_id, None)
-    return None if opened is None else reopened(line, request_id, opened)
-
-
 def refused(line: Line, dispatcher: Any, request_id: Any, reply: Any) -> Request | None:
     """An error reply is written; the request it ends."""
-    request = take(line, request_id)
+    request = line.inbound.take(request_id)
     if request is None:
         request, line.answering = line.answering, None
         return request if request is not None and request.id == request_id else None
@@ -62,46 +42,16 @@ def refused(line: Line, dispatcher: Any, request_id: Any, reply: Any) -> Request
 @contained
 def settled(line: Line, dctx: Any) -> None:
     """A request is done without an answer: its peer has cancelled it."""
-    request = _shadowed(line, dctx.request_id) or take(line, dctx.request_id)
+    request = line.inbound.take_cancelled(dctx.request_id) or line.inbound.take(dctx.request_id)
     if request is not None:
         request.end(_unanswered(dctx))
-
-
-def _shadowed(line: Line, request_id: Any) -> Request | None:
-    """A request that was cancelled, and whose id is another's by now; it waits no longer."""
-    newer = line.inbound.get(request_id)
-    while isinstance(newer, Request) and newer.hint is not CANCELLED and newer.shadowed is not None:
-        older = newer.shadowed
-        if older.hint is CANCELLED:
-            newer.shadowed = older.shadowed
-            return older
-        newer = older
-    return None
-
-
-def cancelled(line: Line, params: Any) -> None:
-    """The peer cancels a request: should the stream end before that is done, it was cancelled all the same."""
-    request_id = fields(params).get("requestId")
-    if not isinstance(request_id, (int, str)):
-        return
-    if request_id not in line.inbound and isinstance(request_id, str):
-        # As the dispatcher does (dispatcher.coerce_request_id).
-        with suppress(ValueError):
-            request_id = int(request_id)
-    opened = line.inbound.get(request_id)
-    if opened is not None:
-        request = opened if isinstance(opened, Request) else reopened(line, request_id, opened)
-        request.hint = CANCELLED
-        line.inbound[request_id] = request
 
 
 @contained
 def end_all(line: Line) -> None:
     """The dispatcher has stopped; nobody will answer what is still open."""
-    while line.inbound:
-        request = take(line, next(iter(line.inbound)))
-        if request is not None:
-            request.end(CANCELLED if request.hint is CANCELLED else CONNECTION_LOST)
+    for request in line.inbound.end_all():
+        request.end(without_an_answer(request))
 
 
 def _unanswered(dctx: Any) -> Outcome:

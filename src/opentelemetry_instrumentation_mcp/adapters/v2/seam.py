@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from ...metrics.connection import Connection, Request
 from ...metrics.handover import Cell
-from ...metrics.series import Route
+from ...metrics.inbound import Inbound
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...safety import contained, report
 from ..adapter import Adapter
@@ -25,11 +25,6 @@ LINE: Final = "_otel_mcp_line"
 
 CLIENT: Final = "_otel_mcp_client"
 """Attribute left on the dispatcher of a ``ClientSession``: a weak reference to it."""
-
-
-Opened = tuple[Route, Any, int, float] | Request
-"""A request that is open: its route, the tool or prompt it names, its bytes or -1, and when it came (``perf_counter``
-seconds); or, where there is more to remember, a request."""
 
 
 class Line:
@@ -75,8 +70,8 @@ class Line:
         self.role = role
         self.closed = closed
         self.peer = peer
-        self.inbound: dict[Any, Opened] = {}
-        """Requests by id from their arrival to their answer, where the dispatcher answers as we know it."""
+        self.inbound = Inbound(connection)
+        """Requests from their arrival to their answer, where the dispatcher answers as we know it."""
         self.answering: Request | None = None
         """Where it does not, the request whose handler is done, until its reply is written; that follows at once."""
         self.spawn: Any = None

@@ -1,0 +1,178 @@
+"""The requests that a peer waits for, by their JSON-RPC ids: from their arrival to their answer.
+
+What runs for every request of a server stands here, for both generations of the SDK. One that is open is a tuple of
+four. It becomes a :class:`~.connection.Request` only if there is more to remember: it says something about its server,
+it ends in another way than with a result, or its id is in use already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from time import perf_counter
+from typing import Any
+
+from .connection import Connection, Request
+from .outcome import CANCELLED, CONNECTION_LOST
+from .series import Calls, Route
+from .vocabulary import Direction
+
+Opened = tuple[Route, Any, int, float] | Request
+"""A request that is open: its route, the tool or prompt it names, its bytes or -1, and when it came (``perf_counter``
+seconds)."""
+
+
+class Inbound:
+    """The open requests of one connection. Nothing here contains itself: whoever calls it does."""
+
+    __slots__ = ("_connection", "opened")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self.opened: dict[Any, Opened] = {}
+
+    def begin(self, request_id: Any, values: Mapping[str, Any], size: int) -> None:
+        """A request came.
+
+        Args:
+            request_id: Its JSON-RPC id.
+            values: The attributes of its model: ``method`` and ``params`` are looked at.
+            size: Its bytes on the wire, or -1.
+        """
+        route = self._connection.series.inbound.get(values["method"])
+        if route is None or route.is_telling or request_id in self.opened:
+            self.begin_telling(request_id, values, size)
+            return
+        name = None
+        if route.names_target:
+            # Nothing else comes from the parser of JSON.
+            params: dict[str, object] | None = values["params"]
+            name = params.get("name") if params is not None else None
+            if type(name) is not str:
+                name = None
+        # Its step down looks after the cell.
+        route.active.values.append(1)
+        self.opened[request_id] = (route, name, size, perf_counter())
+
+    def begin_telling(self, request_id: Any, values: Mapping[str, Any], size: int) -> Request | None:
+        """Likewise, of one that there is more to remember of; ``hint`` is its ``params``."""
+        params = values["params"]
+        request = self._connection.begin(Direction.INBOUND, values["method"], params)
+        if request is not None:
+            request.id = request_id
+            request.request_bytes = size
+            request.hint = params
+            # The peer's fault, but each of them is answered.
+            request.shadowed = self.take(request_id)
+            self.opened[request_id] = request
+        return request
+
+    def answer(self, request_id: Any, result: Any) -> tuple[Any, Calls] | Request | None:
+        """A request gets a result, which ends it.
+
+        Returns:
+            The id, and those it was counted with: nothing is left to be done. Or the request, which has not ended yet,
+            since its result may say something; None if there is none of this id.
+        """
+        opened = self.opened.pop(request_id, None)
+        if type(opened) is not tuple:
+            return None if opened is None else self._reopened(request_id, opened)
+        route, name, size, started = opened
+        elapsed = perf_counter() - started
+        calls = route.by_name.get(name)
+        if (
+            calls is None
+            or calls.succeeded is None
+            or route.series is not self._connection.series
+            or route.is_ping
+            or (route.is_tool_call and result.get("isError") is True)
+        ):
+            return self._reopened(request_id, opened)
+        # As Request.end() has it, without the request; and in place of Cell.add(), since every request comes here.
+        cell = route.active
+        cell.values.append(-1)
+        if len(cell.values) >= cell.due:
+            cell.look_after(-1)
+        cell = calls.succeeded
+        cell.values.append(elapsed)
+        if len(cell.values) >= cell.due:
+            cell.look_after(elapsed)
+        if size >= 0:
+            cell = calls.request_sizes or calls.sized(response=False)
+            cell.values.append(size)
+            if len(cell.values) >= cell.due:
+                cell.look_after(size)
+        return request_id, calls
+
+    def take(self, request_id: Any) -> Request | None:
+        """A request, to be ended by whoever takes it; None if there is none of this id."""
+        opened = self.opened.pop(request_id, None)
+        return None if opened is None else self._reopened(request_id, opened)
+
+    def take_cancelled(self, request_id: Any) -> Request | None:
+        """Likewise, where several have the id: the one that was cancelled first, of those that wait behind another."""
+        newer = self.opened.get(request_id)
+        while isinstance(newer, Request) and newer.hint is not CANCELLED and newer.shadowed is not None:
+            older = newer.shadowed
+            if older.hint is CANCELLED:
+                newer.shadowed = older.shadowed
+                return older
+            newer = older
+        return None
+
+    def cancel(self, request_id: Any) -> None:
+        """The peer cancels a request: should the stream end before that is done, it was cancelled all the same.
+
+        Args:
+            request_id: What the peer says; the SDK takes a string for the number it reads as.
+        """
+        if not isinstance(request_id, (int, str)):
+            return
+        found = self.known(request_id)
+        opened = self.opened.get(found)
+        if opened is not None:
+            request = opened if isinstance(opened, Request) else self._reopened(found, opened)
+            request.hint = CANCELLED
+            self.opened[found] = request
+
+    def known(self, request_id: Any) -> Any:
+        """The id as it is known here, should it have come back as a string."""
+        return as_known(self.opened, request_id)
+
+    def end_all(self) -> list[Request]:
+        """Take all that is open, the newest of one id first: nobody will answer it."""
+        taken: list[Request] = []
+        while self.opened:
+            request = self.take(next(iter(self.opened)))
+            if request is not None:
+                taken.append(request)
+        return taken
+
+    def _reopened(self, request_id: Any, opened: Opened) -> Request:
+        """The request that was open; one that waits behind it has its id now."""
+        if isinstance(opened, Request):
+            if opened.shadowed is not None:
+                self.opened[request_id] = opened.shadowed
+            return opened
+        route, name, size, started = opened
+        request = self._connection.begun(route, name, started)
+        request.id = request_id
+        request.request_bytes = size
+        return request
+
+
+def as_known(table: Mapping[Any, Any], request_id: Any) -> Any:
+    """The id under which a table has what a peer means by ``request_id``.
+
+    Both generations take an id that comes back as a string for the number it reads as
+    (``BaseSession._normalize_request_id``, ``dispatcher.coerce_request_id``).
+    """
+    if request_id not in table and isinstance(request_id, str):
+        with suppress(ValueError):
+            return int(request_id)
+    return request_id
+
+
+def without_an_answer(request: Request) -> Any:
+    """How a request ends that is open when its connection is over."""
+    return CANCELLED if request.hint is CANCELLED else CONNECTION_LOST

@@ -25,6 +25,12 @@ pytestmark = pytest.mark.usefixtures("nothing_is_swallowed")
 class _Stream:
     """A stream on which nothing ever arrives, and everything can be sent."""
 
+    async def __aenter__(self) -> _Stream:
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> None:
+        pass
+
     def __aiter__(self) -> _Stream:
         return self
 
@@ -62,8 +68,9 @@ class _Session:
             await self._loop
 
     async def _receive_loop(self) -> None:
-        async for _ in self._read_stream:
-            raise AssertionError("nothing was sent")
+        async with self._read_stream, self._write_stream:
+            async for _ in self._read_stream:
+                raise AssertionError("nothing was sent")
 
     async def send_request(self, method: str) -> Any:
         message = SimpleNamespace(root=JSONRPCRequest(0, method))

@@ -3,7 +3,8 @@
 The streams a session is built on are put behind :class:`_ReadStream` and :class:`_WriteStream`, which hand every
 message to a :class:`Tap` and pass it on untouched. The life of the connection is that of
 ``BaseSession._receive_loop``: it starts in ``__aenter__``, returns at the end of the stream, is cancelled at a local
-exit.
+exit. All it does it does with the read stream entered, so that the end of that is its own; a coroutine around it would
+be woken up for every message.
 """
 
 from __future__ import annotations
@@ -331,6 +332,17 @@ class _Stream:
 
 
 class _ReadStream(_Stream):
+    async def __aenter__(self) -> Any:
+        await self._stream.__aenter__()
+        self._tap.open()
+        return self
+
+    async def __aexit__(self, *exc_info: Any) -> Any:
+        try:
+            return await self._stream.__aexit__(*exc_info)
+        finally:
+            self._tap.over(exc_info[1] if exc_info else None)
+
     def __aiter__(self) -> _ReadStream:
         # A stream of the application's own may only be iterable.
         return _ReadStream(self._stream.__aiter__(), self._tap)
@@ -373,7 +385,6 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
     session = module.BaseSession
     adapter.patches.replace(session, "__init__", lambda original: _init(adapter, original))
     adapter.patches.replace(session, "__aenter__", _aenter)
-    adapter.patches.replace(session, "_receive_loop", _receive_loop)
     adapter.patches.replace(session, "__aexit__", _aexit)
     adapter.patches.replace(session, "send_request", _send_request)
 
@@ -414,24 +425,6 @@ def _aenter(original: Any) -> Any:
         return entered
 
     return __aenter__
-
-
-def _receive_loop(original: Any) -> Any:
-    @functools.wraps(original)
-    async def _receive_loop(self: Any) -> None:
-        tap: Tap | None = getattr(self, TAP, None)
-        if tap is None:
-            await original(self)
-            return
-        tap.open()
-        try:
-            await original(self)
-        except BaseException as error:
-            tap.over(error)
-            raise
-        tap.over(None)
-
-    return _receive_loop
 
 
 def _aexit(original: Any) -> Any:

@@ -116,7 +116,7 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
         line = line_of(adapter, self)
         if line is None or not line.closed():
             return original(self, method, params, opts)
-        return seam.call(line, method, params, partial(original, self, method, params, opts))
+        return seam.call(line, original, self, method, params, opts)
 
     return send_raw_request
 

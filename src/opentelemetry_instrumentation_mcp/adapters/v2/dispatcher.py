@@ -191,8 +191,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def send_raw_request(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> Any:
-        send = partial(original, self, method, params, opts, **kwargs)
-        return seam.call(line_of(adapter, self), method, params, send)
+        return seam.call(line_of(adapter, self), original, self, method, params, opts, **kwargs)
 
     return send_raw_request
 

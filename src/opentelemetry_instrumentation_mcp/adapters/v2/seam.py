@@ -118,14 +118,16 @@ def establish_adopted(line: Line, session: Any) -> None:
         line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
 
 
-async def call(line: Line | None, method: str, params: Any, send: Callable[[], Awaitable[Any]]) -> Any:
-    """Await ``send()``, which sends a request and returns its result, as one outbound request."""
+async def call(
+    line: Line | None, original: Any, dispatcher: Any, method: str, params: Any, opts: Any, **options: Any
+) -> Any:
+    """Await ``original(dispatcher, method, params, opts)``, which sends a request, as one outbound request."""
     request = line.connection.begin(Direction.OUTBOUND, method, params) if line is not None else None
     if request is None or line is None:
-        return await send()
+        return await original(dispatcher, method, params, opts, **options)
     token = CURRENT.set(request)
     try:
-        result = await send()
+        result = await original(dispatcher, method, params, opts, **options)
     except BaseException as error:
         messages.call_raised(line, request, error)
         raise

@@ -27,15 +27,16 @@ class Budget(NamedTuple):
 
 
 _V1: Final = {
-    "stdio": Budget(path=1.6, hand_over=0.7, off=0.7),
-    "http": Budget(path=2.2, hand_over=0.7, off=0.9),
+    "stdio": Budget(path=1.4, hand_over=0.7, off=0.7),
+    "http": Budget(path=1.9, hand_over=0.7, off=0.9),
 }
 _V2: Final = {
-    "stdio": Budget(path=3.5, hand_over=1.9, off=0.7),
+    # Less than nothing: what is saved on spans that nobody records is more than what the metrics cost.
+    "stdio": Budget(path=-1.6, hand_over=1.9, off=0.7),
     # On a busy machine its timers run more often.
-    "http": Budget(path=4.0, hand_over=1.2, off=1.5),
-    "memory": Budget(path=4.4, hand_over=2.2, off=0.7),
-    "http-2026": Budget(path=8.5, hand_over=1.9, off=0.7),
+    "http": Budget(path=3.0, hand_over=1.2, off=1.5),
+    "memory": Budget(path=-1.6, hand_over=2.2, off=0.7),
+    "http-2026": Budget(path=4.8, hand_over=1.9, off=0.7),
 }
 BUDGETS: Final = _V2 if V2 else _V1
 """By path, for the SDK that is installed."""
@@ -43,7 +44,7 @@ BUDGETS: Final = _V2 if V2 else _V1
 CALLS: Final = 10
 """How many calls a test counts: the figures differ by less than 1 % from those of many."""
 
-_MARGIN: Final = 1.1
+_MARGIN: Final = 0.1
 """Another Python or another release of a dependency shifts the counts a little; what matters shifts them by more."""
 
 _JITTER: Final = 0.5
@@ -52,4 +53,4 @@ _JITTER: Final = 0.5
 
 def rounded_up(percent: float) -> float:
     """A budget for what was counted."""
-    return math.ceil((percent * _MARGIN + _JITTER) * 10) / 10
+    return math.ceil((percent + abs(percent) * _MARGIN + _JITTER) * 10) / 10

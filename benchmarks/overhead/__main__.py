@@ -1,6 +1,6 @@
 """Compares bare and instrumented processes, on the SDK of the Python that runs this.
 
-python -m benchmarks.overhead [--scenario "server stdio"] [--rounds 10] [--disabled] [--traces] [--peer REQUIREMENT]
+python -m benchmarks.overhead [--scenario "server stdio"] [--rounds 10] [--disabled] [--traces]
 """
 
 from __future__ import annotations
@@ -15,7 +15,18 @@ from ..example import SDK_VERSION, V2
 from . import peer, traces
 from .rounds import Comparison, Plan, Round, measure_round, progress
 from .statistics import Estimate
-from .subjects import BARE, CONTROL, DISABLED, INSTRUMENTED, OTHERS, SERVERS, Launch, ProgramError, Scenario
+from .subjects import (
+    BARE,
+    CONTROL,
+    DISABLED,
+    INSTRUMENTED,
+    OTHERS,
+    SDK_SPANS,
+    SERVERS,
+    Launch,
+    ProgramError,
+    Scenario,
+)
 
 SCENARIOS = {each.name: each for each in (*SERVERS, *OTHERS) if V2 or not each.modern}
 _UNITS = {"cpu": "CPU per call", "p50": "latency p50", "p99": "latency p99", "rate": "calls per second"}
@@ -37,6 +48,12 @@ def main() -> None:
         default=not V2,
         help="also with a tenth of the calls traced; by default on 1.x, whose spans are made by this package",
     )
+    parser.add_argument(
+        "--sdk-spans",
+        action=argparse.BooleanOptionalAction,
+        default=V2,
+        help="also without what is saved on spans that nobody records; by default on 2.x, which makes them",
+    )
     parser.add_argument("--peer", help="a requirement: another package's instrumentation, as one more column")
     parser.add_argument("--json", type=Path, help="write the result to this file as well")
     options = parser.parse_args()
@@ -48,6 +65,8 @@ def main() -> None:
         at_once=options.at_once,
     )
     launches = [BARE, INSTRUMENTED, CONTROL]
+    if options.sdk_spans and V2:
+        launches.append(SDK_SPANS)
     if options.disabled:
         launches.append(DISABLED)
     if options.peer and (launch := peer.prepare(options.peer)):
@@ -65,7 +84,7 @@ def main() -> None:
 
 async def _measure(scenario: Scenario, launches: list[Launch], plan: Plan) -> list[Round]:
     rounds: list[Round] = []
-    own = {BARE.name, CONTROL.name, INSTRUMENTED.name, DISABLED.name, traces.NAME}
+    own = {BARE.name, CONTROL.name, INSTRUMENTED.name, DISABLED.name, SDK_SPANS.name, traces.NAME}
     while len(rounds) < plan.rounds:
         progress(f"{scenario.name}: round {len(rounds) + 1} of {plan.rounds}")
         try:

@@ -89,7 +89,19 @@ async def work(connected: Callable[..., Any], *arguments: str) -> None:
         await obey(session)
 
 
+def _put_spans_back() -> None:
+    """Let mcp 2.x do for tracing what it does bare."""
+    spans = import_module("mcp.shared._otel")
+    for name in ("mcp.server._otel", "mcp.shared.jsonrpc_dispatcher"):
+        module = import_module(name)
+        for function in ("otel_span", "inject_trace_context", "extract_trace_context"):
+            if hasattr(module, function):
+                setattr(module, function, getattr(spans, function))
+
+
 def main(kind: str, *arguments: str) -> None:
+    if os.environ.get("BENCHMARK_SDK_SPANS"):
+        _put_spans_back()
     if kind == "stdio":
         if (cpu := os.environ.get("BENCHMARK_SERVER_CPU")) is not None:
             os.sched_setaffinity(0, {int(cpu)})

@@ -64,6 +64,9 @@ DISABLED: Final = Launch(
     {"OTEL_SDK_DISABLED": "true", "OTEL_PYTHON_DISABLED_INSTRUMENTATIONS": "mcp_sdk"},
 )
 
+SDK_SPANS: Final = Launch("with the SDK's spans", INSTRUMENTED.command, {"BENCHMARK_SDK_SPANS": "1"}, has_page=True)
+"""Instrumented, but mcp 2.x does for tracing what it does bare: what the metrics cost without what is saved on that."""
+
 
 @dataclass(frozen=True)
 class Scenario:

@@ -34,7 +34,6 @@ from opentelemetry_instrumentation_mcp.metrics.vocabulary import (
     Death,
     Direction,
     Mode,
-    Phase,
     Role,
     Transport,
 )
@@ -1102,9 +1101,7 @@ def test_every_metric_of_the_catalogue_can_be_moved(recorder: Recorder, collect:
         recorder.connection_error(role, Transport.STREAMABLE_HTTP, "503")
         recorder.task_spawned(role)
     recorder.keepalive(Transport.STREAMABLE_HTTP)
-    for phase in Phase:
-        recorder.interceptor("Guard").took(phase, 0.1)
-    recorder.interceptor("Guard").acted(Action.ERROR, "ValueError")
+    recorder.interceptor("Guard").dealt(0.1, 0.1, Action.ERROR, "ValueError")
     for created in (True, False):
         recorder.pooled("http://mcp.example:80", created=created, waited=0.1)
     recorder.idle_connections = lambda: {"http://mcp.example:80": 1}

@@ -119,12 +119,12 @@ class TestInterceptors:
 
     def test_own_time_is_told_apart_by_phase(self, recorder: Recorder, collect: Collect) -> None:
         for seconds in (0.25, 0.5):
-            recorder.interceptor("Guard").took(Phase.REQUEST, seconds)
-        recorder.interceptor("Guard").took(Phase.RESPONSE, 0.125)
+            recorder.interceptor("Guard").dealt(seconds, None, Action.REJECT)
+        recorder.interceptor("Guard").dealt(0.0, 0.125, Action.MODIFY)
         points = collect()
         before, after = (one(points, _OWN_TIME, {"phase": phase.value}) for phase in Phase)
         assert (before.value, before.total, before.attributes) == (
-            2,
+            3,
             0.75,
             {"interceptor": "Guard", "phase": "request"},
         )
@@ -136,8 +136,7 @@ class TestInterceptors:
     ) -> None:
         recorder = Recorder(provider, Limits(interceptors=2))
         for number in (0, 1, 2, 3, 0):
-            recorder.interceptor(f"i{number}").took(Phase.REQUEST, 0.1)
-            recorder.interceptor(f"i{number}").acted(Action.ERROR, "ValueError")
+            recorder.interceptor(f"i{number}").dealt(0.1, None, Action.ERROR, "ValueError")
         recorder.retire()
         points = collect()
         for metric in (_OWN_TIME, _ACTIONS, _FAILURES):
@@ -328,8 +327,7 @@ def test_what_belongs_to_no_connection_is_recorded_to_the_end_and_after_it(
         recorder.connection_error(Role.CLIENT, Transport.SSE, "ConnectError")
         recorder.keepalive(Transport.SSE)
         recorder.task_spawned(Role.CLIENT)
-        recorder.interceptor("Guard").acted(Action.ERROR, "ValueError")
-        recorder.interceptor("Guard").took(Phase.REQUEST, 0.1)
+        recorder.interceptor("Guard").dealt(0.1, None, Action.ERROR, "ValueError")
         recorder.pooled("http://p:80", created=False, waited=0.1)
         recorder.retire()
     points = collect()

@@ -73,10 +73,6 @@ class Interceptor:
         except Exception as failure:
             report("Interceptor.passed", failure)
 
-    def took(self, phase: Phase, seconds: float) -> None:
-        """It took that long, by itself, before (request) or after (response) what it wraps."""
-        (self._request if phase is Phase.REQUEST else self._response).add(seconds)
-
     def dealt(self, request: float, response: float | None, action: Action, error: str | None = None) -> None:
         """It is done with a message: what it took before and after what it wraps, if that answered, and what it did."""
         try:

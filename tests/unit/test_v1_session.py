@@ -53,6 +53,9 @@ class JSONRPCRequest:
 class _Session:
     """What ``BaseSession`` does with its streams, and nothing else."""
 
+    enters = True
+    """Whether it enters the streams it reads and writes, as ``BaseSession`` does."""
+
     def __init__(self, read_stream: Any, write_stream: Any) -> None:
         self._read_stream = read_stream
         self._write_stream = write_stream
@@ -68,9 +71,14 @@ class _Session:
             await self._loop
 
     async def _receive_loop(self) -> None:
+        if not self.enters:
+            return await self._read()
         async with self._read_stream, self._write_stream:
-            async for _ in self._read_stream:
-                raise AssertionError("nothing was sent")
+            await self._read()
+
+    async def _read(self) -> None:
+        async for _ in self._read_stream:
+            raise AssertionError("nothing was sent")
 
     async def send_request(self, method: str) -> Any:
         message = SimpleNamespace(root=JSONRPCRequest(0, method))
@@ -90,16 +98,13 @@ def session(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[typ
     adapter.retire()
 
 
-@pytest.mark.parametrize(
-    "method",
-    [
-        "tools/list",
-        "ping",
-    ],
-)
+@pytest.mark.parametrize("enters", [True, False], ids=["enters its streams", "does not enter them"])
+@pytest.mark.parametrize("method", ["tools/list", "ping"])
 def test_a_client_that_leaves_while_somebody_still_waits_has_closed_and_found_nobody_dead(
-    session: type[_Session], collect: Collect, method: str
+    session: type[_Session], collect: Collect, method: str, enters: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(session, "enters", enters)
+
     async def scenario() -> None:
         async with session(_Stream(), _Stream()) as client:
             waiting = asyncio.create_task(client.send_request(method))

@@ -12,6 +12,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
+from ..wire import fields
 from .connection import Connection, Request
 from .outcome import CANCELLED, CONNECTION_LOST
 from .series import Calls, Route
@@ -85,7 +86,7 @@ class Inbound:
             or calls.succeeded is None
             or route.series is not self._connection.series
             or route.is_ping
-            or (route.is_tool_call and result.get("isError") is True)
+            or (route.is_tool_call and fields(result).get("isError") is True)
         ):
             return self._reopened(request_id, opened)
         # As Request.end() has it, without the request; and in place of Cell.add(), since every request comes here.
@@ -120,20 +121,22 @@ class Inbound:
             newer = older
         return None
 
-    def cancel(self, request_id: Any) -> None:
+    def cancel(self, request_id: Any, *, as_known: bool = False) -> None:
         """The peer cancels a request: should the stream end before that is done, it was cancelled all the same.
 
         Args:
-            request_id: What the peer says; the SDK takes a string for the number it reads as.
+            request_id: What the peer says.
+            as_known: Whether a string stands for the number it reads as, as in 2.x.
         """
         if not isinstance(request_id, (int, str)):
             return
-        found = self.known(request_id)
-        opened = self.opened.get(found)
+        if as_known:
+            request_id = self.known(request_id)
+        opened = self.opened.get(request_id)
         if opened is not None:
-            request = opened if isinstance(opened, Request) else self._reopened(found, opened)
+            request = opened if isinstance(opened, Request) else self._reopened(request_id, opened)
             request.hint = CANCELLED
-            self.opened[found] = request
+            self.opened[request_id] = request
 
     def known(self, request_id: Any) -> Any:
         """The id as it is known here, should it have come back as a string."""

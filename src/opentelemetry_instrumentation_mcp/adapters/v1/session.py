@@ -109,6 +109,12 @@ class Tap:
         if self.spans is not None:
             self.spans.over()
 
+    @contained
+    def left(self, error: BaseException | None) -> None:
+        """The session is left: its loop is over, even where that has not left the read stream it was given."""
+        if self.connection is not None and not self.connection.closed:
+            self.over(GeneratorExit() if error is None else error)
+
     def outbound(self, request_id: Any) -> Request | None:
         """The open request sent with this id."""
         return self._outbound.get(request_id)
@@ -338,10 +344,16 @@ class _ReadStream(_Stream):
         return self
 
     async def __aexit__(self, *exc_info: Any) -> Any:
+        error: BaseException | None = exc_info[1] if exc_info else None
         try:
             return await self._stream.__aexit__(*exc_info)
+        except BaseException as raised:
+            error = raised
+            raise
         finally:
-            self._tap.over(exc_info[1] if exc_info else None)
+            self._tap.over(error)
+            # It refers to this frame.
+            error = None
 
     def __aiter__(self) -> _ReadStream:
         # A stream of the application's own may only be iterable.
@@ -431,9 +443,13 @@ def _aexit(original: Any) -> Any:
     @functools.wraps(original)
     async def __aexit__(self: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:
         tap: Tap | None = getattr(self, TAP, None)
-        if tap is not None:
-            tap.exit = exc_val
-        return await original(self, exc_type, exc_val, exc_tb)
+        if tap is None:
+            return await original(self, exc_type, exc_val, exc_tb)
+        tap.exit = exc_val
+        try:
+            return await original(self, exc_type, exc_val, exc_tb)
+        finally:
+            tap.left(exc_val)
 
     return __aexit__
 

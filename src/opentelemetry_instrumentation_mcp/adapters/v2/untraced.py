@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.trace import Span
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ...patching import names_in
 from ...safety import report
@@ -30,30 +32,45 @@ _INJECT: Final = frozenset({"inject"})
 _EXTRACT: Final = frozenset({"extract", "ValueError", "TypeError", "get_current_span", "get_span_context", "is_valid"})
 """Every name that 2.0 to 2.3 use in ``otel_span``, ``inject_trace_context`` and ``extract_trace_context``."""
 
-_W3C: Final = frozenset({"TraceContextTextMapPropagator", "W3CBaggagePropagator"})
-"""Propagators that find a trace under one key alone, and have nothing to say of an empty context."""
+_W3C: Final = (TraceContextTextMapPropagator, W3CBaggagePropagator)
+"""Propagators that have nothing to say of an empty context; the first finds a trace under one key alone."""
 _TRACE_PARENT: Final = "traceparent"
 
 
-class _Idle:
+class _Nothing:
     """The block of a span that is none, where none is current either."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Span:
+        return trace.INVALID_SPAN
+
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
+        pass
+
+
+class _Idle(_Nothing):
+    """Likewise, where what was attached in the block and never detached ends with it."""
 
     __slots__ = ("_context",)
 
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def __enter__(self) -> Span:
-        return trace.INVALID_SPAN
-
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        # What was attached in the block and never detached ends with it. A coroutine that nobody finishes is closed in
-        # any context.
+        # A coroutine that nobody finishes is closed in any context.
         if otel_context.get_current() is not self._context and not isinstance(error, GeneratorExit):
             otel_context.attach(self._context)
 
 
-class _Propagator:
+def _resets() -> bool:
+    """Whether the API's block around no span attaches a context, and resets it; that of 1.36 does not."""
+    before = otel_context.get_current()
+    with trace.NoOpTracer().start_as_current_span(""):
+        return otel_context.get_current() is not before
+
+
+class Propagator:
     """The global propagator, and whether it is known what it does."""
 
     def __init__(self) -> None:
@@ -61,31 +78,36 @@ class _Propagator:
         self._is_known = False
 
     def is_known(self) -> bool:
-        """Whether it consists of the W3C's alone."""
+        """Whether it consists of the W3C's alone, in their order by default."""
         current = propagate.get_global_textmap()
         if current is not self._seen:
             parts: Any = getattr(current, "_propagators", ()) if type(current) is CompositePropagator else ()
-            self._is_known = bool(parts) and all(type(part).__name__ in _W3C for part in parts)
+            # Baggage alone, or first, is put into the context that is current.
+            self._is_known = tuple(map(type, parts)) in (_W3C, _W3C[:1])
             self._seen = current
         return self._is_known
 
 
-def _otel_span(module: ModuleType, original: Any) -> Any:
+def _otel_span(module: Any, original: Any) -> Any:
     """Take the place of ``otel_span`` where it is used."""
     if names_in(getattr(original, "__wrapped__", None)) != _OTEL_SPAN:
         return original
-    no_tracer = trace.NoOpTracer
+    no_tracer: Any = trace.NoOpTracer
+    stand_in: Any = trace.ProxyTracer
+    resets, nothing = _resets(), _Nothing()
 
     @functools.wraps(original)
     def otel_span(name: str, *, context: Context | None = None, **options: Any) -> Any:
         if context is None:
             try:
-                # The API's stand-in for a tracer looks for a provider.
-                tracer = module._tracer
-                if type(getattr(tracer, "_tracer", tracer)) is no_tracer:
+                tracer: Any = module._tracer
+                if type(tracer) is stand_in:
+                    # It looks for a provider.
+                    tracer = tracer._tracer
+                if type(tracer) is no_tracer:
                     here = otel_context.get_current()
                     if trace.get_current_span(here) is trace.INVALID_SPAN:
-                        return _Idle(here)
+                        return _Idle(here) if resets else nothing
             except Exception as error:
                 report("untraced.otel_span", error)
         return original(name, context=context, **options)
@@ -93,7 +115,7 @@ def _otel_span(module: ModuleType, original: Any) -> Any:
     return otel_span
 
 
-def _inject_trace_context(propagator: _Propagator, original: Any) -> Any:
+def _inject_trace_context(propagator: Propagator, original: Any) -> Any:
     if names_in(original) != _INJECT:
         return original
 
@@ -109,7 +131,7 @@ def _inject_trace_context(propagator: _Propagator, original: Any) -> Any:
     return inject_trace_context
 
 
-def _extract_trace_context(propagator: _Propagator, original: Any) -> Any:
+def _extract_trace_context(propagator: Propagator, original: Any) -> Any:
     if names_in(original) != _EXTRACT:
         return original
 
@@ -125,24 +147,29 @@ def _extract_trace_context(propagator: _Propagator, original: Any) -> Any:
     return extract_trace_context
 
 
-def _patch_middleware(adapter: Adapter, module: ModuleType) -> None:
-    _patch_spans(adapter, module)
-    propagator = _Propagator()
-    adapter.patches.replace(module, "extract_trace_context", lambda o: _extract_trace_context(propagator, o))
+def _patch(adapter: Adapter, module: ModuleType) -> None:
+    spans = sys.modules.get("mcp.shared._otel")
+    if spans is None:
+        return
+    propagator = Propagator()
 
+    def otel_span(original: Any) -> Any:
+        return _otel_span(spans, original)
 
-def _patch_dispatcher(adapter: Adapter, module: ModuleType) -> None:
-    _patch_spans(adapter, module)
-    propagator = _Propagator()
-    adapter.patches.replace(module, "inject_trace_context", lambda o: _inject_trace_context(propagator, o))
+    def extract(original: Any) -> Any:
+        return _extract_trace_context(propagator, original)
 
+    def inject(original: Any) -> Any:
+        return _inject_trace_context(propagator, original)
 
-def _patch_spans(adapter: Adapter, module: ModuleType) -> None:
-    spans = sys.modules["mcp.shared._otel"]
-    adapter.patches.replace(module, "otel_span", lambda original: _otel_span(spans, original))
+    makers = {"otel_span": otel_span, "extract_trace_context": extract, "inject_trace_context": inject}
+    for name, make in makers.items():
+        # Where there is none, no metric is lost.
+        if name in vars(getattr(module, "owner", module)):
+            adapter.patches.replace(module, name, make)
 
 
 PATCHES: Final = (
-    ("mcp.server._otel", _patch_middleware),
-    ("mcp.shared.jsonrpc_dispatcher", _patch_dispatcher),
+    ("mcp.server._otel", _patch),
+    ("mcp.shared.jsonrpc_dispatcher", _patch),
 )

@@ -190,11 +190,6 @@ class _EdgeGate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._guard, name)
 
-    @property
-    def max_body_size(self) -> Any:
-        """The one thing every request asks the guard for, past ``__getattr__``, before which Python makes an error."""
-        return self._guard.max_body_size
-
     def app(self, *args: Any, **kwargs: Any) -> Any:
         """Call the guarded application, on behalf of the answer that is made in this context."""
         try:

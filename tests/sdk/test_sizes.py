@@ -9,10 +9,14 @@ from typing import Any
 import anyio
 import pytest
 
+from opentelemetry_instrumentation_mcp.adapters.sizes import Sizes
+
 from ..points import DIRECTION, METHOD, ROLE, TOOL, Point, Points
 from . import setups
 from .generation import V2
 from .setups import SETUPS, Setup
+from .test_exactness import assert_sizes_are_the_wires, exercise
+from .wire import Wire
 
 Collect = Callable[[], Points]
 ON_A_WIRE = [each for each in SETUPS if each.transport != "in_memory"]
@@ -104,3 +108,27 @@ def test_in_memory_there_are_no_bytes(collect: Collect) -> None:
     points = collect()
     assert points.select("mcp.request.size") == []
     assert points.select("mcp.response.size") == []
+
+
+@pytest.mark.skipif(not V2, reason="1.x has no exchanges")
+@pytest.mark.parametrize("setup", [each for each in SETUPS if each.name in ("http-2026", "http-json-2026")], ids=str)
+def test_a_reply_that_the_sdk_makes_of_an_http_error_has_the_size_of_the_answer(
+    setup: Setup, collect: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has not been parsed. Where a message was that was dropped, it finds the bytes of that."""
+    take = Sizes.take
+
+    def finding(self: Sizes, message: Any, metadata: Any) -> int:
+        size = take(self, message, metadata)
+        return size if size >= 0 else 4_000_000
+
+    monkeypatch.setattr(Sizes, "take", finding)
+
+    async def scenario() -> Wire:
+        async with setups.connect(setup) as link:
+            await exercise(link.session, setup)
+        return link.wire.settle()
+
+    wire = anyio.run(scenario)
+    points = collect()
+    assert_sizes_are_the_wires(points, points, wire)

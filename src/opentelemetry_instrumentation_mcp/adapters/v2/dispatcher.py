@@ -312,7 +312,9 @@ def _replied(line: Line, request_id: Any, size: int) -> None:
     request = line.outbound.get(as_known(line.outbound, request_id))
     if request is not None:
         request.answered = True
-        if size >= 0:
+        # What the SDK has made of an HTTP error was never parsed: a size under its identity is that of a message long
+        # dropped. The answer itself has it (messages.call_raised).
+        if size >= 0 and request.hint is None:
             request.measured(size, response=True)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
-from contextvars import ContextVar
+from inspect import unwrap
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
@@ -19,16 +19,18 @@ from ..patching import names_in
 from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
-from .outbound import leave
 
 _PARSE_ERROR: Final = -32700
 _PROBE: Final = b"server/discover"
 _METHOD_HEADER: Final = b"mcp-method"
 _COLON: Final = ord(":")
-_TO_THE_LIMIT: Final = frozenset({"session_manager", "asgi_app"})
-"""All that ``StreamableHTTPASGIApp.__call__`` of 2.x uses: it goes straight to the limit of the body's size."""
+_TO_THE_LIMIT: Final = (frozenset({"asgi_app"}), frozenset({"session_manager", "asgi_app"}))
+"""All that the manager's ``handle_request`` uses, and ``StreamableHTTPASGIApp.__call__`` of 2.x, where they go straight
+to the limit of the body's size."""
 _LIMIT: Final = "mcp.server.transport_security"
-"""Where that limit is defined from 2.1 on, and watched with the other guards."""
+"""Where that limit is defined in 1.30 and from 2.1 on."""
+_USED_BY_THE_LIMIT: Final = frozenset({"app", "max_body_size"})
+"""What it has of its own; otherwise it is not the one we know, and is not watched as the edge."""
 
 
 class Edge(NamedTuple):
@@ -44,65 +46,46 @@ class Edge(NamedTuple):
 
 
 class Answer:
-    """One HTTP answer of a server.
-
-    It is found by a context variable, and contexts outlive the answer: every task and timer started in it has a copy, a
-    session's among them. So it holds on to nothing of it once it is over.
+    """One HTTP answer of a server, for as long as it is made.
 
     Args:
         edge: Where it is watched.
         entry: The object that serves it.
         scope: The ASGI scope.
+        send: The ASGI ``send`` it is made with.
 
     Attributes:
         is_request: Whether a JSON-RPC request was parsed, so that its outcome says what went wrong.
-        is_over: Whether it is complete.
-        is_let_through: Whether the guard at the edge, if there is one, has called its application.
         listener: Who else is told what is sent; it contains itself.
     """
 
-    __slots__ = (
-        "_body",
-        "_edge",
-        "_entry",
-        "_scope",
-        "_status",
-        "is_let_through",
-        "is_over",
-        "is_request",
-        "listener",
-    )
+    is_request = False
+    listener: Callable[[Any], None] | None = None
+    _status = 0
+    _body = b""
 
-    def __init__(self, edge: Edge, entry: Any, scope: Any) -> None:
-        self.is_request = self.is_over = self.is_let_through = False
-        self.listener: Callable[[Any], None] | None = None
-        self._status = 0
-        self._body = b""
+    def __init__(self, edge: Edge, entry: Any, scope: Any, send: Any) -> None:
         self._edge = edge
         self._entry = entry
-        self._scope: Any = scope
+        self._scope = scope
+        self._send = send
 
-    def watched(self, send: Any) -> Any:
+    def send(self, message: Any) -> Any:
         """The ASGI ``send``, watched. Not a coroutine of its own: what it returns is the server's."""
-
-        def send_watched(message: Any) -> Any:
-            try:
-                kind = message["type"]
-                if kind == "http.response.body":
-                    body = message.get("body")
-                    if body and body[0] == _COLON:
-                        self._keeps_alive()
-                    elif self._status == 400 and not self._body:
-                        self._body = body or b""
-                elif kind == "http.response.start":
-                    self._status = message["status"]
-                if self.listener is not None:
-                    self.listener(message)
-            except Exception as error:
-                report("Answer.sends", error)
-            return send(message)
-
-        return send_watched
+        try:
+            body = message.get("body")
+            if body:
+                if body[0] == _COLON:
+                    self._keeps_alive()
+                elif self._status == 400 and not self._body:
+                    self._body = body
+            elif message["type"] == "http.response.start":
+                self._status = message["status"]
+            if self.listener is not None:
+                self.listener(message)
+        except Exception as error:
+            report("Answer.send", error)
+        return self._send(message)
 
     def _keeps_alive(self) -> None:
         """An SSE comment is sent."""
@@ -117,10 +100,10 @@ class Answer:
     def over(self) -> None:
         """The answer is complete."""
         try:
-            self.is_over = True
+            # Whatever outlives it may still have the scope.
+            del self._scope[ANSWER]
             if self._status >= 400 and not self.is_request:
                 self._failed(self._status)
-            self._scope = self._entry = None
         except Exception as error:
             report("Answer.over", error)
 
@@ -144,16 +127,12 @@ class Answer:
             return False
 
 
-ANSWER: Final[ContextVar[Answer | None]] = ContextVar("opentelemetry_instrumentation_mcp_answer", default=None)
+ANSWER: Final = "opentelemetry_instrumentation_mcp.answer"
+"""Where an ASGI scope has the answer that is made to it. A context variable would reach every task started meanwhile, a
+session's among them, and takes longer."""
 
 
-def current_answer() -> Answer | None:
-    """The HTTP answer being made in this context, if it still is."""
-    answer = ANSWER.get()
-    return None if answer is None or answer.is_over else answer
-
-
-def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> tuple[Answer, Any] | None:
+def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer | None:
     """Watch an HTTP answer; None if there is none, or if somebody further out watches it already.
 
     Args:
@@ -163,14 +142,14 @@ def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> tuple[Answer, Any] |
         send: The ASGI ``send``.
 
     Returns:
-        The answer, and the ``send`` to make it with.
+        The answer; it is made with its :meth:`~Answer.send`.
     """
     try:
-        outer = ANSWER.get()
-        if (outer is not None and not outer.is_over) or edge.adapter.recorder is None or scope["type"] != "http":
+        if edge.adapter.recorder is None or scope["type"] != "http" or ANSWER in scope:
             return None
-        answer = Answer(edge, entry, scope)
-        return answer, answer.watched(send)
+        answer = Answer(edge, entry, scope, send)
+        scope[ANSWER] = answer
+        return answer
     except Exception as error:
         report("http_edge.watch", error)
         return None
@@ -183,16 +162,13 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
     def make(original: Any) -> Any:
         @functools.wraps(original)
         async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
-            watched = watch(edge, self, scope, send)
-            if watched is None:
+            answer = watch(edge, self, scope, send)
+            if answer is None:
                 await original(self, scope, receive, send)
                 return
-            answer, send = watched
-            token = ANSWER.set(answer)
             try:
-                await original(self, scope, receive, send)
+                await original(self, scope, receive, answer.send)
             finally:
-                leave(ANSWER, token)
                 answer.over()
 
         return entry
@@ -222,16 +198,20 @@ def _streamable(_: Any) -> Transport:
     return Transport.STREAMABLE_HTTP
 
 
+def is_edge(limit: Any) -> bool:
+    """Whether a ``RequestBodyLimitMiddleware`` is one that can be watched as the edge, with the other guards."""
+    # By now it may be what we have put around it.
+    return getattr(limit, "__module__", None) == _LIMIT and names_in(unwrap(limit.__call__)) >= _USED_BY_THE_LIMIT
+
+
 def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
+    manager = module.StreamableHTTPSessionManager
+    is_limited = is_edge(getattr(module, "RequestBodyLimitMiddleware", None))
     # 2.x serves past handle_request; 1.x and other frameworks come through it.
-    adapter.patches.replace(module.StreamableHTTPSessionManager, "handle_request", _entry(adapter, _streamable))
-    adapter.patches.replace(module.StreamableHTTPSessionManager, "run", lambda original: _run(adapter, original))
-    entry = getattr(module, "StreamableHTTPASGIApp", None)
-    limit = getattr(module, "RequestBodyLimitMiddleware", None)
-    if entry is not None and not (
-        names_in(entry.__call__) == _TO_THE_LIMIT and getattr(limit, "__module__", None) == _LIMIT
-    ):
-        adapter.patches.replace(entry, "__call__", _entry(adapter, _streamable))
+    for owner, name in ((manager, "handle_request"), (getattr(module, "StreamableHTTPASGIApp", None), "__call__")):
+        if owner is not None and not (is_limited and names_in(getattr(owner, name, None)) in _TO_THE_LIMIT):
+            adapter.patches.replace(owner, name, _entry(adapter, _streamable))
+    adapter.patches.replace(manager, "run", lambda original: _run(adapter, original))
 
 
 def _run(adapter: Adapter, original: Any) -> Any:

@@ -18,7 +18,7 @@ from ..metrics.vocabulary import Mode, Transport
 from ..safety import contained
 from .adapter import Adapter
 from .ending import idle_expired
-from .http_edge import Answer, Edge
+from .http_edge import Edge, watch
 from .streams import Link
 
 _LINK: Final = "_otel_mcp_link"
@@ -42,15 +42,13 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
     def make(original: Any) -> Any:
         @asynccontextmanager
         async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
-            # Not in the context: the stream is open as long as the session, and everything in it would inherit that.
-            watched = _answer(edge, self, scope, send)
-            if watched is None:
+            answer = watch(edge, self, scope, send)
+            if answer is None:
                 async with original(self, scope, receive, send) as streams:
                     yield streams
                 return
-            answer, send = watched
             try:
-                async with original(self, scope, receive, send) as streams:
+                async with original(self, scope, receive, answer.send) as streams:
                     link = _sse_link(adapter, streams)
                     try:
                         yield streams
@@ -63,14 +61,6 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
         return functools.wraps(original)(connect_sse)
 
     adapter.patches.replace(module.SseServerTransport, "connect_sse", make)
-
-
-@contained
-def _answer(edge: Edge, entry: Any, scope: Any, send: Any) -> tuple[Answer, Any] | None:
-    if edge.adapter.recorder is None or scope["type"] != "http":
-        return None
-    answer = Answer(edge, entry, scope)
-    return answer, answer.watched(send)
 
 
 @contained

@@ -16,13 +16,11 @@ from types import ModuleType
 from typing import Any, Final
 
 from ...metrics.interceptor import Interceptor
-from ...metrics.recorder import Recorder
 from ...metrics.vocabulary import Action
 from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import ANSWER, Edge, behind, watch
-from ..outbound import leave
+from ..http_edge import ANSWER, Answer, Edge, behind, is_edge
 from .interception import Instead, interceptor_of, through, what_it_raised
 
 
@@ -36,7 +34,8 @@ def _patch_transport_security(adapter: Adapter, module: ModuleType) -> None:
     # 1.30 and 2.1 on. 2.0 has one elsewhere, and before there is no limit.
     limit = getattr(module, "RequestBodyLimitMiddleware", None)
     if limit is not None:
-        adapter.patches.replace(limit, "__call__", lambda original: _edge(adapter, original))
+        watched = _edge if is_edge(limit) else _gate
+        adapter.patches.replace(limit, "__call__", lambda original: watched(adapter, original))
 
 
 def _patch_bearer_auth(adapter: Adapter, module: ModuleType) -> None:
@@ -177,82 +176,84 @@ def _gate(adapter: Adapter, original: Any) -> Any:
     return guard
 
 
-class _EdgeGate:
-    """A guard that is the edge of the SDK as well: given to its own method as well, and good for all its requests."""
+class _AnswerBehind(Answer):
+    """The answer of a guard that is the first of the SDK to see a request.
 
-    __slots__ = ("_guard", "_interceptor", "recorder")
+    Given to the guard's own method as its ``self``, like :class:`_Gate`.
+    """
 
-    def __init__(self, recorder: Recorder, interceptor: Interceptor, guard: Any) -> None:
-        self.recorder = recorder
+    _is_let_through = False
+
+    def __init__(self, edge: Edge, interceptor: Interceptor, guard: Any, scope: Any, send: Any) -> None:
+        # Not by way of Answer's: every request comes here.
+        self._edge = edge
+        self._entry = guard
+        self._scope = scope
+        self._send = send
         self._interceptor = interceptor
-        self._guard = guard
+        self.max_body_size = guard.max_body_size
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._guard, name)
+        return getattr(self._entry, name)
 
     def app(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the guarded application, on behalf of the answer that is made in this context."""
+        """Call the guarded application."""
         try:
-            answer = ANSWER.get()
-            if answer is not None and not answer.is_let_through:
-                answer.is_let_through = True
+            if not self._is_let_through:
+                self._is_let_through = True
                 self._interceptor.continued()
         except Exception as error:
             report("guards.app", error)
-        return self._guard.app(*args, **kwargs)
+        return self._entry.app(*args, **kwargs)
+
+    def left(self, error: BaseException | None) -> None:
+        """The guard is done with the request, with an exception or without."""
+        self.over()
+        if not self._is_let_through:
+            self._decided(error)
 
     @contained
-    def over(self, error: BaseException | None) -> None:
-        """The guard is done with a request that it has not let through."""
+    def _decided(self, error: BaseException | None) -> None:
         self._interceptor.acted(*_what_came_out(error))
 
 
-_GATE: Final = "_otel_mcp_gate"
-"""Attribute left on a guard at the edge (not on its class)."""
-
-
 def _edge(adapter: Adapter, original: Any) -> Any:
-    """Wrap the ASGI ``__call__`` of the guard that is the first of the SDK to see a request."""
+    """Wrap the ASGI ``__call__`` of a guard that can be the first of the SDK to see a request."""
     edge, inner = Edge(adapter, behind), _gate(adapter, original)
 
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        watched = watch(edge, self, scope, send)
-        gate = _gate_at_the_edge(adapter, self) if watched is not None else None
-        if watched is None or gate is None:
+        answer = _watch(edge, self, scope, send)
+        if answer is None:
             return await inner(self, scope, receive, send)
-        answer, send = watched
-        token = ANSWER.set(answer)
         failure = None
         try:
-            return await original(gate, scope, receive, send)
+            return await original(answer, scope, receive, answer.send)
         except BaseException as error:
             failure = error
             raise
         finally:
-            leave(ANSWER, token)
-            answer.over()
-            if not answer.is_let_through:
-                gate.over(failure)
+            answer.left(failure)
             # It refers to the frames it went through, and these to what it is kept in.
             failure = None
 
     return guard
 
 
-def _gate_at_the_edge(adapter: Adapter, guard: Any) -> _EdgeGate | None:
+def _watch(edge: Edge, guard: Any, scope: Any, send: Any) -> _AnswerBehind | None:
+    """As :func:`~..http_edge.watch` does."""
     try:
-        gate: _EdgeGate | None = guard.__dict__.get(_GATE)
-        recorder = adapter.recorder
-        if gate is None or gate.recorder is not recorder:
-            interceptor = interceptor_of(adapter, guard)
-            if interceptor is None or recorder is None:
-                return None
-            gate = _EdgeGate(recorder, interceptor, guard)
-            setattr(guard, _GATE, gate)
-        return gate
+        adapter = edge.adapter
+        if adapter.recorder is None or scope["type"] != "http" or ANSWER in scope:
+            return None
+        interceptor = adapter.interceptors.get(guard.__class__) or interceptor_of(adapter, guard)
+        if interceptor is None:
+            return None
+        answer = _AnswerBehind(edge, interceptor, guard, scope, send)
+        scope[ANSWER] = answer
+        return answer
     except Exception as error:
-        report("guards.gate_at_the_edge", error)
+        report("guards.watch", error)
         return None
 
 

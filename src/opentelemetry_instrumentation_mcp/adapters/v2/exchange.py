@@ -23,7 +23,7 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import Answer, current_answer
+from ..http_edge import ANSWER, Answer
 from ..outbound import leave
 from ..streams import Link
 from . import messages
@@ -61,17 +61,17 @@ class _Exchange:
         self._answers_in_json = answers_in_json
         self._body: list[bytes] = []
 
-    def watched(self, receive: Any, send: Any) -> tuple[Any, Any]:
-        """The ASGI ``receive`` and ``send``, watched; the latter by who watches the HTTP answer, if somebody does."""
+    def watched(self, scope: Any, receive: Any, send: Any) -> tuple[Any, Any, Any]:
+        """What an ASGI application gets, watched; ``send`` by who watches the HTTP answer, if somebody does."""
 
         try:
-            self._answer = answer = current_answer()
+            self._answer = answer = scope.get(ANSWER)
             is_told = answer is not None and answer.listener is None
             if answer is not None and is_told:
                 answer.listener = self._goes_out
         except Exception as error:
             report("exchange.watched", error)
-            return receive, send
+            return scope, receive, send
 
         async def receive_watched() -> Any:
             message = await receive()
@@ -85,13 +85,13 @@ class _Exchange:
             return message
 
         if is_told:
-            return receive_watched, send
+            return scope, receive_watched, send
 
         def send_watched(message: Any) -> Any:
             self._goes_out(message)
             return send(message)
 
-        return receive_watched, send_watched
+        return scope, receive_watched, send_watched
 
     def _goes_out(self, message: Any) -> None:
         try:
@@ -214,7 +214,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
             return
         token = _exchange.set(exchange)
         try:
-            await original(app, *args[:-2], *exchange.watched(*args[-2:]))
+            await original(app, *args[:-3], *exchange.watched(*args[-3:]))
         except BaseException as error:
             exchange.over()
             # A client that leaves while its request is read is no crash, though the framework raises for it.

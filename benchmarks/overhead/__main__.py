@@ -1,6 +1,6 @@
 """Compares bare and instrumented processes, on the SDK of the Python that runs this.
 
-python -m benchmarks.overhead [--scenario "server stdio"] [--rounds 10] [--disabled] [--traces]
+python -m benchmarks.overhead [--scenario "server stdio"] [--rounds 10] [--peer another-package] [--help]
 """
 
 from __future__ import annotations

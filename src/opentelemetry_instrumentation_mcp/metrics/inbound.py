@@ -14,7 +14,7 @@ from typing import Any
 
 from ..wire import fields
 from .connection import Connection, Request
-from .outcome import CANCELLED, CONNECTION_LOST
+from .outcome import CANCELLED, CONNECTION_LOST, Outcome
 from .series import Calls, Route
 from .vocabulary import Direction
 
@@ -121,17 +121,14 @@ class Inbound:
             newer = older
         return None
 
-    def cancel(self, request_id: Any, *, as_known: bool = False) -> None:
+    def cancel(self, request_id: Any) -> None:
         """The peer cancels a request: should the stream end before that is done, it was cancelled all the same.
 
         Args:
             request_id: What the peer says.
-            as_known: Whether a string stands for the number it reads as, as in 2.x.
         """
         if not isinstance(request_id, (int, str)):
             return
-        if as_known:
-            request_id = self.known(request_id)
         opened = self.opened.get(request_id)
         if opened is not None:
             request = opened if isinstance(opened, Request) else self._reopened(request_id, opened)
@@ -142,13 +139,13 @@ class Inbound:
         """The id as it is known here, should it have come back as a string."""
         return as_known(self.opened, request_id)
 
-    def end_all(self) -> list[Request]:
-        """Take all that is open, the newest of one id first: nobody will answer it."""
-        taken: list[Request] = []
+    def take_all(self) -> list[tuple[Request, Outcome]]:
+        """Take all that is open, the newest of one id first, and how each ends that nobody will answer any more."""
+        taken: list[tuple[Request, Outcome]] = []
         while self.opened:
             request = self.take(next(iter(self.opened)))
             if request is not None:
-                taken.append(request)
+                taken.append((request, CANCELLED if request.hint is CANCELLED else CONNECTION_LOST))
         return taken
 
     def _reopened(self, request_id: Any, opened: Opened) -> Request:
@@ -170,12 +167,8 @@ def as_known(table: Mapping[Any, Any], request_id: Any) -> Any:
     Both generations take an id that comes back as a string for the number it reads as
     (``BaseSession._normalize_request_id``, ``dispatcher.coerce_request_id``).
     """
-    if request_id not in table and isinstance(request_id, str):
+    # A peer may say anything, and not all of that can be looked up.
+    if isinstance(request_id, str) and request_id not in table:
         with suppress(ValueError):
             return int(request_id)
     return request_id
-
-
-def without_an_answer(request: Request) -> Any:
-    """How a request ends that is open when its connection is over."""
-    return CANCELLED if request.hint is CANCELLED else CONNECTION_LOST

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ...metrics.labels import Target
 from ...metrics.vocabulary import Role, Transport
-from ...safety import contained
+from ...safety import contained, report
 from ...wire import fields
 from ..adapter import Adapter
 from ..release import is_v2
@@ -93,8 +93,14 @@ def _handle_message(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def _handle_message(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Run as a task of its own, for every message the session hands on.
-        if adapter.recorder is not None:
-            adapter.recorder.task_spawned(Role.SERVER)
+        try:
+            if (recorder := adapter.recorder) is not None:
+                cell = recorder.tasks(Role.SERVER)
+                cell.values.append(1)
+                if len(cell.values) >= cell.due:
+                    cell.look_after(1)
+        except Exception as error:
+            report("server.handle_message", error)
         return original(self, *args, **kwargs)
 
     return _handle_message

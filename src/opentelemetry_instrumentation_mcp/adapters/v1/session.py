@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from ...metrics.connection import Connection, Request
-from ...metrics.inbound import Inbound, as_known, without_an_answer
+from ...metrics.inbound import Inbound, as_known
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
 from ...metrics.series import Calls
@@ -26,6 +26,7 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..sizes import MOST_WAITING
 from ..streams import Link, broken
 from .server import ServerNames
 
@@ -57,6 +58,7 @@ class Tap:
         self._role = Role.CLIENT
         self._inbound: Inbound | None = None
         self._outbound: dict[Any, Request] = {}
+        self._outgoing = adapter.sizes.outgoing
         self.notification: tuple[str, float] | None = None
         """The notification that the session deals with, by its method and when it came."""
         link.outbound = self.outbound
@@ -97,8 +99,8 @@ class Tap:
             return
         self.settle()
         connection.is_closing = True
-        for request in self._inbound.end_all() if self._inbound is not None else ():
-            self._end(request, without_an_answer(request))
+        for request, outcome in self._inbound.take_all() if self._inbound is not None else ():
+            self._end(request, outcome)
         for request in self._outbound.values():
             self._end_all(request)
         self._outbound.clear()
@@ -183,23 +185,28 @@ class Tap:
                 return self._sending(connection, item, root)
             # Before the write, so that whoever has seen the reply finds it counted.
             values = root.__dict__
-            request_id = values["id"]
-            if request_id not in inbound.opened:
-                request_id = inbound.known(request_id)
-            answered: Request | tuple[Any, Calls] | None
-            if type(root) is self._error:
-                answered = inbound.take(request_id)
-            else:
-                answered = inbound.answer(request_id, values["result"])
+            answered = None
+            if type(root) is not self._error:
+                answered = inbound.answer(values["id"], values["result"])
+            if answered is None:
+                answered = self._answered(inbound, root)
             if answered is not None:
                 if isinstance(answered, Request):
                     self._replied(answered, _INBOUND, root, -1)
                 if self.link.has_bytes:
-                    self.adapter.sizes.expect(message, answered)
+                    outgoing = self._outgoing
+                    outgoing[id(message)] = answered
+                    if len(outgoing) > MOST_WAITING:
+                        self.adapter.sizes.give_up()
             return _NOTHING_ASKED
         except Exception as error:
             report("session.sending", error)
             return None, None
+
+    def _answered(self, inbound: Inbound, root: Any) -> Request | tuple[Any, Calls] | None:
+        """An error is about to be written, or a result under an id that is not known as it is."""
+        request_id = inbound.known(root.id)
+        return inbound.take(request_id) if type(root) is self._error else inbound.answer(request_id, root.result)
 
     def _sending(self, connection: Connection, item: Any, root: Any) -> tuple[str | None, Request | None]:
         """A request or a notification is about to be written."""

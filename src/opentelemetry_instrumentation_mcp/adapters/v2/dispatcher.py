@@ -298,7 +298,7 @@ def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -
     if type(message) is not sdk.notification:
         _replied(line, message.id, size)
     elif line.inbound.opened and message.method == "notifications/cancelled":
-        line.inbound.cancel(fields(message.params).get("requestId"), as_known=True)
+        line.inbound.cancel(line.inbound.known(fields(message.params).get("requestId")))
 
 
 def _no_message(adapter: Adapter, line: Line, item: Any, error: Exception) -> None:

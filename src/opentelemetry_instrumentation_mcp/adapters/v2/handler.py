@@ -10,7 +10,6 @@ import sys
 from typing import Any
 
 from ...metrics.connection import Request
-from ...metrics.inbound import without_an_answer
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome, error_reply
 from ...metrics.vocabulary import Direction
 from ...safety import contained, report
@@ -50,8 +49,8 @@ def settled(line: Line, dctx: Any) -> None:
 @contained
 def end_all(line: Line) -> None:
     """The dispatcher has stopped; nobody will answer what is still open."""
-    for request in line.inbound.end_all():
-        request.end(without_an_answer(request))
+    for request, outcome in line.inbound.take_all():
+        request.end(outcome)
 
 
 def _unanswered(dctx: Any) -> Outcome:

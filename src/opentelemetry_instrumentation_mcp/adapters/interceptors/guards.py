@@ -209,12 +209,11 @@ class _AnswerBehind(Answer):
     def left(self, error: BaseException | None) -> None:
         """The guard is done with the request, with an exception or without."""
         self.over()
-        if not self._is_let_through:
-            self._decided(error)
-
-    @contained
-    def _decided(self, error: BaseException | None) -> None:
-        self._interceptor.acted(*_what_came_out(error))
+        try:
+            if not self._is_let_through:
+                self._interceptor.acted(*_what_came_out(error))
+        except Exception as failure:
+            report("guards.left", failure)
 
 
 def _edge(adapter: Adapter, original: Any) -> Any:

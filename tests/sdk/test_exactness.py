@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from ..points import DIRECTION, METHOD, ROLE, TRANSPORT, Points
-from . import setups
+from . import example, setups
 from .example import raw
 from .generation import SDKError
 from .setups import SETUPS, Setup
@@ -49,6 +49,13 @@ async def exercise(session: Any, setup: Setup, *, at_once: int = 5) -> None:
         async with anyio.create_task_group() as tasks:
             for _ in range(at_once):
                 tasks.start_soon(session.call_tool, "slow", {"seconds": 0.02})
+
+
+async def drive(setup: Setup, name: str = example.NAME, *, at_once: int = 5) -> Wire:
+    """Connect, ask everything, leave; what crossed the wire."""
+    async with setups.connect(setup, name=name) as link:
+        await exercise(link.session, setup, at_once=at_once)
+    return link.wire.settle()
 
 
 async def _ignore(progress: float, total: float | None, message: str | None) -> None:
@@ -97,12 +104,7 @@ def assert_counts_are_the_wires(server: Points, client: Points, wire: Wire, setu
 
 @pytest.mark.parametrize("setup", [each for each in SETUPS if each.transport != "stdio"], ids=str)
 def test_every_request_is_counted_once_on_both_sides(setup: Setup, collect: Collect) -> None:
-    async def scenario() -> Wire:
-        async with setups.connect(setup) as link:
-            await exercise(link.session, setup)
-        return link.wire.settle()
-
-    wire = anyio.run(scenario)
+    wire = anyio.run(drive, setup)
     points = collect()
     assert_counts_are_the_wires(points, points, wire, setup)
     assert_sizes_are_the_wires(points, points, wire)

@@ -19,6 +19,7 @@ from .test_exactness import (
     assert_counts_are_the_wires,
     assert_sizes_are_the_wires,
     bounded,
+    drive,
     exercise,
     requests,
 )
@@ -43,9 +44,7 @@ async def use(setup: Setup, name: str = example.NAME) -> Wire:
     """Connect, ask everything, leave; what crossed the wire."""
     # On trio the HTTP client of 1.x waits for ever for one of several answers that come at once, with us or without.
     at_once = 1 if not V2 and setups.on_trio() else 5
-    async with setups.connect(setup, name=name) as link:
-        await exercise(link.session, setup, at_once=at_once)
-    return link.wire.settle()
+    return await drive(setup, name, at_once=at_once)
 
 
 @over_both_loops

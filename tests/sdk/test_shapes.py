@@ -17,11 +17,9 @@ from opentelemetry_instrumentation_mcp.adapters.interceptors import chain
 from opentelemetry_instrumentation_mcp.adapters.v2 import dispatcher, untraced
 
 from ..points import Points
-from . import setups
 from .generation import V2, types
 from .setups import SETUPS, Setup
-from .test_exactness import assert_counts_are_the_wires, assert_sizes_are_the_wires, exercise
-from .wire import Wire
+from .test_exactness import assert_counts_are_the_wires, assert_sizes_are_the_wires, drive
 
 PORT = "server.port"
 """Another one each time."""
@@ -42,12 +40,6 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def unfamiliar(monkeypatch: pytest.MonkeyPatch) -> None:
     forget(monkeypatch)
-
-
-async def drive(setup: Setup) -> Wire:
-    async with setups.connect(setup) as link:
-        await exercise(link.session, setup)
-    return link.wire.settle()
 
 
 @pytest.mark.usefixtures("unfamiliar")

@@ -15,8 +15,7 @@ from ..points import DIRECTION, METHOD, ROLE, TOOL, Point, Points
 from . import setups
 from .generation import V2
 from .setups import SETUPS, Setup
-from .test_exactness import assert_sizes_are_the_wires, exercise
-from .wire import Wire
+from .test_exactness import assert_sizes_are_the_wires, drive
 
 Collect = Callable[[], Points]
 ON_A_WIRE = [each for each in SETUPS if each.transport != "in_memory"]
@@ -124,11 +123,6 @@ def test_a_reply_that_the_sdk_makes_of_an_http_error_has_the_size_of_the_answer(
 
     monkeypatch.setattr(Sizes, "take", finding)
 
-    async def scenario() -> Wire:
-        async with setups.connect(setup) as link:
-            await exercise(link.session, setup)
-        return link.wire.settle()
-
-    wire = anyio.run(scenario)
+    wire = anyio.run(drive, setup)
     points = collect()
     assert_sizes_are_the_wires(points, points, wire)

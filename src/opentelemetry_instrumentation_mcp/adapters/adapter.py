@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..metrics.interceptor import Interceptor
 from ..metrics.recorder import Recorder
@@ -14,6 +14,9 @@ from ..safety import contained
 from .sizes import Sizes
 from .spans import Spans
 from .streams import Streams
+
+if TYPE_CHECKING:
+    from .v2.untraced import Spanless
 
 
 class _Watched(NamedTuple):
@@ -44,6 +47,8 @@ class Adapter:
         self.sizes = Sizes()
         self.interceptors: dict[type, Interceptor] = {}
         """Where interceptors are recorded that are called after their class, for the first classes there are."""
+        self.spanless: Spanless | None = None
+        """On 2.x, what its middleware for spans does while there are none to make."""
         self._watched: dict[int, _Watched] = {}
         self._hooked: list[tuple[weakref.ref[Any], str, Any]] = []
         _adapters.add(self)

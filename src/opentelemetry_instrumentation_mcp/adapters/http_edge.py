@@ -56,12 +56,13 @@ class Answer:
 
     Attributes:
         is_request: Whether a JSON-RPC request was parsed, so that its outcome says what went wrong.
-        listener: Who else is told what is sent; it contains itself.
+        listener: Who else gets the bytes that are sent; it contains itself.
+        status: Its HTTP status, as soon as it is sent.
     """
 
     is_request = False
-    listener: Callable[[Any], None] | None = None
-    _status = 0
+    listener: Callable[[bytes], None] | None = None
+    status = 0
     _body = b""
 
     def __init__(self, edge: Edge, entry: Any, scope: Any, send: Any) -> None:
@@ -77,12 +78,12 @@ class Answer:
             if body:
                 if body[0] == _COLON:
                     self._keeps_alive()
-                elif self._status == 400 and not self._body:
+                elif self.status == 400 and not self._body:
                     self._body = body
+                if self.listener is not None:
+                    self.listener(body)
             elif message["type"] == "http.response.start":
-                self._status = message["status"]
-            if self.listener is not None:
-                self.listener(message)
+                self.status = message["status"]
         except Exception as error:
             report("Answer.send", error)
         return self._send(message)
@@ -102,8 +103,8 @@ class Answer:
         try:
             # Whatever outlives it may still have the scope.
             del self._scope[ANSWER]
-            if self._status >= 400 and not self.is_request:
-                self._failed(self._status)
+            if self.status >= 400 and not self.is_request:
+                self._failed(self.status)
         except Exception as error:
             report("Answer.over", error)
 
@@ -194,7 +195,8 @@ _TRANSPORTS: Final = {
 }
 
 
-def _streamable(_: Any) -> Transport:
+def streamable(_: Any) -> Transport:
+    """The transport of whatever serves streamable HTTP."""
     return Transport.STREAMABLE_HTTP
 
 
@@ -210,7 +212,7 @@ def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
     # 2.x serves past handle_request; 1.x and other frameworks come through it.
     for owner, name in ((manager, "handle_request"), (getattr(module, "StreamableHTTPASGIApp", None), "__call__")):
         if owner is not None and not (is_limited and names_in(getattr(owner, name, None)) in _TO_THE_LIMIT):
-            adapter.patches.replace(owner, name, _entry(adapter, _streamable))
+            adapter.patches.replace(owner, name, _entry(adapter, streamable))
     adapter.patches.replace(manager, "run", lambda original: _run(adapter, original))
 
 

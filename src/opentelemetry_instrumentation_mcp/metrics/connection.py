@@ -148,7 +148,10 @@ class Request:
 
 
 class Connection:
-    """A served or held stream pair, or one stateless HTTP exchange, from opening to end."""
+    """A served or held stream pair, from opening to end; or stateless HTTP exchanges that have everything in common.
+
+    These open and end by the thousand: one object stands for all of them (:meth:`another`, :meth:`over`).
+    """
 
     __slots__ = (
         "__weakref__",
@@ -179,11 +182,25 @@ class Connection:
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, Series] | None = None
-        self.opened = perf_counter()
-        """When it was (``perf_counter`` seconds)."""
         self._lines = series.lines(mode)
-        self._lines.total.add(1)
-        self._lines.active.add(1)
+        self.opened = self.another()
+        """When it was (``perf_counter`` seconds)."""
+
+    def another(self) -> float:
+        """It opens, or another exchange that it stands for.
+
+        Returns:
+            When (``perf_counter`` seconds).
+        """
+        lines = self._lines
+        # In place of Cell.add(), here and below.
+        cell = lines.total
+        cell.values.append(1)
+        if len(cell.values) >= cell.due:
+            cell.look_after(1)
+        # Its step down looks after the cell.
+        lines.active.values.append(1)
+        return perf_counter()
 
     @property
     def mode(self) -> Mode:
@@ -352,13 +369,40 @@ class Connection:
                 end = End.PEER_LOST
             self.closed = True
             now = perf_counter()
-            self._lines.active.add(-1)
             exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
-            self._lines.ended(end, exception).add(now - self.opened)
+            self._ended(end, exception, now - self.opened)
             if self._session is not None:
                 self._close_session(end, exception, now)
         except Exception as error:
             report("Connection.close", error)
+
+    def over(self, opened: float, end: End, error_type: str | None = None) -> None:
+        """One of the exchanges that it stands for ended.
+
+        Args:
+            opened: When that was opened.
+            end: How it ended.
+            error_type: The exception's class name; used with :attr:`End.ERROR`.
+        """
+        try:
+            seconds = perf_counter() - opened
+            if end is End.PEER_LOST:
+                self._recorder.deaths(self.series.identity, Death.PEER_CLOSED).add(1)
+            exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
+            self._ended(end, exception, seconds)
+        except Exception as error:
+            report("Connection.over", error)
+
+    def _ended(self, end: End, exception: str | None, seconds: float) -> None:
+        lines = self._lines
+        cell = lines.active
+        cell.values.append(-1)
+        if len(cell.values) >= cell.due:
+            cell.look_after(-1)
+        cell = lines.durations.get((end, exception)) or lines.ended(end, exception)
+        cell.values.append(seconds)
+        if len(cell.values) >= cell.due:
+            cell.look_after(seconds)
 
     def _close_session(self, end: End, error: str | None, now: float) -> None:
         if self._session is None:

@@ -122,14 +122,24 @@ class Recorder:
                 for version in session_versions:
                     values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: bounded_version(version)}
                     series.session(catalogue.SESSIONS_CREATED, values).touch()
-            # Stateless exchanges open by the thousand, and what a server has registered seldom changes.
             if registry is not None and (mode is Mode.STATEFUL or connection.opened - series.looked > _LOOK_SECONDS):
-                series.looked = connection.opened
-                self._register(connection, series, registry)
+                self._register(connection, series, registry, connection.opened)
             return connection
         except Exception as error:
             report("Recorder.open", error)
             return None
+
+    def another(self, connection: Connection) -> float:
+        """Another stateless exchange opened that a connection stands for.
+
+        Returns:
+            When (``perf_counter`` seconds).
+        """
+        opened = connection.another()
+        series, registry = connection.series, connection.registry
+        if registry is not None and opened - series.looked > _LOOK_SECONDS:
+            self._register(connection, series, registry, opened)
+        return opened
 
     def _series_for(self, known: _Known) -> Series:
         role, transport, server_name, protocol_version, address, crash_code = known
@@ -153,8 +163,9 @@ class Recorder:
         return series
 
     @contained
-    def _register(self, connection: Connection, series: Series, registry: Registry) -> None:
+    def _register(self, connection: Connection, series: Series, registry: Registry, now: float) -> None:
         # Apart from open(): whatever a server object does, its connection is open and has to be closed.
+        series.looked = now
         for target in Target:
             names = tuple(map(str, registry.names(target)))
             if series.registered.get(target) != names:

@@ -123,7 +123,7 @@ class Series:
 class Lines:
     """The cells of an identity's connections of one mode."""
 
-    __slots__ = ("_attributes", "_durations", "_recorder", "active", "total")
+    __slots__ = ("_attributes", "_recorder", "active", "durations", "total")
 
     def __init__(self, series: Series, mode: Mode) -> None:
         identity = series.identity
@@ -131,14 +131,15 @@ class Lines:
         self._attributes = (identity.role.value, identity.transport.value, mode.value)
         self.total = self._recorder.shared_cell(catalogue.CONNECTIONS_TOTAL, *self._attributes)
         self.active = self._recorder.shared_cell(catalogue.CONNECTIONS_ACTIVE, *self._attributes)
-        self._durations: dict[tuple[End, str | None], Cell] = {}
+        self.durations: dict[tuple[End, str | None], Cell] = {}
+        """What was needed so far of :meth:`ended`."""
 
     def ended(self, end: End, error: str | None) -> Cell:
         """Durations in seconds of connections that ended so; ``error`` is a bounded exception name."""
-        cell = self._durations.get((end, error))
+        cell = self.durations.get((end, error))
         if cell is None:
             cell = self._recorder.shared_cell(catalogue.CONNECTION_DURATION, *self._attributes, end.value, error)
-            self._durations[end, error] = cell
+            self.durations[end, error] = cell
         return cell
 
 

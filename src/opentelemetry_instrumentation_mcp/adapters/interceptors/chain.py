@@ -76,7 +76,10 @@ def _look(adapter: Adapter, server: Any) -> _Looked:
         interceptors = [recorder.interceptor(name_of(each)) for each in middleware]
         passages = recorder.passages(interceptors)
         if passages is not None:
-            compose = Chain(middleware, interceptors, passages).compose
+            spanless = adapter.spanless
+            if spanless is not None and not spanless.stands_for(middleware[0]):
+                spanless = None
+            compose = Chain(middleware, interceptors, passages, spanless).compose
     looked = _Looked(recorder, middleware, compose)
     setattr(server, _CHAIN, looked)
     return looked

@@ -5,6 +5,9 @@ Nearly every message goes straight in and straight out, and everybody passes on 
 Then the times of the boundaries are all there is to keep, and their number tells whether a message went straight.
 As soon as one does not, what crosses the boundaries is noted as well (:class:`_Log`), and what that says about each
 interceptor is found out as :func:`.interception.through` would have.
+
+The outermost middleware of every server of 2.x is the SDK's for spans. Where there are none to make it passes a message
+on, and does nothing else: that is done here in its place, by two coroutines less (:class:`..v2.untraced.Spanless`).
 """
 
 from __future__ import annotations
@@ -12,12 +15,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from time import perf_counter
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ...metrics.interceptor import Interceptor, Passages
 from ...metrics.vocabulary import Action
 from ...safety import contained, report
 from .interception import through, what_it_made_up, what_it_raised
+
+if TYPE_CHECKING:
+    from ..v2.untraced import Spanless
 
 CallNext = Callable[[Any], Awaitable[Any]]
 
@@ -61,17 +67,27 @@ class Chain:
         middleware: As the server has them, the outermost first; at least one, :data:`MOST_LEVELS` at most.
         interceptors: Where each is recorded.
         passages: Where messages are recorded that went straight through all of them.
+        spanless: What the first of them does while there are no spans to make, if it is the SDK's for spans.
     """
 
     __slots__ = ("_depth", "_interceptors", "compose", "middleware")
 
-    def __init__(self, middleware: Sequence[Any], interceptors: Sequence[Interceptor], passages: Passages) -> None:
+    def __init__(
+        self,
+        middleware: Sequence[Any],
+        interceptors: Sequence[Interceptor],
+        passages: Passages,
+        spanless: Spanless | None = None,
+    ) -> None:
         self.middleware = list(middleware)
         self._interceptors = interceptors
         self._depth = len(self.middleware)
         self.compose: Callable[[CallNext], CallNext] = _composer(self._depth)(self, *middleware, passages.cell)
         """Makes of the handler for one message what the SDK makes of it and the middleware, watched: a function that
         takes a context and calls the outermost middleware with it and with another such function."""
+        if spanless is not None:
+            bind = _composer(self._depth, is_spanless=True)
+            self.compose = bind(self, *middleware, passages.cell, self.compose, spanless)
 
     @contained
     def log(self, times: Sequence[float], crossed: int, context: Any, result: Any) -> _Log:
@@ -176,8 +192,8 @@ class Chain:
 
 
 _COMPOSER: Final = """
-def bind(chain, {all_middleware}, cell):
-    kept = cell.values
+def bind(chain, {all_middleware}, cell{others}):
+    kept = cell.values{bound}
 
     def compose(inner):
         times = {times}
@@ -216,6 +232,44 @@ _FUNCTION: Final = """
 """
 """One boundary. The parameter has the name that the SDK's own functions have."""
 
+_SPANLESS: Final = """
+        async def call_0(ctx):
+            nonlocal at, context{shared}
+            if at:
+                if at >= 0:
+                    context, at = chain.log(times, at, context, result), -1
+                return await chain.again(context, 0, inner, ctx)
+            times[0] = perf_counter()
+            here = seek(ctx)
+            if here is None:
+                return await compose_watched(inner)(ctx)
+            context = ctx
+            at = 2
+            times[1] = perf_counter()
+            try:
+                {answer} = await {following}
+            except BaseException as error:
+                leave(here, error)
+                if at >= 0:
+                    context, at = chain.log(times, at, context, result), -1
+                chain.crossed(context, ~{inner_out}, error)
+                chain.crossed(context, ~{out}, error)
+                raise
+            if get_current() is not here:
+                leave(here)
+            if {is_straight}:
+                times[{inner_out}] = perf_counter()
+                at = {out} + 1
+                times[{out}] = perf_counter(){leave}
+            else:
+                if at >= 0:
+                    context, at = chain.log(times, at, context, result), -1
+                chain.crossed(context, {inner_out}, {answer})
+                chain.crossed(context, {out}, {answer})
+            return {answer}
+"""
+"""The outermost two boundaries, with nothing between them."""
+
 _LEAVE: Final = """
                 kept.extend(times)
                 if len(kept) >= cell.due:
@@ -224,33 +278,49 @@ _LEAVE: Final = """
 
 
 @cache
-def _composer(depth: int) -> Callable[..., Callable[[CallNext], CallNext]]:
+def _composer(depth: int, *, is_spanless: bool = False) -> Callable[..., Callable[[CallNext], CallNext]]:
     """The function that watches chains of this depth, given the chain, its middleware and what records a passage.
+
+    With ``is_spanless`` also what it composes otherwise, and the :class:`..v2.untraced.Spanless` that knows when.
 
     It is written by a program, since the functions for one message share what they know best when they stand in one
     function: made level by level, by a function of its own, they would cost a message half as much again.
     """
     names = [f"middleware_{level}" for level in range(depth)]
     functions: list[str] = []
-    for level in range(depth, -1, -1):
-        out = 2 * depth + 1 - level
-        answer = "result" if level == depth else "answer"
-        functions.append(
-            _FUNCTION.format(
-                level=level,
-                out=out,
-                answer=answer,
-                following=f"{names[level]}(ctx, call_{level + 1})" if level < depth else "inner(ctx)",
-                shared=", result" if level == depth else "",
-                is_off="at" if level == 0 else f"at != {level} or ctx is not context",
-                enter="" if level else "context = ctx\n            ",
-                is_straight=f"at == {out}" + ("" if level == depth else " and answer is result"),
-                leave="" if level else _LEAVE,
-            )
-        )
+    for level in range(depth, 1 if is_spanless else -1, -1):
+        functions.append(_function(_FUNCTION, names, level))
+    if is_spanless:
+        functions.append(_function(_SPANLESS, names, 0, skipped=1))
     source = _COMPOSER.format(
-        all_middleware=", ".join(names), times=[0.0] * (2 * depth + 2), functions="".join(functions)
+        all_middleware=", ".join(names),
+        others=", compose_watched, spanless" if is_spanless else "",
+        bound="\n    seek, leave, get_current = spanless.seek, spanless.leave, spanless.get_current"
+        if is_spanless
+        else "",
+        times=[0.0] * (2 * depth + 2),
+        functions="".join(functions),
     )
     scope: dict[str, Any] = {"perf_counter": perf_counter}
-    exec(compile(source, f"<{__name__}: {depth} levels>", "exec"), scope)
+    kind = "spanless " if is_spanless else ""
+    exec(compile(source, f"<{__name__}: {depth} {kind}levels>", "exec"), scope)
     return scope["bind"]
+
+
+def _function(template: str, names: Sequence[str], level: int, skipped: int = 0) -> str:
+    """The function for the boundary in front of a level, and for so many boundaries behind it."""
+    depth = len(names)
+    out, last = 2 * depth + 1 - level, level + skipped
+    answer = "result" if last == depth else "answer"
+    return template.format(
+        level=level,
+        out=out,
+        inner_out=out - skipped,
+        answer=answer,
+        following=f"{names[last]}(ctx, call_{last + 1})" if last < depth else "inner(ctx)",
+        shared=", result" if last == depth else "",
+        is_off="at" if level == 0 else f"at != {level} or ctx is not context",
+        enter="" if level else "context = ctx\n            ",
+        is_straight=f"at == {out - skipped}" + ("" if last == depth else " and answer is result"),
+        leave="" if level else _LEAVE,
+    )

@@ -13,19 +13,21 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from time import perf_counter
 from types import ModuleType
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from ...metrics.connection import Connection, Request
+from ...metrics.inbound import Inbound
 from ...metrics.labels import LISTINGS
-from ...metrics.outcome import CANCELLED, End, error_reply, http_error
+from ...metrics.outcome import CANCELLED, CONNECTION_LOST, End, error_reply, http_error
+from ...metrics.recorder import Recorder
+from ...metrics.series import Calls
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
 from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import ANSWER, Answer
+from ..http_edge import ANSWER, Answer, Edge, streamable
 from ..outbound import leave
-from ..streams import Link
 from . import messages
 from .server import ServerNames
 
@@ -33,45 +35,48 @@ _CRASH_CODE: Final = -32603
 _CRASH_CODE_NAME: Final = str(_CRASH_CODE)
 _VERSION_HEADER: Final = b"mcp-protocol-version"
 _FRAME_BYTES: Final = len(b"event: message\r\ndata: \r\n\r\n")
-_LINK: Final = Link(Transport.STREAMABLE_HTTP, Mode.STATELESS)
-"""What an exchange knows of its transport: each ends by itself."""
+_CLOSED: Final = (End.CLOSED, None)
 
 _REPLIES: Final = ("JSONRPCResponse", "JSONRPCError")
 
 _LONGEST_REFUSAL: Final = 65_536
 """Bytes of an error response that are kept to read its code; a JSON-RPC error is a few hundred."""
 
+_BRACE: Final = ord("{")
+_KINDS: Final = "_otel_mcp_exchanges"
+"""Attribute left on a server object (not on its class): what stands for exchanges with it, by its name and their
+revision."""
+_MOST_KINDS: Final = 16
+
+
+class _Kind(NamedTuple):
+    """What stands for the exchanges with one server by one revision: a connection, and the requests open on it."""
+
+    connection: Connection
+    inbound: Inbound
+
 
 class _Exchange:
     """One POST. What runs for every one of them contains itself."""
 
     _refusal: list[bytes] | None = None
-    _request: Request | None = None
-    _answer: Answer | None = None
+    _answered: tuple[Any, Calls] | Request | None = None
     _json_bytes = 0
-    _is_json = False
-    _status = 0
     handled = False
     listing = False
     disconnected = False
+    _has_lost = False
 
-    def __init__(self, adapter: Adapter, connection: Connection, answers_in_json: bool) -> None:
-        self.connection = connection
+    def __init__(self, adapter: Adapter, kind: _Kind, opened: float, answers_in_json: bool) -> None:
+        self.connection, self._inbound = kind
+        self._opened = opened
         self._adapter = adapter
         self._answers_in_json = answers_in_json
         self._body: list[bytes] = []
+        self._answer: Answer | None = None
 
     def watched(self, scope: Any, receive: Any, send: Any) -> tuple[Any, Any, Any]:
         """What an ASGI application gets, watched; ``send`` by who watches the HTTP answer, if somebody does."""
-
-        try:
-            self._answer = answer = scope.get(ANSWER)
-            is_told = answer is not None and answer.listener is None
-            if answer is not None and is_told:
-                answer.listener = self._goes_out
-        except Exception as error:
-            report("exchange.watched", error)
-            return scope, receive, send
 
         async def receive_watched() -> Any:
             message = await receive()
@@ -84,41 +89,41 @@ class _Exchange:
                 report("exchange.receive", error)
             return message
 
-        if is_told:
-            return scope, receive_watched, send
-
-        def send_watched(message: Any) -> Any:
-            self._goes_out(message)
-            return send(message)
-
-        return scope, receive_watched, send_watched
-
-    def _goes_out(self, message: Any) -> None:
         try:
-            if message["type"] == "http.response.start":
-                self._status = message["status"]
-                for key, value in message.get("headers", ()):
-                    if key == b"content-type" or key.lower() == b"content-type":
-                        self._is_json = value.startswith(b"application/json")
-                        break
-                return
-            body: bytes = message.get("body", b"")
-            if self._is_json:
+            answer: Answer | None = scope.get(ANSWER)
+            if answer is None:
+                # For the exchange alone.
+                answer = Answer(Edge(self._adapter, streamable), None, scope, send)
+                send = answer.send
+            self._answer = answer
+            answer.listener = self._goes_out
+        except Exception as error:
+            report("exchange.watched", error)
+        return scope, receive_watched, send
+
+    def _goes_out(self, body: bytes) -> None:
+        try:
+            # A reply in JSON, and not the name of an event's field.
+            if body[0] == _BRACE or self._json_bytes:
                 self._json_bytes += len(body)
-            if self._status >= 400 and not self.handled:
-                kept = self._refusal = self._refusal or []
-                if sum(map(len, kept)) < _LONGEST_REFUSAL:
-                    kept.append(body)
+                if not self.handled and self._status >= 400:
+                    kept = self._refusal = self._refusal or []
+                    if sum(map(len, kept)) < _LONGEST_REFUSAL:
+                        kept.append(body)
         except Exception as error:
             report("exchange.send", error)
+
+    @property
+    def _status(self) -> int:
+        return self._answer.status if self._answer is not None else 0
 
     @contained
     def event(self, message: Any, frame: bytes) -> None:
         """A message was framed as an SSE event; the answer is the one that is a reply."""
-        if self._request is not None and type(message).__name__ in _REPLIES:
-            self._request.measured(len(frame) - _FRAME_BYTES, response=True)
+        if type(message).__name__ in _REPLIES:
+            self._sized(len(frame) - _FRAME_BYTES)
 
-    def begin(self, method: str, params: Any) -> Request | None:
+    def begin(self, method: str, params: Any) -> None:
         """The handler chain is entered."""
         self.handled = True
         try:
@@ -127,36 +132,77 @@ class _Exchange:
             answer, recorder = self._answer, self._adapter.recorder
             if answer is not None:
                 answer.is_request = True
-            request = self._request = self.connection.begin(Direction.INBOUND, method, params)
-            if request is not None:
-                request.request_bytes = size
+            # There is one request to an exchange.
+            self._inbound.begin(self, {"method": method, "params": params}, size)
             if recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
                 recorder.task_spawned(Role.SERVER)
-            return request
         except Exception as error:
             report("exchange.begin", error)
-            return self._request
+
+    def answered(self, result: Any) -> None:
+        """The handler chain has returned."""
+        try:
+            answered = self._answered = self._inbound.answer(self, result)
+            if isinstance(answered, Request):
+                messages.answered(answered, answered.hint, result)
+        except Exception as error:
+            report("exchange.answered", error)
 
     @contained
-    def raised(self, request: Request, error: BaseException) -> None:
+    def raised(self, error: BaseException) -> None:
         """The handler chain raised."""
-        request.end(CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE))
+        request = self._answered = self._inbound.take(self)
+        if request is not None:
+            outcome = CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE)
+            self._has_lost = outcome is CONNECTION_LOST
+            request.end(outcome)
 
-    def over(self) -> None:
-        """The response is sent; account for its bytes, or for a message no handler saw."""
+    def _sized(self, size: int) -> None:
+        """The reply took ``size`` bytes."""
+        answered, self._answered = self._answered, None
+        if isinstance(answered, Request):
+            answered.measured(size, response=True)
+        elif answered is not None:
+            _, calls = answered
+            (calls.response_sizes or calls.sized(response=True)).add(size)
+
+    def over(self, error: BaseException | None = None) -> None:
+        """The response is sent, or an exception came out."""
+        self._account()
+        end: tuple[End, str | None] = _CLOSED
         try:
-            if self._request is not None and self._is_json:
-                self._request.measured(self._json_bytes, response=True)
-            elif not self.handled and self._body:
-                self._unhandled()
-            # Contexts outlive the exchange, and this is in them (see http_edge.Answer).
-            self._request = None
+            if error is not None or self._has_lost:
+                end = self._how(error)
+        except Exception as failure:
+            report("exchange.over", failure)
+        self.connection.over(self._opened, *end)
+
+    def _how(self, error: BaseException | None) -> tuple[End, str | None]:
+        """How the exchange ended; as :mod:`..ending` has it for connections."""
+        if error is not None:
+            if ending.is_cancellation(error):
+                return (End.SHUTDOWN if self._has_lost else End.CLOSED), None
+            # A client that leaves while its request is read is no crash, though the framework raises for it.
+            if not self.disconnected:
+                return End.ERROR, ending.leaf_name(error)
+        return (End.PEER_LOST if self._has_lost else End.CLOSED), None
+
+    def _account(self) -> None:
+        """Account for the bytes of the response, or for a message no handler saw."""
+        try:
+            if not self.handled:
+                if self._body:
+                    self._unhandled()
+            elif self._json_bytes:
+                self._sized(self._json_bytes)
+            # Contexts outlive the exchange, and this is in them.
+            self._answered = None
             self._body.clear()
             answer, self._answer = self._answer, None
             if answer is not None:
                 answer.listener = None
         except Exception as error:
-            report("exchange.over", error)
+            report("exchange.account", error)
 
     @contained
     def _unhandled(self) -> None:
@@ -179,13 +225,13 @@ class _Exchange:
             self._refused(method, cast("Any", params))
 
     def _refused(self, method: str, params: Any) -> None:
-        request = self.connection.begin(Direction.INBOUND, method, params, started=self.connection.opened)
+        request = self.connection.begin(Direction.INBOUND, method, params, started=self._opened)
         if request is not None:
             # Its outcome tells what went wrong; the line is not to blame.
             if self._answer is not None:
                 self._answer.is_request = True
             request.measured(sum(map(len, self._body)), response=False)
-            if self._is_json:
+            if self._json_bytes:
                 request.measured(self._json_bytes, response=True)
             request.end(self._refusal_outcome())
 
@@ -216,15 +262,11 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
         try:
             await original(app, *args[:-3], *exchange.watched(*args[-3:]))
         except BaseException as error:
-            exchange.over()
-            # A client that leaves while its request is read is no crash, though the framework raises for it.
-            gone = exchange.disconnected and not ending.is_cancellation(error)
-            ending.close(exchange.connection, _LINK, Role.SERVER, None if gone else error)
+            exchange.over(error)
             raise
         finally:
             leave(_exchange, token)
         exchange.over()
-        exchange.connection.close(End.PEER_LOST if exchange.connection.lost_requests else End.CLOSED)
 
     return handle_modern_request
 
@@ -236,20 +278,38 @@ def _open(adapter: Adapter, app: Any, args: Any) -> _Exchange | None:
     try:
         # security_settings, json_response, lifespan_state, then what every ASGI application gets
         _, answers_in_json, *_, scope, _, _ = args
-        version = dict(scope["headers"]).get(_VERSION_HEADER, b"").decode("latin-1") or None
-        connection = recorder.open(
-            Role.SERVER,
-            Transport.STREAMABLE_HTTP,
-            Mode.STATELESS,
-            server_name=app.name,
-            protocol_version=version,
-            registry=ServerNames(app),
-            crash_code=_CRASH_CODE_NAME,
-        )
-        return _Exchange(adapter, connection, bool(answers_in_json)) if connection is not None else None
+        key = app.name, dict(scope["headers"]).get(_VERSION_HEADER, b"")
+        kinds = getattr(app, _KINDS, None)
+        kind: _Kind | None = kinds.get(key) if kinds is not None else None
+        if kind is not None and kind.connection.series.recorder is recorder:
+            return _Exchange(adapter, kind, recorder.another(kind.connection), bool(answers_in_json))
+        kind = _first(recorder, app, *key)
+        return _Exchange(adapter, kind, kind.connection.opened, bool(answers_in_json)) if kind is not None else None
     except Exception as error:
         report("exchange.open", error)
         return None
+
+
+def _first(recorder: Recorder, app: Any, name: Any, header: bytes) -> _Kind | None:
+    """The first exchange of its kind."""
+    version = header.decode("latin-1") or None
+    connection = recorder.open(
+        Role.SERVER,
+        Transport.STREAMABLE_HTTP,
+        Mode.STATELESS,
+        server_name=name,
+        protocol_version=version,
+        registry=ServerNames(app),
+        crash_code=_CRASH_CODE_NAME,
+    )
+    if connection is None:
+        return None
+    kind = _Kind(connection, Inbound(connection))
+    # Only what is bounded is remembered (the revision is what the peer says), and what learns nothing any more.
+    if connection.is_identified and connection.protocol_version == version:
+        kinds = getattr(app, _KINDS, {})
+        setattr(app, _KINDS, {**(kinds if len(kinds) < _MOST_KINDS else {}), (name, header): kind})
+    return kind
 
 
 def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
@@ -271,16 +331,14 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
             result = await original(app, dctx, method, params, **kwargs)
             _listed(exchange, method, result)
             return result
-        request = exchange.begin(method, params)
-        if request is None:
-            return await original(app, dctx, method, params, **kwargs)
+        exchange.begin(method, params)
         try:
             result = await original(app, dctx, method, params, **kwargs)
         except BaseException as error:
             # Closing the response stream is how a 2026-07-28 client cancels.
-            exchange.raised(request, error)
+            exchange.raised(error)
             raise
-        messages.answered(request, params, result)
+        exchange.answered(result)
         return result
 
     return serve_one

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
@@ -24,13 +25,23 @@ from opentelemetry.trace import Span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from ...patching import names_in
-from ...safety import report
+from ...safety import contained, report
 from ..adapter import Adapter
 
 _OTEL_SPAN: Final = frozenset({"_tracer", "start_as_current_span"})
 _INJECT: Final = frozenset({"inject"})
 _EXTRACT: Final = frozenset({"extract", "ValueError", "TypeError", "get_current_span", "get_span_context", "is_valid"})
 """Every name that 2.0 to 2.3 use in ``otel_span``, ``inject_trace_context`` and ``extract_trace_context``."""
+
+_MIDDLEWARE: Final = frozenset(
+    {
+        "CallToolResult", "ERROR", "Exception", "INVALID_PARAMS", "MCPError", "SERVER", "SpanKind", "StatusCode",
+        "ValidationError", "__qualname__", "code", "error", "extract_trace_context", "get", "isinstance", "message",
+        "meta", "method", "otel_span", "params", "protocol_version", "record_exception", "request_id", "set_attribute",
+        "set_attributes", "set_status", "str", "type"
+    }
+)  # fmt: skip
+"""Likewise in ``OpenTelemetryMiddleware.__call__``: besides the span, which may be none, it does nothing."""
 
 _W3C: Final = (TraceContextTextMapPropagator, W3CBaggagePropagator)
 """Propagators that have nothing to say of an empty context; the first finds a trace under one key alone."""
@@ -88,26 +99,42 @@ class Propagator:
         return self._is_known
 
 
-def _otel_span(module: Any, original: Any) -> Any:
+def _seeker(spans: Any) -> Callable[[], Context | None]:
+    """Make a function that returns the current context where a span would be none, and none is current; else None.
+
+    Args:
+        spans: The module with the SDK's tracer.
+    """
+    no_tracer: Any = trace.NoOpTracer
+    stand_in: Any = trace.ProxyTracer
+
+    def seek() -> Context | None:
+        tracer: Any = spans._tracer
+        if type(tracer) is stand_in:
+            # It looks for a provider.
+            tracer = tracer._tracer
+        if type(tracer) is no_tracer:
+            here = otel_context.get_current()
+            if not here or trace.get_current_span(here) is trace.INVALID_SPAN:
+                return here
+        return None
+
+    return seek
+
+
+def _otel_span(seek: Callable[[], Context | None], original: Any) -> Any:
     """Take the place of ``otel_span`` where it is used."""
     if names_in(getattr(original, "__wrapped__", None)) != _OTEL_SPAN:
         return original
-    no_tracer: Any = trace.NoOpTracer
-    stand_in: Any = trace.ProxyTracer
     resets, nothing = _resets(), _Nothing()
 
     @functools.wraps(original)
     def otel_span(name: str, *, context: Context | None = None, **options: Any) -> Any:
         if context is None:
             try:
-                tracer: Any = module._tracer
-                if type(tracer) is stand_in:
-                    # It looks for a provider.
-                    tracer = tracer._tracer
-                if type(tracer) is no_tracer:
-                    here = otel_context.get_current()
-                    if trace.get_current_span(here) is trace.INVALID_SPAN:
-                        return _Idle(here) if resets else nothing
+                here = seek()
+                if here is not None:
+                    return _Idle(here) if resets else nothing
             except Exception as error:
                 report("untraced.otel_span", error)
         return original(name, context=context, **options)
@@ -147,14 +174,66 @@ def _extract_trace_context(propagator: Propagator, original: Any) -> Any:
     return extract_trace_context
 
 
+class Spanless:
+    """The SDK's middleware for spans while there are none to make: it passes messages on.
+
+    Args:
+        module: Where the middleware is.
+        seek: See :func:`_seeker`.
+        propagator: The global one.
+    """
+
+    def __init__(self, module: Any, seek: Callable[[], Context | None], propagator: Propagator) -> None:
+        self._module = module
+        self._functions = module.otel_span, module.extract_trace_context
+        self._seek = seek
+        self._propagator = propagator
+        self._resets = _resets()
+        self.get_current = otel_context.get_current
+
+    @contained
+    def stands_for(self, middleware: Any) -> bool:
+        """Whether this is the middleware, and does what we know."""
+        known: Any = self._module.OpenTelemetryMiddleware
+        return type(middleware) is known and names_in(known.__call__) == _MIDDLEWARE
+
+    def leave(self, context: Context, error: BaseException | None = None) -> None:
+        """The message is through, with an exception or without: what was attached meanwhile ends with it."""
+        try:
+            # A coroutine that nobody finishes is closed in any context.
+            if self._resets and not isinstance(error, GeneratorExit) and self.get_current() is not context:
+                otel_context.attach(context)
+        except Exception as failure:
+            report("untraced.leave", failure)
+
+    def seek(self, message: Any) -> Context | None:
+        """The current context, where a message needs no span; None where the middleware has something to do.
+
+        Args:
+            message: What the middleware gets (``ServerRequestContext``).
+        """
+        try:
+            module = self._module
+            if (module.otel_span, module.extract_trace_context) != self._functions:
+                # Somebody else has come since.
+                return None
+            meta = message.meta
+            if meta and (_TRACE_PARENT in meta or not self._propagator.is_known()):
+                return None
+            return self._seek()
+        except Exception as error:
+            report("untraced.seek", error)
+            return None
+
+
 def _patch(adapter: Adapter, module: ModuleType) -> None:
     spans = sys.modules.get("mcp.shared._otel")
     if spans is None:
         return
-    propagator = Propagator()
+    propagator, seek = Propagator(), _seeker(spans)
 
     def otel_span(original: Any) -> Any:
-        return _otel_span(spans, original)
+        return _otel_span(seek, original)
 
     def extract(original: Any) -> Any:
         return _extract_trace_context(propagator, original)
@@ -163,10 +242,17 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
         return _inject_trace_context(propagator, original)
 
     makers = {"otel_span": otel_span, "extract_trace_context": extract, "inject_trace_context": inject}
+    own: ModuleType = getattr(module, "owner", module)
+    replaced: set[str] = set()
     for name, make in makers.items():
         # Where there is none, no metric is lost.
-        if name in vars(getattr(module, "owner", module)):
+        original: Any = vars(own).get(name)
+        if original is not None:
             adapter.patches.replace(module, name, make)
+            if getattr(own, name) is not original:
+                replaced.add(name)
+    if {"otel_span", "extract_trace_context"} <= replaced and hasattr(own, "OpenTelemetryMiddleware"):
+        adapter.spanless = Spanless(own, seek, propagator)
 
 
 PATCHES: Final = (

@@ -181,6 +181,52 @@ print(before, [module.otel_span is mcp.shared._otel.otel_span for module in modu
     assert in_a_fresh_process(_INSTRUMENT + code) == "[False, False] [True, True]\n"
 
 
+_WHO_IS_CALLED: Final = """
+import anyio
+import mcp.server._otel as spans
+from tests.sdk import setups
+from tests.sdk.http import low_level
+from tests.sdk.setups import SETUPS
+
+called = []
+original = spans.OpenTelemetryMiddleware.__call__
+
+class Own(spans.OpenTelemetryMiddleware):
+    async def __call__(self, ctx, call_next):
+        called.append(ctx.method)
+        return await original(self, ctx, call_next)
+
+def somebodys(name, **options):
+    called.append(name)
+    return theirs(name, **options)
+
+async def main():
+    async with setups.connect(next(each for each in SETUPS if each.name == "memory")) as link:
+        call, low = link.session.call_tool, low_level(link.server)
+        await call("ok", {})
+        CHANGE
+        await call("ok", {})
+        print(called)
+
+anyio.run(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "called"),
+    [
+        ("pass", []),
+        ("global theirs; theirs, spans.otel_span = spans.otel_span, somebodys", ["tools/call ok"]),
+        ("low.middleware[0] = Own()", ["tools/call"]),
+        ("spans.OpenTelemetryMiddleware.__call__ = Own.__call__", ["tools/call"]),
+    ],
+    ids=["nobody", "another function for spans", "a class of the application's own", "another method"],
+)
+def test_whoever_stands_in_the_middleware_is_called(change: str, called: list[str]) -> None:
+    code = _WHO_IS_CALLED.replace("CHANGE", change)
+    assert in_a_fresh_process(_INSTRUMENT + code) == f"{called}\n"
+
+
 class _Other(TraceContextTextMapPropagator):
     """Somebody's own, who knows what it does."""
 

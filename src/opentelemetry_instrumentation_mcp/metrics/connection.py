@@ -198,8 +198,10 @@ class Connection:
         cell.values.append(1)
         if len(cell.values) >= cell.due:
             cell.look_after(1)
-        # Its step down looks after the cell.
-        lines.active.values.append(1)
+        cell = lines.active
+        cell.values.append(1)
+        if len(cell.values) >= cell.due:
+            cell.look_after(1)
         return perf_counter()
 
     @property

@@ -185,7 +185,8 @@ class Spanless:
 
     def __init__(self, module: Any, seek: Callable[[], Context | None], propagator: Propagator) -> None:
         self._module = module
-        self._functions = module.otel_span, module.extract_trace_context
+        self._class: Any = module.OpenTelemetryMiddleware
+        self._parts = module.otel_span, module.extract_trace_context, self._class.__call__
         self._seek = seek
         self._propagator = propagator
         self._resets = _resets()
@@ -194,8 +195,7 @@ class Spanless:
     @contained
     def stands_for(self, middleware: Any) -> bool:
         """Whether this is the middleware, and does what we know."""
-        known: Any = self._module.OpenTelemetryMiddleware
-        return type(middleware) is known and names_in(known.__call__) == _MIDDLEWARE
+        return type(middleware) is self._class and names_in(self._class.__call__) == _MIDDLEWARE
 
     def leave(self, context: Context, error: BaseException | None = None) -> None:
         """The message is through, with an exception or without: what was attached meanwhile ends with it."""
@@ -214,7 +214,7 @@ class Spanless:
         """
         try:
             module = self._module
-            if (module.otel_span, module.extract_trace_context) != self._functions:
+            if (module.otel_span, module.extract_trace_context, self._class.__call__) != self._parts:
                 # Somebody else has come since.
                 return None
             meta = message.meta

@@ -200,6 +200,10 @@ def somebodys(name, **options):
     called.append(name)
     return theirs(name, **options)
 
+def wrapped(original, _, args, options):
+    called.append(options["name"])
+    return original(*args, **options)
+
 async def main():
     async with setups.connect(next(each for each in SETUPS if each.name == "memory")) as link:
         call, low = link.session.call_tool, low_level(link.server)
@@ -217,10 +221,17 @@ anyio.run(main)
     [
         ("pass", []),
         ("global theirs; theirs, spans.otel_span = spans.otel_span, somebodys", ["tools/call ok"]),
+        ("import wrapt; spans.otel_span = wrapt.FunctionWrapper(spans.otel_span, wrapped)", ["tools/call ok"]),
         ("low.middleware[0] = Own()", ["tools/call"]),
         ("spans.OpenTelemetryMiddleware.__call__ = Own.__call__", ["tools/call"]),
     ],
-    ids=["nobody", "another function for spans", "a class of the application's own", "another method"],
+    ids=[
+        "nobody",
+        "another function for spans",
+        "a wrapper that is equal to it",
+        "a class of the application's own",
+        "another method",
+    ],
 )
 def test_whoever_stands_in_the_middleware_is_called(change: str, called: list[str]) -> None:
     code = _WHO_IS_CALLED.replace("CHANGE", change)

@@ -29,8 +29,14 @@ _TO_THE_LIMIT: Final = (frozenset({"asgi_app"}), frozenset({"session_manager", "
 to the limit of the body's size."""
 _LIMIT: Final = "mcp.server.transport_security"
 """Where that limit is defined in 1.30 and from 2.1 on."""
-_USED_BY_THE_LIMIT: Final = frozenset({"app", "max_body_size"})
-"""What it has of its own; otherwise it is not the one we know, and is not watched as the edge."""
+_USED_BY_THE_LIMIT: Final = frozenset(
+    {
+        "Headers", "Response", "ValueError", "app", "append", "bytearray", "bytes", "deque", "extend", "get", "int",
+        "len", "max_body_size"
+    }
+)  # fmt: skip
+"""Every name it uses there, but for those in annotations. Another one is not given an answer for itself."""
+_ANNOTATIONS: Final = frozenset({"Message"})
 
 
 class Edge(NamedTuple):
@@ -48,28 +54,29 @@ class Edge(NamedTuple):
 class Answer:
     """One HTTP answer of a server, for as long as it is made.
 
-    Args:
+    Attributes:
         edge: Where it is watched.
         entry: The object that serves it.
         scope: The ASGI scope.
-        send: The ASGI ``send`` it is made with.
-
-    Attributes:
+        sends: The ASGI ``send`` it is made with.
         is_request: Whether a JSON-RPC request was parsed, so that its outcome says what went wrong.
         listener: Who else gets the bytes that are sent; it contains itself.
         status: Its HTTP status, as soon as it is sent.
     """
 
+    # No __init__, which would cost every request as much as all it did: whoever makes one sets the first four.
+    edge: Edge
+    entry: Any
+    scope: Any
+    sends: Any
     is_request = False
     listener: Callable[[bytes], None] | None = None
     status = 0
     _body = b""
 
-    def __init__(self, edge: Edge, entry: Any, scope: Any, send: Any) -> None:
-        self._edge = edge
-        self._entry = entry
-        self._scope = scope
-        self._send = send
+    def __reduce__(self) -> tuple[type[None], tuple[()]]:
+        # In a copy of the scope there is none.
+        return type(None), ()
 
     def send(self, message: Any) -> Any:
         """The ASGI ``send``, watched. Not a coroutine of its own: what it returns is the server's."""
@@ -86,37 +93,38 @@ class Answer:
                 self.status = message["status"]
         except Exception as error:
             report("Answer.send", error)
-        return self._send(message)
+        return self.sends(message)
 
     def _keeps_alive(self) -> None:
         """An SSE comment is sent."""
-        recorder = self._edge.adapter.recorder
+        recorder = self.edge.adapter.recorder
         if recorder is not None:
             recorder.keepalive(self._transport)
 
     @property
     def _transport(self) -> Transport:
-        return self._edge.transport_of(self._entry) or Transport.OTHER
+        return self.edge.transport_of(self.entry) or Transport.OTHER
 
     def over(self) -> None:
         """The answer is complete."""
         try:
             # Whatever outlives it may still have the scope.
-            del self._scope[ANSWER]
+            self.scope.pop(ANSWER, None)
             if self.status >= 400 and not self.is_request:
-                self._failed(self.status)
+                self.failed(self.status)
         except Exception as error:
             report("Answer.over", error)
 
     @contained
-    def _failed(self, status: int) -> None:
-        scope = self._scope
+    def failed(self, status: int) -> None:
+        """The answer is an error that no request's outcome tells of."""
+        scope = self.scope
         if any(key == _METHOD_HEADER and value == _PROBE for key, value in scope.get("headers", ())):
             return
         if status == 405 and scope.get("method") != "POST":
             # A server need not have a standalone stream, nor sessions to delete.
             return
-        recorder = self._edge.adapter.recorder
+        recorder = self.edge.adapter.recorder
         if recorder is not None:
             error = str(_PARSE_ERROR) if self._is_parse_error() else str(status)
             recorder.connection_error(Role.SERVER, self._transport, error)
@@ -133,6 +141,12 @@ ANSWER: Final = "opentelemetry_instrumentation_mcp.answer"
 session's among them, and takes longer."""
 
 
+def answer_to(scope: Any) -> Answer | None:
+    """The answer that is made to an ASGI scope, and not to another one that this is a copy of."""
+    answer: Answer | None = scope.get(ANSWER)
+    return answer if answer is not None and answer.scope is scope else None
+
+
 def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer | None:
     """Watch an HTTP answer; None if there is none, or if somebody further out watches it already.
 
@@ -146,9 +160,10 @@ def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer | None:
         The answer; it is made with its :meth:`~Answer.send`.
     """
     try:
-        if edge.adapter.recorder is None or scope["type"] != "http" or ANSWER in scope:
+        if edge.adapter.recorder is None or scope["type"] != "http" or answer_to(scope) is not None:
             return None
-        answer = Answer(edge, entry, scope, send)
+        answer = Answer()
+        answer.edge, answer.entry, answer.scope, answer.sends = edge, entry, scope, send
         scope[ANSWER] = answer
         return answer
     except Exception as error:
@@ -179,9 +194,7 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
 
 @contained
 def behind(limit: Any) -> Transport:
-    """The transport behind a ``RequestBodyLimitMiddleware``, which is the first of the SDK to see a request where an
-    application has bound the entry point itself before we came; it is watched with the other guards.
-    """
+    """The transport behind a ``RequestBodyLimitMiddleware``, which is the first of the SDK to see a request."""
     for owner in type(getattr(limit.app, "__self__", None)).__mro__:
         transport = _TRANSPORTS.get(owner.__name__)
         if transport is not None:
@@ -203,13 +216,17 @@ def streamable(_: Any) -> Transport:
 def is_edge(limit: Any) -> bool:
     """Whether a ``RequestBodyLimitMiddleware`` is one that can be watched as the edge, with the other guards."""
     # By now it may be what we have put around it.
-    return getattr(limit, "__module__", None) == _LIMIT and names_in(unwrap(limit.__call__)) >= _USED_BY_THE_LIMIT
+    return (
+        getattr(limit, "__module__", None) == _LIMIT
+        and names_in(unwrap(limit.__call__)) - _ANNOTATIONS == _USED_BY_THE_LIMIT
+    )
 
 
 def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
     manager = module.StreamableHTTPSessionManager
-    is_limited = is_edge(getattr(module, "RequestBodyLimitMiddleware", None))
-    # 2.x serves past handle_request; 1.x and other frameworks come through it.
+    # Most releases have none, and lack nothing for that.
+    is_limited = is_edge(vars(getattr(module, "owner", module)).get("RequestBodyLimitMiddleware"))
+    # 2.x serves past handle_request; 1.x and other frameworks come through it, to the limit where there is one.
     for owner, name in ((manager, "handle_request"), (getattr(module, "StreamableHTTPASGIApp", None), "__call__")):
         if owner is not None and not (is_limited and names_in(getattr(owner, name, None)) in _TO_THE_LIMIT):
             adapter.patches.replace(owner, name, _entry(adapter, streamable))

@@ -43,20 +43,19 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
         @asynccontextmanager
         async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
             answer = watch(edge, self, scope, send)
-            if answer is None:
-                async with original(self, scope, receive, send) as streams:
-                    yield streams
-                return
+            if answer is not None:
+                send = answer.send
             try:
-                async with original(self, scope, receive, answer.send) as streams:
-                    link = _sse_link(adapter, streams)
+                async with original(self, scope, receive, send) as streams:
+                    link = _sse_link(adapter, streams) if adapter.recorder is not None else None
                     try:
                         yield streams
                     finally:
                         if link is not None:
                             adapter.streams.untag(*streams)
             finally:
-                answer.over()
+                if answer is not None:
+                    answer.over()
 
         return functools.wraps(original)(connect_sse)
 

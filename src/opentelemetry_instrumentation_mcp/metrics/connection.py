@@ -371,8 +371,7 @@ class Connection:
                 end = End.PEER_LOST
             self.closed = True
             now = perf_counter()
-            exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
-            self._ended(end, exception, now - self.opened)
+            exception = self._ended(end, error_type, now - self.opened)
             if self._session is not None:
                 self._close_session(end, exception, now)
         except Exception as error:
@@ -387,24 +386,25 @@ class Connection:
             error_type: The exception's class name; used with :attr:`End.ERROR`.
         """
         try:
-            seconds = perf_counter() - opened
+            self._ended(end, error_type, perf_counter() - opened)
             if end is End.PEER_LOST:
                 self._recorder.deaths(self.series.identity, Death.PEER_CLOSED).add(1)
-            exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
-            self._ended(end, exception, seconds)
         except Exception as error:
             report("Connection.over", error)
 
-    def _ended(self, end: End, exception: str | None, seconds: float) -> None:
+    def _ended(self, end: End, error_type: str | None, seconds: float) -> str | None:
+        """Count an end; returns the bounded name of the exception."""
         lines = self._lines
         cell = lines.active
         cell.values.append(-1)
         if len(cell.values) >= cell.due:
             cell.look_after(-1)
+        exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
         cell = lines.durations.get((end, exception)) or lines.ended(end, exception)
         cell.values.append(seconds)
         if len(cell.values) >= cell.due:
             cell.look_after(seconds)
+        return exception
 
     def _close_session(self, end: End, error: str | None, now: float) -> None:
         if self._session is None:

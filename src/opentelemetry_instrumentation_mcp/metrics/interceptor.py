@@ -24,7 +24,7 @@ class Interceptor:
         name: Its class or function name, bounded.
     """
 
-    __slots__ = ("_actions", "_continued", "_passed", "_recorder", "_request", "_response", "name")
+    __slots__ = ("_actions", "_recorder", "_request", "_response", "continued", "name", "passed")
 
     def __init__(self, recorder: Recorder, name: str) -> None:
         self._recorder = recorder
@@ -32,8 +32,10 @@ class Interceptor:
         self._request = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.REQUEST.value)
         self._response = recorder.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.RESPONSE.value)
         self._actions: dict[Action, Cell] = {}
-        self._passed: Cell | None = None
-        self._continued: Cell | None = None
+        self.passed: Cell | None = None
+        """That of :meth:`looked`, as soon as there is one."""
+        self.continued: Cell | None = None
+        """That of :meth:`let_through`."""
 
     def acted(self, action: Action, error: str | None = None) -> None:
         """It dealt with a message.
@@ -51,27 +53,20 @@ class Interceptor:
             error = self._recorder.exception_name(error)
             self._recorder.shared_cell(catalogue.INTERCEPTOR_ERRORS, self.name, error).add(1)
 
-    def continued(self) -> None:
-        """It let a message pass."""
-        cell = self._continued
-        if cell is None:
-            cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self.name, Action.CONTINUE.value)
-            self._continued = cell
-        cell.add(1)
+    def let_through(self) -> Cell:
+        """The cell for messages it let pass; a 1 is one of them."""
+        cell = self._recorder.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self.name, Action.CONTINUE.value)
+        self.continued = cell
+        return cell
 
-    def passed(self, seconds: float) -> None:
-        """It looked at a message for so long, and let it pass."""
-        try:
-            cell = self._passed
-            if cell is None:
-                of = {catalogue.INTERCEPTOR: self.name}
-                cell = self._passed = self._recorder.cell(
-                    (catalogue.INTERCEPTOR_DURATION, {**of, catalogue.PHASE: Phase.REQUEST.value}),
-                    (catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
-                )
-            cell.add(seconds)
-        except Exception as failure:
-            report("Interceptor.passed", failure)
+    def looked(self) -> Cell:
+        """The cell for messages it looked at and let pass, by the seconds it took."""
+        of = {catalogue.INTERCEPTOR: self.name}
+        self.passed = cell = self._recorder.cell(
+            (catalogue.INTERCEPTOR_DURATION, {**of, catalogue.PHASE: Phase.REQUEST.value}),
+            (catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
+        )
+        return cell
 
     def dealt(self, request: float, response: float | None, action: Action, error: str | None = None) -> None:
         """It is done with a message: what it took before and after what it wraps, if that answered, and what it did."""

@@ -59,7 +59,14 @@ def _validate_request(adapter: Adapter, original: Any) -> Any:
             _raised(interceptor, perf_counter() - since, error)
             raise
         if refusal is None:
-            interceptor.passed(perf_counter() - since)
+            try:
+                seconds = perf_counter() - since
+                cell = interceptor.passed or interceptor.looked()
+                cell.values.append(seconds)
+                if len(cell.values) >= cell.due:
+                    cell.look_after(seconds)
+            except Exception as failure:
+                report("guards.passed", failure)
         else:
             interceptor.dealt(perf_counter() - since, None, Action.REJECT)
         return refusal
@@ -152,8 +159,9 @@ class _Gate:
 
 
 @contained
-def _watched(interceptor: Interceptor, guard: Any) -> _Gate:
-    return _Gate(interceptor, guard)
+def _watched(interceptor: Interceptor, guard: Any, scope: Any) -> _Gate | None:
+    # The server that starts and stops is no request.
+    return _Gate(interceptor, guard) if scope["type"] != "lifespan" else None
 
 
 def _gate(adapter: Adapter, original: Any) -> Any:
@@ -162,7 +170,7 @@ def _gate(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
         interceptor = interceptor_of(adapter, self)
-        gate = _watched(interceptor, self) if interceptor is not None else None
+        gate = _watched(interceptor, self, scope) if interceptor is not None else None
         if gate is None:
             return await original(self, scope, receive, send)
         try:
@@ -182,47 +190,63 @@ class _AnswerBehind(Answer):
     Given to the guard's own method as its ``self``, like :class:`_Gate`.
     """
 
-    _is_let_through = False
-
-    def __init__(self, edge: Edge, interceptor: Interceptor, guard: Any, scope: Any, send: Any) -> None:
-        # Not by way of Answer's: every request comes here.
-        self._edge = edge
-        self._entry = guard
-        self._scope = scope
-        self._send = send
-        self._interceptor = interceptor
-        self.max_body_size = guard.max_body_size
+    # Like Answer's own: set by whoever makes one.
+    interceptor: Interceptor
+    max_body_size: int
+    is_let_through = False
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._entry, name)
+        if name == "entry":
+            # Not there yet.
+            raise AttributeError(name)
+        return getattr(self.entry, name)
 
     def app(self, *args: Any, **kwargs: Any) -> Any:
         """Call the guarded application."""
         try:
-            if not self._is_let_through:
-                self._is_let_through = True
-                self._interceptor.continued()
+            if not self.is_let_through:
+                self.is_let_through = True
+                # In place of acted(), since every request comes here.
+                cell = self.interceptor.continued or self.interceptor.let_through()
+                cell.values.append(1)
+                if len(cell.values) >= cell.due:
+                    cell.look_after(1)
         except Exception as error:
             report("guards.app", error)
-        return self._entry.app(*args, **kwargs)
+        return self.entry.app(*args, **kwargs)
 
     def left(self, error: BaseException | None) -> None:
         """The guard is done with the request, with an exception or without."""
-        self.over()
         try:
-            if not self._is_let_through:
-                self._interceptor.acted(*_what_came_out(error))
+            self.scope.pop(ANSWER, None)
+            if self.status >= 400 and not self.is_request:
+                self.failed(self.status)
+            if not self.is_let_through:
+                self.interceptor.acted(*_what_came_out(error))
         except Exception as failure:
             report("guards.left", failure)
 
 
 def _edge(adapter: Adapter, original: Any) -> Any:
     """Wrap the ASGI ``__call__`` of a guard that can be the first of the SDK to see a request."""
-    edge, inner = Edge(adapter, behind), _gate(adapter, original)
+    edge, inner, known = Edge(adapter, behind), _gate(adapter, original), adapter.interceptors
 
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        answer = _watch(edge, self, scope, send)
+        # As http_edge.watch() has it, without the call.
+        answer = None
+        try:
+            outer = scope.get(ANSWER)
+            if adapter.recorder is not None and scope["type"] == "http" and (outer is None or outer.scope is not scope):
+                interceptor = known.get(self.__class__) or interceptor_of(adapter, self)
+                if interceptor is not None:
+                    answer = _AnswerBehind()
+                    answer.edge, answer.entry, answer.scope, answer.sends = edge, self, scope, send
+                    answer.interceptor, answer.max_body_size = interceptor, self.max_body_size
+                    scope[ANSWER] = answer
+        except Exception as error:
+            report("guards.edge", error)
+            answer = None
         if answer is None:
             return await inner(self, scope, receive, send)
         failure = None
@@ -237,23 +261,6 @@ def _edge(adapter: Adapter, original: Any) -> Any:
             failure = None
 
     return guard
-
-
-def _watch(edge: Edge, guard: Any, scope: Any, send: Any) -> _AnswerBehind | None:
-    """As :func:`~..http_edge.watch` does."""
-    try:
-        adapter = edge.adapter
-        if adapter.recorder is None or scope["type"] != "http" or ANSWER in scope:
-            return None
-        interceptor = adapter.interceptors.get(guard.__class__) or interceptor_of(adapter, guard)
-        if interceptor is None:
-            return None
-        answer = _AnswerBehind(edge, interceptor, guard, scope, send)
-        scope[ANSWER] = answer
-        return answer
-    except Exception as error:
-        report("guards.watch", error)
-        return None
 
 
 PATCHES: Final = (

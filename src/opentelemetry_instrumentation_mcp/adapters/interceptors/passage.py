@@ -6,7 +6,7 @@ Then the times of the boundaries are all there is to keep, and their number tell
 As soon as one does not, what crosses the boundaries is noted as well (:class:`_Log`), and what that says about each
 interceptor is found out as :func:`.interception.through` would have.
 
-The outermost middleware of every server of 2.x is the SDK's for spans. Where there are none to make it passes a message
+The outermost middleware of the SDK's own servers is that for spans. Where there are none to make it passes a message
 on, and does nothing else: that is done here in its place, by two coroutines less (:class:`..v2.untraced.Spanless`).
 """
 
@@ -255,8 +255,7 @@ _SPANLESS: Final = """
                 chain.crossed(context, ~{inner_out}, error)
                 chain.crossed(context, ~{out}, error)
                 raise
-            if get_current() is not here:
-                leave(here)
+            leave(here)
             if {is_straight}:
                 times[{inner_out}] = perf_counter()
                 at = {out} + 1
@@ -295,9 +294,7 @@ def _composer(depth: int, *, is_spanless: bool = False) -> Callable[..., Callabl
     source = _COMPOSER.format(
         all_middleware=", ".join(names),
         others=", compose_watched, spanless" if is_spanless else "",
-        bound="\n    seek, leave, get_current = spanless.seek, spanless.leave, spanless.get_current"
-        if is_spanless
-        else "",
+        bound="\n    seek, leave = spanless.seek, spanless.leave" if is_spanless else "",
         times=[0.0] * (2 * depth + 2),
         functions="".join(functions),
     )

@@ -8,7 +8,9 @@ from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any, Final
 
+from ...metrics.handover import Cell
 from ...metrics.labels import Target
+from ...metrics.recorder import Recorder
 from ...metrics.vocabulary import Role, Transport
 from ...safety import contained, report
 from ...wire import fields
@@ -90,12 +92,19 @@ def _run(adapter: Adapter, original: Any) -> Any:
 
 
 def _handle_message(adapter: Adapter, original: Any) -> Any:
+    known: Recorder | None = None
+    tasks: Cell | None = None
+
     @functools.wraps(original)
     def _handle_message(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Run as a task of its own, for every message the session hands on.
+        nonlocal known, tasks
         try:
             if (recorder := adapter.recorder) is not None:
-                cell = recorder.tasks(Role.SERVER)
+                if recorder is not known or tasks is None:
+                    tasks = recorder.tasks(Role.SERVER)
+                    known = recorder
+                cell = tasks
                 cell.values.append(1)
                 if len(cell.values) >= cell.due:
                     cell.look_after(1)

@@ -352,9 +352,9 @@ _ANEXT: Final = frozenset({"receive", "EndOfStream", "StopAsyncIteration"})
 @contained
 def _end_of(stream: Any) -> type[Exception] | None:
     """What ``receive`` of a stream raises at the end, where that is all there is to its ``__anext__``."""
-    if names_in(getattr(stream.__class__, "__anext__", None)) != _ANEXT:
-        return None
-    return getattr(sys.modules.get("anyio"), "EndOfStream", None)
+    kind: type[object] = type(stream)  # pyright: ignore[reportUnknownVariableType]
+    function: Any = getattr(kind, "__anext__", None)
+    return function.__globals__.get("EndOfStream") if names_in(function) == _ANEXT else None
 
 
 class _ReadStream(_Stream):

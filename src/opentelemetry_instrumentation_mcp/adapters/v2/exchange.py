@@ -1,6 +1,6 @@
 """Streamable HTTP of 2026-07-28: each POST is an exchange of its own, without dispatcher, streams or session.
 
-The exchange is the connection; the request in it is seen where the handler chain is entered (``serve_one``). A request
+The exchange is a connection; the request in it is seen where the handler chain is entered (``serve_one``). A request
 that is refused before that (its envelope, its headers) is known only by the bytes that came in and went out, so both
 are kept until the handler is reached, and read when it never was.
 """
@@ -26,7 +26,7 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import ANSWER, Answer, Edge, streamable
+from ..http_edge import Answer, Edge, answer_to, streamable
 from ..outbound import leave
 from . import messages
 from .server import ServerNames
@@ -43,9 +43,10 @@ _LONGEST_REFUSAL: Final = 65_536
 """Bytes of an error response that are kept to read its code; a JSON-RPC error is a few hundred."""
 
 _BRACE: Final = ord("{")
+_Key = tuple[int, str | None, bytes]
 _KINDS: Final = "_otel_mcp_exchanges"
-"""Attribute left on a server object (not on its class): what stands for exchanges with it, by its name and their
-revision."""
+"""Attribute left on a server object (not on its class): what stands for exchanges with it, by its identity, its name
+and their revision."""
 _MOST_KINDS: Final = 16
 
 
@@ -90,11 +91,12 @@ class _Exchange:
             return message
 
         try:
-            answer: Answer | None = scope.get(ANSWER)
-            if answer is None:
+            answer = answer_to(scope)
+            if answer is None or answer.listener is not None:
                 # For the exchange alone.
-                answer = Answer(Edge(self._adapter, streamable), None, scope, send)
-                send = answer.send
+                answer = Answer()
+                answer.edge, answer.entry, answer.scope = Edge(self._adapter, streamable), None, scope
+                answer.sends, send = send, answer.send
             self._answer = answer
             answer.listener = self._goes_out
         except Exception as error:
@@ -278,20 +280,23 @@ def _open(adapter: Adapter, app: Any, args: Any) -> _Exchange | None:
     try:
         # security_settings, json_response, lifespan_state, then what every ASGI application gets
         _, answers_in_json, *_, scope, _, _ = args
-        key = app.name, dict(scope["headers"]).get(_VERSION_HEADER, b"")
+        name = app.name if isinstance(app.name, str) else None
+        # A copy of a server has what was left on it, and has registered something else.
+        key = id(app), name, dict(scope["headers"]).get(_VERSION_HEADER, b"")
         kinds = getattr(app, _KINDS, None)
         kind: _Kind | None = kinds.get(key) if kinds is not None else None
         if kind is not None and kind.connection.series.recorder is recorder:
             return _Exchange(adapter, kind, recorder.another(kind.connection), bool(answers_in_json))
-        kind = _first(recorder, app, *key)
+        kind = _first(recorder, app, key)
         return _Exchange(adapter, kind, kind.connection.opened, bool(answers_in_json)) if kind is not None else None
     except Exception as error:
         report("exchange.open", error)
         return None
 
 
-def _first(recorder: Recorder, app: Any, name: Any, header: bytes) -> _Kind | None:
+def _first(recorder: Recorder, app: Any, key: _Key) -> _Kind | None:
     """The first exchange of its kind."""
+    _, name, header = key
     version = header.decode("latin-1") or None
     connection = recorder.open(
         Role.SERVER,
@@ -307,9 +312,17 @@ def _first(recorder: Recorder, app: Any, name: Any, header: bytes) -> _Kind | No
     kind = _Kind(connection, Inbound(connection))
     # Only what is bounded is remembered (the revision is what the peer says), and what learns nothing any more.
     if connection.is_identified and connection.protocol_version == version:
-        kinds = getattr(app, _KINDS, {})
-        setattr(app, _KINDS, {**(kinds if len(kinds) < _MOST_KINDS else {}), (name, header): kind})
+        _remember(app, key, kind)
     return kind
+
+
+@contained
+def _remember(app: Any, key: _Key, kind: _Kind) -> None:
+    # Apart from the opening: what is open has to be closed, whatever a server object does.
+    kinds: dict[_Key, _Kind] = getattr(app, _KINDS, {})
+    recorder = kind.connection.series.recorder
+    kept = {each: known for each, known in kinds.items() if known.connection.series.recorder is recorder}
+    setattr(app, _KINDS, {**(kept if len(kept) < _MOST_KINDS else {}), key: kind})
 
 
 def _patch_modern(adapter: Adapter, module: ModuleType) -> None:

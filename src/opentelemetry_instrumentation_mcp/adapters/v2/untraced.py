@@ -48,6 +48,20 @@ _W3C: Final = (TraceContextTextMapPropagator, W3CBaggagePropagator)
 _TRACE_PARENT: Final = "traceparent"
 
 
+def _leave(context: Context, error: BaseException | None = None) -> None:
+    """Let what was attached in a block, and never detached, end with it."""
+    try:
+        # A coroutine that nobody finishes is closed in any context.
+        if otel_context.get_current() is not context and not isinstance(error, GeneratorExit):
+            otel_context.attach(context)
+    except Exception as failure:
+        report("untraced.leave", failure)
+
+
+def _stay(context: Context, error: BaseException | None = None) -> None:
+    """Likewise, where nothing ends with a block (see :func:`_resets`)."""
+
+
 class _Nothing:
     """The block of a span that is none, where none is current either."""
 
@@ -69,9 +83,7 @@ class _Idle(_Nothing):
         self._context = context
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        # A coroutine that nobody finishes is closed in any context.
-        if otel_context.get_current() is not self._context and not isinstance(error, GeneratorExit):
-            otel_context.attach(self._context)
+        _leave(self._context, error)
 
 
 def _resets() -> bool:
@@ -186,25 +198,16 @@ class Spanless:
     def __init__(self, module: Any, seek: Callable[[], Context | None], propagator: Propagator) -> None:
         self._module = module
         self._class: Any = module.OpenTelemetryMiddleware
-        self._parts = module.otel_span, module.extract_trace_context, self._class.__call__
+        self._span, self._extract, self._call = module.otel_span, module.extract_trace_context, self._class.__call__
         self._seek = seek
         self._propagator = propagator
-        self._resets = _resets()
-        self.get_current = otel_context.get_current
+        self.leave = _leave if _resets() else _stay
+        """Called when a message is through, with the context it had and the exception, if there was one."""
 
     @contained
     def stands_for(self, middleware: Any) -> bool:
         """Whether this is the middleware, and does what we know."""
         return type(middleware) is self._class and names_in(self._class.__call__) == _MIDDLEWARE
-
-    def leave(self, context: Context, error: BaseException | None = None) -> None:
-        """The message is through, with an exception or without: what was attached meanwhile ends with it."""
-        try:
-            # A coroutine that nobody finishes is closed in any context.
-            if self._resets and not isinstance(error, GeneratorExit) and self.get_current() is not context:
-                otel_context.attach(context)
-        except Exception as failure:
-            report("untraced.leave", failure)
 
     def seek(self, message: Any) -> Context | None:
         """The current context, where a message needs no span; None where the middleware has something to do.
@@ -214,7 +217,12 @@ class Spanless:
         """
         try:
             module = self._module
-            if (module.otel_span, module.extract_trace_context, self._class.__call__) != self._parts:
+            # By identity: what wrapt puts around a function is equal to it.
+            if (
+                module.otel_span is not self._span
+                or module.extract_trace_context is not self._extract
+                or self._class.__call__ is not self._call
+            ):
                 # Somebody else has come since.
                 return None
             meta = message.meta

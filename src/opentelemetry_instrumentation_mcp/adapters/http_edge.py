@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from inspect import unwrap
 from types import ModuleType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from ..metrics.vocabulary import Mode, Role, Transport
 from ..patching import names_in
@@ -51,6 +51,13 @@ class Edge(NamedTuple):
     transport_of: Callable[[Any], Transport | None]
 
 
+class Listener(Protocol):
+    """Who else gets what is sent."""
+
+    def goes_out(self, body: bytes, message: Any) -> None:
+        """A part of the body is sent, which is not empty, with this ASGI message; contains itself."""
+
+
 class Answer:
     """One HTTP answer of a server, for as long as it is made.
 
@@ -60,7 +67,7 @@ class Answer:
         scope: The ASGI scope.
         sends: The ASGI ``send`` it is made with.
         is_request: Whether a JSON-RPC request was parsed, so that its outcome says what went wrong.
-        listener: Who else gets the bytes that are sent; it contains itself.
+        listener: Who else gets what is sent.
         status: Its HTTP status, as soon as it is sent.
     """
 
@@ -70,7 +77,7 @@ class Answer:
     scope: Any
     sends: Any
     is_request = False
-    listener: Callable[[bytes], None] | None = None
+    listener: Listener | None = None
     status = 0
     _body = b""
 
@@ -88,7 +95,7 @@ class Answer:
                 elif self.status == 400 and not self._body:
                     self._body = body
                 if self.listener is not None:
-                    self.listener(body)
+                    self.listener.goes_out(body, message)
             elif message["type"] == "http.response.start":
                 self.status = message["status"]
         except Exception as error:
@@ -111,14 +118,14 @@ class Answer:
             # Whatever outlives it may still have the scope.
             self.scope.pop(ANSWER, None)
             if self.status >= 400 and not self.is_request:
-                self.failed(self.status)
+                self.failed()
         except Exception as error:
             report("Answer.over", error)
 
     @contained
-    def failed(self, status: int) -> None:
+    def failed(self) -> None:
         """The answer is an error that no request's outcome tells of."""
-        scope = self.scope
+        scope, status = self.scope, self.status
         if any(key == _METHOD_HEADER and value == _PROBE for key, value in scope.get("headers", ())):
             return
         if status == 405 and scope.get("method") != "POST":
@@ -298,8 +305,8 @@ def _patch_auth(adapter: Adapter, module: ModuleType) -> None:
 @contained
 def _unauthorized(adapter: Adapter, guard: Any, status: int) -> None:
     # It stands in front of the entry points; which one is told by what it guards.
-    streamable = type(guard.app).__name__ == "StreamableHTTPASGIApp"
-    transport = Transport.STREAMABLE_HTTP if streamable else Transport.SSE
+    is_streamable = type(guard.app).__name__ == "StreamableHTTPASGIApp"
+    transport = Transport.STREAMABLE_HTTP if is_streamable else Transport.SSE
     if adapter.recorder is not None:
         adapter.recorder.connection_error(Role.SERVER, transport, str(status))
 

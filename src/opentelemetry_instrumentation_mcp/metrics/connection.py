@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..safety import contained, report
 from ..wire import fields, items
@@ -16,6 +16,10 @@ from .vocabulary import Death, Direction, Heartbeat, Mode, Role
 
 if TYPE_CHECKING:
     from .recorder import Recorder
+
+
+_LOOK_SECONDS: Final = 1.0
+"""How long what a stateless server has registered counts as known; a name that is called is looked up at once."""
 
 
 class Request:
@@ -184,7 +188,7 @@ class Connection:
         self._session: tuple[float, Series] | None = None
         self._lines = series.lines(mode)
         self.opened = self.another()
-        """When it was (``perf_counter`` seconds)."""
+        """When it was, or the first one that it stands for (``perf_counter`` seconds)."""
 
     def another(self) -> float:
         """It opens, or another exchange that it stands for.
@@ -202,11 +206,14 @@ class Connection:
         cell.values.append(1)
         if len(cell.values) >= cell.due:
             cell.look_after(1)
-        return perf_counter()
+        opened = perf_counter()
+        if self.registry is not None and opened - self.series.looked > _LOOK_SECONDS:
+            self._recorder.look(self, opened)
+        return opened
 
     @property
     def mode(self) -> Mode:
-        """Whether this is a stateless exchange."""
+        """Stateless if it stands for HTTP exchanges."""
         return self._mode
 
     @property

@@ -39,9 +39,6 @@ _MOST_SERIES: Final = 256
 _MOST_PASSAGES: Final = 50
 """Sequences of interceptors that messages can pass: as many as servers are told apart."""
 
-_LOOK_SECONDS: Final = 1.0
-"""How long what a stateless server has registered counts as known; a name that is called is looked up at once."""
-
 _Known = tuple[Role, Transport, str | None, str | None, Address | None, str]
 """What is known about a connection when it opens."""
 
@@ -99,7 +96,7 @@ class Recorder:
         Args:
             role: What this process is in it.
             transport: How the peer is reached.
-            mode: Stateless for one server-side HTTP exchange.
+            mode: Stateless for a server-side HTTP exchange, or all that are like it.
             server_name: The server's name, if it is known yet.
             protocol_version: The protocol revision, if it is known yet.
             address: Where a client's peer is.
@@ -122,24 +119,12 @@ class Recorder:
                 for version in session_versions:
                     values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: bounded_version(version)}
                     series.session(catalogue.SESSIONS_CREATED, values).touch()
-            if registry is not None and (mode is Mode.STATEFUL or connection.opened - series.looked > _LOOK_SECONDS):
-                self._register(connection, series, registry, connection.opened)
+            if mode is Mode.STATEFUL and series.looked != connection.opened:
+                self.look(connection, connection.opened)
             return connection
         except Exception as error:
             report("Recorder.open", error)
             return None
-
-    def another(self, connection: Connection) -> float:
-        """Another stateless exchange opened that a connection stands for.
-
-        Returns:
-            When (``perf_counter`` seconds).
-        """
-        opened = connection.another()
-        series, registry = connection.series, connection.registry
-        if registry is not None and opened - series.looked > _LOOK_SECONDS:
-            self._register(connection, series, registry, opened)
-        return opened
 
     def _series_for(self, known: _Known) -> Series:
         role, transport, server_name, protocol_version, address, crash_code = known
@@ -163,8 +148,12 @@ class Recorder:
         return series
 
     @contained
-    def _register(self, connection: Connection, series: Series, registry: Registry, now: float) -> None:
-        # Apart from open(): whatever a server object does, its connection is open and has to be closed.
+    def look(self, connection: Connection, now: float) -> None:
+        """See what the server of a connection has registered by ``now`` (``perf_counter`` seconds)."""
+        # Apart from what opens it: whatever a server object does, its connection is open and has to be closed.
+        registry, series = connection.registry, connection.series
+        if registry is None:
+            return
         series.looked = now
         for target in Target:
             names = tuple(map(str, registry.names(target)))

@@ -71,7 +71,7 @@ class Transport(str, Enum):
 
 
 class Mode(str, Enum):
-    """``STATELESS`` is one server-side HTTP exchange; every stream pair and every client is ``STATEFUL``."""
+    """``STATELESS`` are server-side HTTP exchanges; every stream pair and every client is ``STATEFUL``."""
 
     STATEFUL = "stateful"
     STATELESS = "stateless"

@@ -220,7 +220,7 @@ class _AnswerBehind(Answer):
         try:
             self.scope.pop(ANSWER, None)
             if self.status >= 400 and not self.is_request:
-                self.failed(self.status)
+                self.failed()
             if not self.is_let_through:
                 self.interceptor.acted(*_what_came_out(error))
         except Exception as failure:

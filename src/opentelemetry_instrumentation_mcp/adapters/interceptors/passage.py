@@ -208,25 +208,19 @@ def bind(chain, {all_middleware}, cell{others}):
 _FUNCTION: Final = """
         async def call_{level}(ctx):
             nonlocal at, context{shared}
-            if {is_off}:
-                if at >= 0:
-                    context, at = chain.log(times, at, context, result), -1
+            if {is_off}:{notes}
                 return await chain.again(context, {level}, inner, ctx)
             {enter}at = {level} + 1
             times[{level}] = perf_counter()
             try:
                 {answer} = await {following}
-            except BaseException as error:
-                if at >= 0:
-                    context, at = chain.log(times, at, context, result), -1
+            except BaseException as error:{notes}
                 chain.crossed(context, ~{out}, error)
                 raise
             if {is_straight}:
                 at = {out} + 1
                 times[{out}] = perf_counter(){leave}
-            else:
-                if at >= 0:
-                    context, at = chain.log(times, at, context, result), -1
+            else:{notes}
                 chain.crossed(context, {out}, {answer})
             return {answer}
 """
@@ -235,9 +229,7 @@ _FUNCTION: Final = """
 _SPANLESS: Final = """
         async def call_0(ctx):
             nonlocal at, context{shared}
-            if at:
-                if at >= 0:
-                    context, at = chain.log(times, at, context, result), -1
+            if at:{notes}
                 return await chain.again(context, 0, inner, ctx)
             times[0] = perf_counter()
             here = seek(ctx)
@@ -249,9 +241,7 @@ _SPANLESS: Final = """
             try:
                 {answer} = await {following}
             except BaseException as error:
-                leave(here, error)
-                if at >= 0:
-                    context, at = chain.log(times, at, context, result), -1
+                leave(here, error){notes}
                 chain.crossed(context, ~{inner_out}, error)
                 chain.crossed(context, ~{out}, error)
                 raise
@@ -260,14 +250,17 @@ _SPANLESS: Final = """
                 times[{inner_out}] = perf_counter()
                 at = {out} + 1
                 times[{out}] = perf_counter(){leave}
-            else:
-                if at >= 0:
-                    context, at = chain.log(times, at, context, result), -1
+            else:{notes}
                 chain.crossed(context, {inner_out}, {answer})
                 chain.crossed(context, {out}, {answer})
             return {answer}
 """
 """The outermost two boundaries, with nothing between them."""
+
+_NOTES: Final = """
+                if at >= 0:
+                    context, at = chain.log(times, at, context, result), -1"""
+"""What begins to take notes, once."""
 
 _LEAVE: Final = """
                 kept.extend(times)
@@ -318,6 +311,7 @@ def _function(template: str, names: Sequence[str], level: int, skipped: int = 0)
         shared=", result" if last == depth else "",
         is_off="at" if level == 0 else f"at != {level} or ctx is not context",
         enter="" if level else "context = ctx\n            ",
+        notes=_NOTES,
         is_straight=f"at == {out - skipped}" + ("" if last == depth else " and answer is result"),
         leave="" if level else _LEAVE,
     )

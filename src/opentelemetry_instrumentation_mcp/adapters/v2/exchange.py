@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping
-from contextvars import ContextVar
 from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, NamedTuple, cast
@@ -18,7 +18,7 @@ from typing import Any, Final, NamedTuple, cast
 from ...metrics.connection import Connection, Request
 from ...metrics.inbound import Inbound
 from ...metrics.labels import LISTINGS
-from ...metrics.outcome import CANCELLED, CONNECTION_LOST, End, error_reply, http_error
+from ...metrics.outcome import CANCELLED, CONNECTION_LOST, End, Outcome, error_reply, http_error
 from ...metrics.recorder import Recorder
 from ...metrics.series import Calls
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
@@ -26,18 +26,17 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import Answer, Edge, answer_to, streamable
-from ..outbound import leave
+from ..http_edge import ANSWER, Answer, Edge, answer_to, streamable, watch
 from . import messages
 from .server import ServerNames
 
 _CRASH_CODE: Final = -32603
 _CRASH_CODE_NAME: Final = str(_CRASH_CODE)
 _VERSION_HEADER: Final = b"mcp-protocol-version"
-_FRAME_BYTES: Final = len(b"event: message\r\ndata: \r\n\r\n")
+_EVENT: Final = b"event: message\r\ndata: "
+_FRAME_BYTES: Final = len(_EVENT + b"\r\n\r\n")
+"""What ``_sse_event`` puts around a message."""
 _CLOSED: Final = (End.CLOSED, None)
-
-_REPLIES: Final = ("JSONRPCResponse", "JSONRPCError")
 
 _LONGEST_REFUSAL: Final = 65_536
 """Bytes of an error response that are kept to read its code; a JSON-RPC error is a few hundred."""
@@ -62,80 +61,68 @@ class _Exchange:
 
     _refusal: list[bytes] | None = None
     _answered: tuple[Any, Calls] | Request | None = None
-    _json_bytes = 0
+    _unsettled: tuple[Request, BaseException] | None = None
+    _reply_bytes = 0
     handled = False
     listing = False
     disconnected = False
     _has_lost = False
 
-    def __init__(self, adapter: Adapter, kind: _Kind, opened: float, answers_in_json: bool) -> None:
-        self.connection, self._inbound = kind
-        self._opened = opened
+    connection: Connection
+    inbound: Inbound
+    opened: float
+    arguments: tuple[Any, ...]
+    """What the SDK's handler gets."""
+
+    def __init__(self, adapter: Adapter, answer: Answer, answers_in_json: bool) -> None:
         self._adapter = adapter
+        self._answer = answer
         self._answers_in_json = answers_in_json
         self._body: list[bytes] = []
-        self._answer: Answer | None = None
 
-    def watched(self, scope: Any, receive: Any, send: Any) -> tuple[Any, Any, Any]:
-        """What an ASGI application gets, watched; ``send`` by who watches the HTTP answer, if somebody does."""
+    def receiving(self, receive: Any) -> Any:
+        """The ASGI ``receive``, watched until the message is there: what comes after it ends the exchange anyway."""
 
         async def receive_watched() -> Any:
             message = await receive()
             try:
                 if message["type"] == "http.disconnect":
                     self.disconnected = True
-                elif not self.handled:
+                else:
                     self._body.append(message.get("body", b""))
             except Exception as error:
                 report("exchange.receive", error)
             return message
 
-        try:
-            answer = answer_to(scope)
-            if answer is None or answer.listener is not None:
-                # For the exchange alone.
-                answer = Answer()
-                answer.edge, answer.entry, answer.scope = Edge(self._adapter, streamable), None, scope
-                answer.sends, send = send, answer.send
-            self._answer = answer
-            answer.listener = self._goes_out
-        except Exception as error:
-            report("exchange.watched", error)
-        return scope, receive_watched, send
+        return lambda: receive() if self.handled else receive_watched()
 
-    def _goes_out(self, body: bytes) -> None:
+    def goes_out(self, body: bytes, message: Any) -> None:
+        """A part of the response is sent; contains itself."""
         try:
             # A reply in JSON, and not the name of an event's field.
-            if body[0] == _BRACE or self._json_bytes:
-                self._json_bytes += len(body)
-                if not self.handled and self._status >= 400:
+            if body[0] == _BRACE or self._reply_bytes:
+                self._reply_bytes += len(body)
+                if not self.handled and self._answer.status >= 400:
                     kept = self._refusal = self._refusal or []
                     if sum(map(len, kept)) < _LONGEST_REFUSAL:
                         kept.append(body)
+            elif not message.get("more_body") and body.startswith(_EVENT):
+                # What comes before it are notifications.
+                self._reply_bytes = len(body) - _FRAME_BYTES
         except Exception as error:
             report("exchange.send", error)
-
-    @property
-    def _status(self) -> int:
-        return self._answer.status if self._answer is not None else 0
-
-    @contained
-    def event(self, message: Any, frame: bytes) -> None:
-        """A message was framed as an SSE event; the answer is the one that is a reply."""
-        if type(message).__name__ in _REPLIES:
-            self._sized(len(frame) - _FRAME_BYTES)
 
     def begin(self, method: str, params: Any) -> None:
         """The handler chain is entered."""
         self.handled = True
         try:
-            size = sum(map(len, self._body))
-            self._body.clear()
-            answer, recorder = self._answer, self._adapter.recorder
-            if answer is not None:
-                answer.is_request = True
+            body = self._body
+            size = len(body[0]) if len(body) == 1 else sum(map(len, body))
+            body.clear()
+            self._answer.is_request = True
             # There is one request to an exchange.
-            self._inbound.begin(self, {"method": method, "params": params}, size)
+            self.inbound.begin(self, {"method": method, "params": params}, size)
+            recorder = self._adapter.recorder
             if recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
                 recorder.task_spawned(Role.SERVER)
         except Exception as error:
@@ -144,7 +131,7 @@ class _Exchange:
     def answered(self, result: Any) -> None:
         """The handler chain has returned."""
         try:
-            answered = self._answered = self._inbound.answer(self, result)
+            answered = self._answered = self.inbound.answer(self, result)
             if isinstance(answered, Request):
                 messages.answered(answered, answered.hint, result)
         except Exception as error:
@@ -153,31 +140,51 @@ class _Exchange:
     @contained
     def raised(self, error: BaseException) -> None:
         """The handler chain raised."""
-        request = self._answered = self._inbound.take(self)
-        if request is not None:
-            outcome = CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE)
-            self._has_lost = outcome is CONNECTION_LOST
-            request.end(outcome)
+        request = self._answered = self.inbound.take(self)
+        if request is None:
+            return
+        if self.disconnected or not _is_cut():
+            self._raised(request, CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE))
+        else:
+            self._unsettled = request, error
+
+    def _raised(self, request: Request, outcome: Outcome) -> None:
+        self._has_lost = outcome is CONNECTION_LOST
+        request.end(outcome)
 
     def _sized(self, size: int) -> None:
         """The reply took ``size`` bytes."""
-        answered, self._answered = self._answered, None
+        answered = self._answered
         if isinstance(answered, Request):
             answered.measured(size, response=True)
         elif answered is not None:
-            _, calls = answered
+            calls = answered[1]
             (calls.response_sizes or calls.sized(response=True)).add(size)
 
     def over(self, error: BaseException | None = None) -> None:
         """The response is sent, or an exception came out."""
-        self._account()
         end: tuple[End, str | None] = _CLOSED
         try:
+            if not self.handled:
+                if self._body:
+                    self._unhandled()
+            elif self._reply_bytes:
+                self._sized(self._reply_bytes)
+            # Whatever outlives it may still have the scope.
+            answer = self._answer
+            answer.listener = None
+            if not answer.entry:
+                answer.scope.pop(ANSWER, None)
+            if self._unsettled is not None:
+                # Only its own end, which is the client's, lets the SDK return from it.
+                request, raised = self._unsettled
+                self._raised(request, CANCELLED if error is None else messages.outcome_of(raised, _CRASH_CODE))
+                self._unsettled = None
             if error is not None or self._has_lost:
                 end = self._how(error)
         except Exception as failure:
             report("exchange.over", failure)
-        self.connection.over(self._opened, *end)
+        self.connection.over(self.opened, *end)
 
     def _how(self, error: BaseException | None) -> tuple[End, str | None]:
         """How the exchange ended; as :mod:`..ending` has it for connections."""
@@ -188,23 +195,6 @@ class _Exchange:
             if not self.disconnected:
                 return End.ERROR, ending.leaf_name(error)
         return (End.PEER_LOST if self._has_lost else End.CLOSED), None
-
-    def _account(self) -> None:
-        """Account for the bytes of the response, or for a message no handler saw."""
-        try:
-            if not self.handled:
-                if self._body:
-                    self._unhandled()
-            elif self._json_bytes:
-                self._sized(self._json_bytes)
-            # Contexts outlive the exchange, and this is in them.
-            self._answered = None
-            self._body.clear()
-            answer, self._answer = self._answer, None
-            if answer is not None:
-                answer.listener = None
-        except Exception as error:
-            report("exchange.account", error)
 
     @contained
     def _unhandled(self) -> None:
@@ -220,21 +210,20 @@ class _Exchange:
         if params is not None and not isinstance(params, Mapping):
             return
         if "id" not in message:
-            if self._status == 202:
+            if self._answer.status == 202:
                 # Acknowledged and dropped by the SDK; it came all the same.
                 self.connection.notified(Direction.INBOUND, method)
         elif isinstance(message["id"], (int, str)) and not isinstance(message["id"], bool):
             self._refused(method, cast("Any", params))
 
     def _refused(self, method: str, params: Any) -> None:
-        request = self.connection.begin(Direction.INBOUND, method, params, started=self._opened)
+        request = self.connection.begin(Direction.INBOUND, method, params, started=self.opened)
         if request is not None:
             # Its outcome tells what went wrong; the line is not to blame.
-            if self._answer is not None:
-                self._answer.is_request = True
+            self._answer.is_request = True
             request.measured(sum(map(len, self._body)), response=False)
-            if self._json_bytes:
-                request.measured(self._json_bytes, response=True)
+            if self._reply_bytes:
+                request.measured(self._reply_bytes, response=True)
             request.end(self._refusal_outcome())
 
     def _refusal_outcome(self) -> Any:
@@ -242,10 +231,36 @@ class _Exchange:
             error = json.loads(b"".join(self._refusal or ()))["error"]
             return error_reply(error["code"], error.get("message"))
         except Exception:
-            return http_error(self._status)
+            return http_error(self._answer.status)
 
 
-_exchange: ContextVar[_Exchange | None] = ContextVar("opentelemetry_instrumentation_mcp_exchange", default=None)
+@contained
+def _is_cut() -> bool:
+    """Whether the scope that the current task runs in is cancelled: by the client's end, or from further out."""
+    # Imported by now: the SDK stands on it.
+    import anyio  # noqa: PLC0415
+
+    return anyio.current_effective_deadline() == -math.inf
+
+
+def _exchange_of(request: Any) -> _Exchange | None:
+    """The exchange that a Starlette request is made in."""
+    try:
+        answer: Any = answer_to(request.scope)
+        return answer.listener if answer is not None else None
+    except Exception as error:
+        report("exchange.of", error)
+        return None
+
+
+def _exchange_around(dctx: Any) -> _Exchange | None:
+    """The exchange of a ``_SingleExchangeDispatchContext``."""
+    try:
+        answer: Any = answer_to(dctx.message_metadata.request_context.scope)
+        return answer.listener if answer is not None else None
+    except Exception as error:
+        report("exchange.around", error)
+        return None
 
 
 def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
@@ -254,41 +269,53 @@ def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
+    edge = Edge(adapter, streamable)
+
     @functools.wraps(original)
     async def handle_modern_request(app: Any, *args: Any) -> None:
-        exchange = _open(adapter, app, args) if adapter.recorder is not None else None
+        exchange = _open(edge, app, args) if adapter.recorder is not None else None
         if exchange is None:
             await original(app, *args)
             return
-        token = _exchange.set(exchange)
         try:
-            await original(app, *args[:-3], *exchange.watched(*args[-3:]))
+            await original(app, *exchange.arguments)
         except BaseException as error:
             exchange.over(error)
             raise
-        finally:
-            leave(_exchange, token)
         exchange.over()
 
     return handle_modern_request
 
 
-def _open(adapter: Adapter, app: Any, args: Any) -> _Exchange | None:
-    recorder = adapter.recorder
+def _open(edge: Edge, app: Any, args: Any) -> _Exchange | None:
+    recorder = edge.adapter.recorder
     if recorder is None:
         return None
     try:
         # security_settings, json_response, lifespan_state, then what every ASGI application gets
-        _, answers_in_json, *_, scope, _, _ = args
+        _, answers_in_json, *_, scope, receive, send = args
         name = app.name if isinstance(app.name, str) else None
         # A copy of a server has what was left on it, and has registered something else.
         key = id(app), name, dict(scope["headers"]).get(_VERSION_HEADER, b"")
+        # Nobody watches a copy of the scope that the SDK was given.
+        answer = answer_to(scope) or watch(edge, None, scope, send)
+        if answer is None:
+            return None
+        exchange = _Exchange(edge.adapter, answer, bool(answers_in_json))
+        exchange.arguments = (*args[:-2], exchange.receiving(receive), send if answer.entry else answer.send)
         kinds = getattr(app, _KINDS, None)
         kind: _Kind | None = kinds.get(key) if kinds is not None else None
         if kind is not None and kind.connection.series.recorder is recorder:
-            return _Exchange(adapter, kind, recorder.another(kind.connection), bool(answers_in_json))
-        kind = _first(recorder, app, key)
-        return _Exchange(adapter, kind, kind.connection.opened, bool(answers_in_json)) if kind is not None else None
+            opened = kind.connection.another()
+        else:
+            kind = _first(recorder, app, key)
+            if kind is None:
+                return None
+            opened = kind.connection.opened
+        exchange.connection, exchange.inbound = kind
+        exchange.opened = opened
+        answer.listener = exchange
+        return exchange
     except Exception as error:
         report("exchange.open", error)
         return None
@@ -328,7 +355,6 @@ def _remember(app: Any, key: _Key, kind: _Kind) -> None:
 def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(module, "serve_one", lambda original: _serve_one(adapter, original))
     adapter.patches.replace(module, "_tool_input_schema", lambda original: _tool_input_schema(original))
-    adapter.patches.replace(module, "_sse_event", lambda original: _sse_event(original))
     context = module._SingleExchangeDispatchContext
     adapter.patches.replace(context, "notify", lambda original: _notify(adapter, original))
 
@@ -336,8 +362,8 @@ def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
 def _serve_one(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def serve_one(app: Any, dctx: Any, method: str, params: Any, **kwargs: Any) -> Any:
-        exchange = _exchange.get()
-        if exchange is None or adapter.recorder is None:
+        exchange = _exchange_around(dctx) if adapter.recorder is not None else None
+        if exchange is None:
             return await original(app, dctx, method, params, **kwargs)
         if exchange.listing:
             # The SDK asks itself: not a request, but what it lists is registered.
@@ -365,37 +391,25 @@ def _listed(exchange: _Exchange, method: str, result: Any) -> None:
 
 def _tool_input_schema(original: Any) -> Any:
     @functools.wraps(original)
-    async def _tool_input_schema(*args: Any, **kwargs: Any) -> Any:
-        exchange = _exchange.get()
+    async def _tool_input_schema(app: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        exchange = _exchange_of(request)
         if exchange is None:
-            return await original(*args, **kwargs)
+            return await original(app, request, *args, **kwargs)
         exchange.listing = True
         try:
-            return await original(*args, **kwargs)
+            return await original(app, request, *args, **kwargs)
         finally:
             exchange.listing = False
 
     return _tool_input_schema
 
 
-def _sse_event(original: Any) -> Any:
-    @functools.wraps(original)
-    def _sse_event(message: Any) -> bytes:
-        frame: bytes = original(message)
-        exchange = _exchange.get()
-        if exchange is not None:
-            exchange.event(message, frame)
-        return frame
-
-    return _sse_event
-
-
 def _notify(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def notify(self: Any, method: str, params: Any, opts: Any = None) -> None:
-        exchange = _exchange.get()
         # Without a sink (a JSON response) the SDK drops it.
-        if exchange is None or adapter.recorder is None or self.sink is None:
+        exchange = _exchange_around(self) if adapter.recorder is not None and self.sink is not None else None
+        if exchange is None:
             await original(self, method, params, opts)
             return
         since = perf_counter()

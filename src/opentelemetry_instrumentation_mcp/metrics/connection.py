@@ -377,41 +377,44 @@ class Connection:
             elif end is End.CLOSED and self._dead:
                 end = End.PEER_LOST
             self.closed = True
-            now = perf_counter()
-            exception = self._ended(end, error_type, now - self.opened)
+            error_type = self.over(self.opened, end, error_type)
             if self._session is not None:
-                self._close_session(end, exception, now)
+                self._close_session(end, error_type, perf_counter())
         except Exception as error:
             report("Connection.close", error)
 
-    def over(self, opened: float, end: End, error_type: str | None = None) -> None:
-        """One of the exchanges that it stands for ended.
+    def over(self, opened: float, end: End, error_type: str | None = None) -> str | None:
+        """It ended, or one of the exchanges that it stands for.
 
         Args:
             opened: When that was opened.
             end: How it ended.
             error_type: The exception's class name; used with :attr:`End.ERROR`.
+
+        Returns:
+            The bounded name of the exception.
         """
         try:
-            self._ended(end, error_type, perf_counter() - opened)
-            if end is End.PEER_LOST:
-                self._recorder.deaths(self.series.identity, Death.PEER_CLOSED).add(1)
+            lines = self._lines
+            cell = lines.active
+            cell.values.append(-1)
+            if len(cell.values) >= cell.due:
+                cell.look_after(-1)
+            exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
+            cell = lines.durations.get((end, exception)) or lines.ended(end, exception)
+            seconds = perf_counter() - opened
+            cell.values.append(seconds)
+            if len(cell.values) >= cell.due:
+                cell.look_after(seconds)
+            return exception
         except Exception as error:
             report("Connection.over", error)
+            return None
 
-    def _ended(self, end: End, error_type: str | None, seconds: float) -> str | None:
-        """Count an end; returns the bounded name of the exception."""
-        lines = self._lines
-        cell = lines.active
-        cell.values.append(-1)
-        if len(cell.values) >= cell.due:
-            cell.look_after(-1)
-        exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
-        cell = lines.durations.get((end, exception)) or lines.ended(end, exception)
-        cell.values.append(seconds)
-        if len(cell.values) >= cell.due:
-            cell.look_after(seconds)
-        return exception
+    @contained
+    def lost(self) -> None:
+        """The peer of one of the exchanges that it stands for was found gone."""
+        self._recorder.deaths(self.series.identity, Death.PEER_CLOSED).add(1)
 
     def _close_session(self, end: End, error: str | None, now: float) -> None:
         if self._session is None:

@@ -86,7 +86,11 @@ class Inbound:
             or calls.succeeded is None
             or route.series is not self._connection.series
             or route.is_ping
-            or (route.is_tool_call and fields(result).get("isError") is True)
+            or (
+                route.is_tool_call
+                # A dictionary, but for a handler of the application's own: then fields() is asked.
+                and (result if type(result) is dict else fields(result)).get("isError") is True  # pyright: ignore[reportUnknownMemberType]
+            )
         ):
             return self._reopened(request_id, opened)
         # As Request.end() has it, without the request; and in place of Cell.add(), since every request comes here.

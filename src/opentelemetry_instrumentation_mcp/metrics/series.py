@@ -136,10 +136,8 @@ class Lines:
 
     def ended(self, end: End, error: str | None) -> Cell:
         """Durations in seconds of connections that ended so; ``error`` is a bounded exception name."""
-        cell = self.durations.get((end, error))
-        if cell is None:
-            cell = self._recorder.shared_cell(catalogue.CONNECTION_DURATION, *self._attributes, end.value, error)
-            self.durations[end, error] = cell
+        cell = self._recorder.shared_cell(catalogue.CONNECTION_DURATION, *self._attributes, end.value, error)
+        self.durations[end, error] = cell
         return cell
 
 

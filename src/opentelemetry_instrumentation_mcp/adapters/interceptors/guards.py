@@ -215,7 +215,7 @@ class _AnswerBehind(Answer):
             report("guards.app", error)
         return self.entry.app(*args, **kwargs)
 
-    def left(self, error: BaseException | None) -> None:
+    def left(self, error: BaseException | None = None) -> None:
         """The guard is done with the request, with an exception or without."""
         try:
             self.scope.pop(ANSWER, None)
@@ -249,16 +249,19 @@ def _edge(adapter: Adapter, original: Any) -> Any:
             answer = None
         if answer is None:
             return await inner(self, scope, receive, send)
-        failure = None
         try:
-            return await original(answer, scope, receive, answer.send)
+            result = await original(answer, scope, receive, answer.send)
         except BaseException as error:
-            failure = error
+            answer.left(error)
             raise
-        finally:
-            answer.left(failure)
-            # It refers to the frames it went through, and these to what it is kept in.
-            failure = None
+        try:
+            if answer.is_let_through and answer.status < 400:
+                scope.pop(ANSWER, None)
+            else:
+                answer.left()
+        except Exception as error:
+            report("guards.over", error)
+        return result
 
     return guard
 

@@ -16,6 +16,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple, cast
 
 from ...metrics.connection import Connection, Request
+from ...metrics.handover import Cell
 from ...metrics.inbound import Inbound
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, End, Outcome, error_reply, http_error
@@ -26,7 +27,7 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import ANSWER, Answer, Edge, answer_to, streamable, watch
+from ..http_edge import ANSWER, Answer, Edge, streamable, watch
 from . import messages
 from .server import ServerNames
 
@@ -36,6 +37,10 @@ _VERSION_HEADER: Final = b"mcp-protocol-version"
 _EVENT: Final = b"event: message\r\ndata: "
 _FRAME_BYTES: Final = len(_EVENT + b"\r\n\r\n")
 """What ``_sse_event`` puts around a message."""
+_BODY: Final = "_body"
+"""Where Starlette keeps the body of a request that was read."""
+_DISCONNECT: Final = "ClientDisconnect"
+"""What Starlette raises when the client is gone before it has said everything."""
 _CLOSED: Final = (End.CLOSED, None)
 
 _LONGEST_REFUSAL: Final = 65_536
@@ -50,51 +55,44 @@ _MOST_KINDS: Final = 16
 
 
 class _Kind(NamedTuple):
-    """What stands for the exchanges with one server by one revision: a connection, and the requests open on it."""
+    """What stands for the exchanges with one server by one revision.
+
+    Attributes:
+        connection: Their connection.
+        inbound: The requests open on it.
+        tasks: Tasks that the SDK starts for them; a 1 is one.
+    """
 
     connection: Connection
     inbound: Inbound
+    tasks: Cell
 
 
 class _Exchange:
-    """One POST. What runs for every one of them contains itself."""
+    """One POST. What runs for every one of them contains itself.
 
-    _refusal: list[bytes] | None = None
+    Attributes:
+        kind: What stands for it.
+        answer: The HTTP answer.
+        opened: When it was (``perf_counter`` seconds).
+        has_task: Whether the SDK starts a task for its handler.
+        request: The Starlette request, as soon as the SDK has looked at its headers.
+        listing: Whether the SDK asks the server itself for its tools.
+    """
+
+    # No __init__, as Answer has none: whoever makes one sets the first four.
+    kind: _Kind
+    answer: Answer
+    opened: float
+    has_task: bool
+    request: Any = None
+    listing = False
+    _is_handled = False
     _answered: tuple[Any, Calls] | Request | None = None
     _unsettled: tuple[Request, BaseException] | None = None
-    _reply_bytes = 0
-    handled = False
-    listing = False
-    disconnected = False
     _has_lost = False
-
-    connection: Connection
-    inbound: Inbound
-    opened: float
-    arguments: tuple[Any, ...]
-    """What the SDK's handler gets."""
-
-    def __init__(self, adapter: Adapter, answer: Answer, answers_in_json: bool) -> None:
-        self._adapter = adapter
-        self._answer = answer
-        self._answers_in_json = answers_in_json
-        self._body: list[bytes] = []
-
-    def receiving(self, receive: Any) -> Any:
-        """The ASGI ``receive``, watched until the message is there: what comes after it ends the exchange anyway."""
-
-        async def receive_watched() -> Any:
-            message = await receive()
-            try:
-                if message["type"] == "http.disconnect":
-                    self.disconnected = True
-                else:
-                    self._body.append(message.get("body", b""))
-            except Exception as error:
-                report("exchange.receive", error)
-            return message
-
-        return lambda: receive() if self.handled else receive_watched()
+    _reply_bytes = 0
+    _refusal: list[bytes] | None = None
 
     def goes_out(self, body: bytes, message: Any) -> None:
         """A part of the response is sent; contains itself."""
@@ -102,7 +100,7 @@ class _Exchange:
             # A reply in JSON, and not the name of an event's field.
             if body[0] == _BRACE or self._reply_bytes:
                 self._reply_bytes += len(body)
-                if not self.handled and self._answer.status >= 400:
+                if not self._is_handled and self.answer.status >= 400:
                     kept = self._refusal = self._refusal or []
                     if sum(map(len, kept)) < _LONGEST_REFUSAL:
                         kept.append(body)
@@ -110,28 +108,29 @@ class _Exchange:
                 # What comes before it are notifications.
                 self._reply_bytes = len(body) - _FRAME_BYTES
         except Exception as error:
-            report("exchange.send", error)
+            report("exchange.goes_out", error)
 
     def begin(self, method: str, params: Any) -> None:
         """The handler chain is entered."""
-        self.handled = True
+        self._is_handled = True
         try:
-            body = self._body
-            size = len(body[0]) if len(body) == 1 else sum(map(len, body))
-            body.clear()
-            self._answer.is_request = True
+            self.answer.is_request = True
+            _, inbound, tasks = self.kind
+            body = getattr(self.request, _BODY, None)
             # There is one request to an exchange.
-            self.inbound.begin(self, {"method": method, "params": params}, size)
-            recorder = self._adapter.recorder
-            if recorder is not None and (not self._answers_in_json or method == "subscriptions/listen"):
-                recorder.task_spawned(Role.SERVER)
+            inbound.begin(self, {"method": method, "params": params}, -1 if body is None else len(body))
+            if self.has_task or method == "subscriptions/listen":
+                # In place of Cell.add(), here and below.
+                tasks.values.append(1)
+                if len(tasks.values) >= tasks.due:
+                    tasks.look_after(1)
         except Exception as error:
             report("exchange.begin", error)
 
     def answered(self, result: Any) -> None:
         """The handler chain has returned."""
         try:
-            answered = self._answered = self.inbound.answer(self, result)
+            answered = self._answered = self.kind.inbound.answer(self, result)
             if isinstance(answered, Request):
                 messages.answered(answered, answered.hint, result)
         except Exception as error:
@@ -140,17 +139,61 @@ class _Exchange:
     @contained
     def raised(self, error: BaseException) -> None:
         """The handler chain raised."""
-        request = self._answered = self.inbound.take(self)
+        request = self._answered = self.kind.inbound.take(self)
         if request is None:
             return
-        if self.disconnected or not _is_cut():
-            self._raised(request, CANCELLED if self.disconnected else messages.outcome_of(error, _CRASH_CODE))
-        else:
+        if _is_cut():
             self._unsettled = request, error
+        else:
+            self._settle(request, messages.outcome_of(error, _CRASH_CODE))
 
-    def _raised(self, request: Request, outcome: Outcome) -> None:
+    def _settle(self, request: Request, outcome: Outcome) -> None:
         self._has_lost = outcome is CONNECTION_LOST
         request.end(outcome)
+
+    def over(self, error: BaseException | None = None) -> None:
+        """The response is sent, or an exception came out."""
+        end: tuple[End, str | None] = _CLOSED
+        try:
+            # Whatever outlives it may still have the scope.
+            answer = self.answer
+            answer.listener = None
+            answered = self._answered
+            if error is None and type(answered) is tuple:
+                if self._reply_bytes:
+                    cell = answered[1].response_sizes or answered[1].sized(response=True)
+                    cell.values.append(self._reply_bytes)
+                    if len(cell.values) >= cell.due:
+                        cell.look_after(self._reply_bytes)
+            else:
+                end = self._how(error)
+            if answer.entry is None:
+                answer.scope.pop(ANSWER, None)
+        except Exception as failure:
+            report("exchange.over", failure)
+        self.kind.connection.over(self.opened, *end)
+
+    def _how(self, error: BaseException | None) -> tuple[End, str | None]:
+        """How it ended that was not just answered with a result; as :mod:`..ending` has it for connections."""
+        if not self._is_handled:
+            self._unhandled()
+        elif self._reply_bytes:
+            self._sized(self._reply_bytes)
+        if self._unsettled is not None:
+            # From the client's end alone the SDK returns as if nothing had happened.
+            request, raised = self._unsettled
+            self._settle(request, CANCELLED if error is None else messages.outcome_of(raised, _CRASH_CODE))
+        if error is not None:
+            if ending.is_cancellation(error):
+                return (End.SHUTDOWN if self._has_lost else End.CLOSED), None
+            name = ending.leaf_name(error)
+            # A client that leaves while its request is read is no crash, though the framework raises for it.
+            if name != _DISCONNECT:
+                return End.ERROR, name
+        if not self._has_lost:
+            return _CLOSED
+        self.kind.connection.lost()
+        return End.PEER_LOST, None
 
     def _sized(self, size: int) -> None:
         """The reply took ``size`` bytes."""
@@ -158,48 +201,15 @@ class _Exchange:
         if isinstance(answered, Request):
             answered.measured(size, response=True)
         elif answered is not None:
-            calls = answered[1]
-            (calls.response_sizes or calls.sized(response=True)).add(size)
-
-    def over(self, error: BaseException | None = None) -> None:
-        """The response is sent, or an exception came out."""
-        end: tuple[End, str | None] = _CLOSED
-        try:
-            if not self.handled:
-                if self._body:
-                    self._unhandled()
-            elif self._reply_bytes:
-                self._sized(self._reply_bytes)
-            # Whatever outlives it may still have the scope.
-            answer = self._answer
-            answer.listener = None
-            if not answer.entry:
-                answer.scope.pop(ANSWER, None)
-            if self._unsettled is not None:
-                # Only its own end, which is the client's, lets the SDK return from it.
-                request, raised = self._unsettled
-                self._raised(request, CANCELLED if error is None else messages.outcome_of(raised, _CRASH_CODE))
-                self._unsettled = None
-            if error is not None or self._has_lost:
-                end = self._how(error)
-        except Exception as failure:
-            report("exchange.over", failure)
-        self.connection.over(self.opened, *end)
-
-    def _how(self, error: BaseException | None) -> tuple[End, str | None]:
-        """How the exchange ended; as :mod:`..ending` has it for connections."""
-        if error is not None:
-            if ending.is_cancellation(error):
-                return (End.SHUTDOWN if self._has_lost else End.CLOSED), None
-            # A client that leaves while its request is read is no crash, though the framework raises for it.
-            if not self.disconnected:
-                return End.ERROR, ending.leaf_name(error)
-        return (End.PEER_LOST if self._has_lost else End.CLOSED), None
+            answered[1].sized(response=True).add(size)
 
     @contained
     def _unhandled(self) -> None:
+        body = getattr(self.request, _BODY, None)
+        if body is None:
+            return
         try:
-            decoded: Any = json.loads(b"".join(self._body))
+            decoded: Any = json.loads(body)
         except (ValueError, RecursionError):
             return
         message = fields(decoded)
@@ -210,18 +220,18 @@ class _Exchange:
         if params is not None and not isinstance(params, Mapping):
             return
         if "id" not in message:
-            if self._answer.status == 202:
+            if self.answer.status == 202:
                 # Acknowledged and dropped by the SDK; it came all the same.
-                self.connection.notified(Direction.INBOUND, method)
+                self.kind.connection.notified(Direction.INBOUND, method)
         elif isinstance(message["id"], (int, str)) and not isinstance(message["id"], bool):
-            self._refused(method, cast("Any", params))
+            self._refused(method, cast("Any", params), len(body))
 
-    def _refused(self, method: str, params: Any) -> None:
-        request = self.connection.begin(Direction.INBOUND, method, params, started=self.opened)
+    def _refused(self, method: str, params: Any, size: int) -> None:
+        request = self.kind.connection.begin(Direction.INBOUND, method, params, started=self.opened)
         if request is not None:
             # Its outcome tells what went wrong; the line is not to blame.
-            self._answer.is_request = True
-            request.measured(sum(map(len, self._body)), response=False)
+            self.answer.is_request = True
+            request.measured(size, response=False)
             if self._reply_bytes:
                 request.measured(self._reply_bytes, response=True)
             request.end(self._refusal_outcome())
@@ -231,7 +241,7 @@ class _Exchange:
             error = json.loads(b"".join(self._refusal or ()))["error"]
             return error_reply(error["code"], error.get("message"))
         except Exception:
-            return http_error(self._answer.status)
+            return http_error(self.answer.status)
 
 
 @contained
@@ -241,26 +251,6 @@ def _is_cut() -> bool:
     import anyio  # noqa: PLC0415
 
     return anyio.current_effective_deadline() == -math.inf
-
-
-def _exchange_of(request: Any) -> _Exchange | None:
-    """The exchange that a Starlette request is made in."""
-    try:
-        answer: Any = answer_to(request.scope)
-        return answer.listener if answer is not None else None
-    except Exception as error:
-        report("exchange.of", error)
-        return None
-
-
-def _exchange_around(dctx: Any) -> _Exchange | None:
-    """The exchange of a ``_SingleExchangeDispatchContext``."""
-    try:
-        answer: Any = answer_to(dctx.message_metadata.request_context.scope)
-        return answer.listener if answer is not None else None
-    except Exception as error:
-        report("exchange.around", error)
-        return None
 
 
 def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
@@ -278,7 +268,10 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
             await original(app, *args)
             return
         try:
-            await original(app, *exchange.arguments)
+            if exchange.answer.entry is None:
+                # Watched here, and nowhere else.
+                args = *args[:-1], exchange.answer.send
+            await original(app, *args)
         except BaseException as error:
             exchange.over(error)
             raise
@@ -293,27 +286,27 @@ def _open(edge: Edge, app: Any, args: Any) -> _Exchange | None:
         return None
     try:
         # security_settings, json_response, lifespan_state, then what every ASGI application gets
-        _, answers_in_json, *_, scope, receive, send = args
+        _, answers_in_json, *_, scope, _, send = args
         name = app.name if isinstance(app.name, str) else None
         # A copy of a server has what was left on it, and has registered something else.
         key = id(app), name, dict(scope["headers"]).get(_VERSION_HEADER, b"")
-        # Nobody watches a copy of the scope that the SDK was given.
-        answer = answer_to(scope) or watch(edge, None, scope, send)
-        if answer is None:
-            return None
-        exchange = _Exchange(edge.adapter, answer, bool(answers_in_json))
-        exchange.arguments = (*args[:-2], exchange.receiving(receive), send if answer.entry else answer.send)
+        answer = scope.get(ANSWER)
+        if answer is None or answer.scope is not scope:
+            # Somebody has copied the scope that the SDK was given.
+            answer = watch(edge, None, scope, send)
+            if answer is None:
+                return None
+        exchange = _Exchange()
+        exchange.answer, exchange.has_task = answer, not answers_in_json
         kinds = getattr(app, _KINDS, None)
         kind: _Kind | None = kinds.get(key) if kinds is not None else None
         if kind is not None and kind.connection.series.recorder is recorder:
-            opened = kind.connection.another()
+            exchange.kind, exchange.opened = kind, kind.connection.another()
         else:
             kind = _first(recorder, app, key)
             if kind is None:
                 return None
-            opened = kind.connection.opened
-        exchange.connection, exchange.inbound = kind
-        exchange.opened = opened
+            exchange.kind, exchange.opened = kind, kind.connection.opened
         answer.listener = exchange
         return exchange
     except Exception as error:
@@ -336,7 +329,7 @@ def _first(recorder: Recorder, app: Any, key: _Key) -> _Kind | None:
     )
     if connection is None:
         return None
-    kind = _Kind(connection, Inbound(connection))
+    kind = _Kind(connection, Inbound(connection), recorder.tasks(Role.SERVER))
     # Only what is bounded is remembered (the revision is what the peer says), and what learns nothing any more.
     if connection.is_identified and connection.protocol_version == version:
         _remember(app, key, kind)
@@ -354,15 +347,53 @@ def _remember(app: Any, key: _Key, kind: _Kind) -> None:
 
 def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(module, "serve_one", lambda original: _serve_one(adapter, original))
+    adapter.patches.replace(module, "check_accept_headers", lambda original: _check_accept_headers(original))
     adapter.patches.replace(module, "_tool_input_schema", lambda original: _tool_input_schema(original))
     context = module._SingleExchangeDispatchContext
     adapter.patches.replace(context, "notify", lambda original: _notify(adapter, original))
 
 
+def _exchange(request: Any) -> _Exchange | None:
+    """The exchange that a Starlette request is made in. Never raises."""
+    try:
+        answer = request.scope.get(ANSWER)
+        return answer.listener if answer is not None else None
+    except Exception as error:
+        report("exchange.of", error)
+        return None
+
+
+@contained
+def _around(dctx: Any) -> _Exchange | None:
+    """The exchange of a ``_SingleExchangeDispatchContext``."""
+    return _exchange(dctx.message_metadata.request_context)
+
+
+def _check_accept_headers(original: Any) -> Any:
+    @functools.wraps(original)
+    def check_accept_headers(request: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            answer = request.scope.get(ANSWER)
+            if answer is not None and answer.listener is not None:
+                answer.listener.request = request
+        except Exception as error:
+            report("exchange.request", error)
+        return original(request, *args, **kwargs)
+
+    return check_accept_headers
+
+
 def _serve_one(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def serve_one(app: Any, dctx: Any, method: str, params: Any, **kwargs: Any) -> Any:
-        exchange = _exchange_around(dctx) if adapter.recorder is not None else None
+        exchange = None
+        if adapter.recorder is not None:
+            try:
+                # As _around() has it, without the calls.
+                answer = dctx.message_metadata.request_context.scope.get(ANSWER)
+                exchange = answer.listener if answer is not None else None
+            except Exception as error:
+                report("exchange.serve_one", error)
         if exchange is None:
             return await original(app, dctx, method, params, **kwargs)
         if exchange.listing:
@@ -386,13 +417,13 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
 @contained
 def _listed(exchange: _Exchange, method: str, result: Any) -> None:
     if method in LISTINGS:
-        exchange.connection.listed(Direction.INBOUND, method, result)
+        exchange.kind.connection.listed(Direction.INBOUND, method, result)
 
 
 def _tool_input_schema(original: Any) -> Any:
     @functools.wraps(original)
     async def _tool_input_schema(app: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        exchange = _exchange_of(request)
+        exchange = _exchange(request)
         if exchange is None:
             return await original(app, request, *args, **kwargs)
         exchange.listing = True
@@ -408,13 +439,15 @@ def _notify(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def notify(self: Any, method: str, params: Any, opts: Any = None) -> None:
         # Without a sink (a JSON response) the SDK drops it.
-        exchange = _exchange_around(self) if adapter.recorder is not None and self.sink is not None else None
+        exchange = None
+        if adapter.recorder is not None and self.sink is not None:
+            exchange = _around(self)
         if exchange is None:
             await original(self, method, params, opts)
             return
         since = perf_counter()
         await original(self, method, params, opts)
-        exchange.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
+        exchange.kind.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
 
     return notify
 

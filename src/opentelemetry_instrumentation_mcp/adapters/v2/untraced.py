@@ -100,6 +100,10 @@ class Propagator:
         self._seen: Any = None
         self._is_known = False
 
+    def finds_nothing(self, meta: Any) -> bool:
+        """Whether there is no trace to be taken from the ``_meta`` of a message, which is not empty."""
+        return _TRACE_PARENT not in meta and self.is_known()
+
     def is_known(self) -> bool:
         """Whether it consists of the W3C's alone, in their order by default."""
         current = propagate.get_global_textmap()
@@ -177,7 +181,7 @@ def _extract_trace_context(propagator: Propagator, original: Any) -> Any:
     @functools.wraps(original)
     def extract_trace_context(meta: Any) -> Any:
         try:
-            if not meta or (_TRACE_PARENT not in meta and propagator.is_known()):
+            if not meta or propagator.finds_nothing(meta):
                 return None
         except Exception as error:
             report("untraced.extract_trace_context", error)
@@ -226,9 +230,7 @@ class Spanless:
                 # Somebody else has come since.
                 return None
             meta = message.meta
-            if meta and (_TRACE_PARENT in meta or not self._propagator.is_known()):
-                return None
-            return self._seek()
+            return None if meta and not self._propagator.finds_nothing(meta) else self._seek()
         except Exception as error:
             report("untraced.seek", error)
             return None

@@ -23,6 +23,9 @@ SCRAPES: Final = 25
 WAITING: Final = 5000
 """Calls between two scrapes: 5 s of a server that is busy."""
 
+_Scrape = tuple[float, float, int]
+"""CPU seconds of the process, seconds until the page was there, and its bytes."""
+
 _fetch = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
@@ -50,7 +53,7 @@ class Page:
         return float(self.read())
 
     def scrape(self) -> _Scrape:
-        """CPU seconds of the process, seconds until the page was there, and its bytes."""
+        """Fetch the page."""
         begin, before = time.perf_counter(), cpu_seconds(self._process.pid)
         with _fetch(self._url, timeout=60) as answer:
             size = len(answer.read())
@@ -83,9 +86,6 @@ def page(kind: str, tools: int, cpu: int | None) -> Generator[Page]:
             process.kill()
 
 
-_Scrape = tuple[float, float, int]
-
-
 class _Scrapes:
     """What the scrapes of one page took, right after the process has worked and once more after that."""
 
@@ -102,14 +102,10 @@ class _Scrapes:
         page.order(f"work {WAITING}")
         self.lags.append(page.lag())
 
-    def cpu(self, scrapes: Sequence[_Scrape]) -> float:
-        return median(cpu for cpu, _, _ in scrapes)
 
-    def seconds(self, scrapes: Sequence[_Scrape]) -> float:
-        return median(seconds for _, seconds, _ in scrapes)
-
-    def bytes(self) -> float:
-        return median(size for _, _, size in self.idle)
+def _medians(scrapes: Sequence[_Scrape]) -> tuple[float, float, float]:
+    cpu, seconds, size = (median(each[figure] for each in scrapes) for figure in range(3))
+    return 1e3 * cpu, 1e3 * seconds, size
 
 
 def compare(tools: int) -> list[Figure]:
@@ -119,18 +115,20 @@ def compare(tools: int) -> list[Figure]:
     with ExitStack() as stack:
         ours, stock = (stack.enter_context(page(kind, tools, pinned)) for kind in ("ours", "stock"))
         our, their = _Scrapes(), _Scrapes()
+        pages = ((ours, our), (stock, their))
         for number in range(SCRAPES):
-            pages = [(ours, our), (stock, their)]
             # A process that follows itself is the faster for it.
-            for each, scrapes in pages if number % 2 else reversed(pages):
+            for each, scrapes in pages[:: -1 if number % 2 else 1]:
                 scrapes.take(each)
     title = f"scrape, {tools} tools"
     waiting = f"{WAITING:,} calls waiting"
+    (our_cpu, our_time, _), (their_cpu, their_time, _) = _medians(our.busy), _medians(their.busy)
+    (our_idle, _, our_size), (their_idle, _, their_size) = _medians(our.idle), _medians(their.idle)
     return [
-        _limited(f"{title}: CPU", 1e3 * our.cpu(our.idle), 1e3 * their.cpu(their.idle), "ms"),
-        _limited(f"{title}: CPU, {waiting}", 1e3 * our.cpu(our.busy), 1e3 * their.cpu(their.busy), "ms"),
-        Figure(f"{title}: time, {waiting}", 1e3 * our.seconds(our.busy), 1e3 * their.seconds(their.busy), "ms"),
-        _limited(f"{title}: size", our.bytes(), their.bytes(), "bytes"),
+        _limited(f"{title}: CPU", our_idle, their_idle, "ms"),
+        _limited(f"{title}: CPU, {waiting}", our_cpu, their_cpu, "ms"),
+        Figure(f"{title}: time, {waiting}", our_time, their_time, "ms"),
+        _limited(f"{title}: size", our_size, their_size, "bytes"),
         Figure(f"{title}: event loop late at most, {waiting}", 1e3 * median(our.lags), 1e3 * median(their.lags), "ms"),
     ]
 

@@ -21,11 +21,16 @@ def is_cancellation(error: BaseException) -> bool:
     return not isinstance(error, Exception)
 
 
-def leaf_name(error: BaseException) -> str:
-    """The class name of an exception; of a group, that of the first leaf that is no cancellation."""
+def leaf(error: BaseException) -> BaseException:
+    """An exception; of a group, the first leaf that is no cancellation."""
     while inner := getattr(error, "exceptions", None):
         error = next((each for each in inner if not is_cancellation(each)), inner[0])
-    return type(error).__name__
+    return error
+
+
+def leaf_name(error: BaseException) -> str:
+    """The class name of :func:`leaf`."""
+    return type(leaf(error)).__name__
 
 
 def idle_expired(transport: Any) -> bool:

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable
 from inspect import unwrap
 from types import ModuleType
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from ..metrics.vocabulary import Mode, Role, Transport
 from ..patching import names_in
@@ -51,13 +51,6 @@ class Edge(NamedTuple):
     transport_of: Callable[[Any], Transport | None]
 
 
-class Listener(Protocol):
-    """Who else gets what is sent."""
-
-    def goes_out(self, body: bytes, message: Any) -> None:
-        """A part of the body is sent, which is not empty, with this ASGI message; contains itself."""
-
-
 class Answer:
     """One HTTP answer of a server, for as long as it is made.
 
@@ -67,7 +60,7 @@ class Answer:
         scope: The ASGI scope.
         sends: The ASGI ``send`` it is made with.
         is_request: Whether a JSON-RPC request was parsed, so that its outcome says what went wrong.
-        listener: Who else gets what is sent.
+        exchange: What gets what is sent as well, where the answer is one of 2026-07-28 (:mod:`.v2.exchange`).
         status: Its HTTP status, as soon as it is sent.
     """
 
@@ -77,7 +70,7 @@ class Answer:
     scope: Any
     sends: Any
     is_request = False
-    listener: Listener | None = None
+    exchange: Any = None
     status = 0
     _body = b""
 
@@ -94,8 +87,8 @@ class Answer:
                     self._keeps_alive()
                 elif self.status == 400 and not self._body:
                     self._body = body
-                if self.listener is not None:
-                    self.listener.goes_out(body, message)
+                if self.exchange is not None:
+                    self.exchange.goes_out(body, message)
             elif message["type"] == "http.response.start":
                 self.status = message["status"]
         except Exception as error:
@@ -154,6 +147,14 @@ def answer_to(scope: Any) -> Answer | None:
     return answer if answer is not None and answer.scope is scope else None
 
 
+def answering(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer:
+    """Make the answer that is found in a scope from now on; the parameters are those of :func:`watch`."""
+    answer = Answer()
+    answer.edge, answer.entry, answer.scope, answer.sends = edge, entry, scope, send
+    scope[ANSWER] = answer
+    return answer
+
+
 def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer | None:
     """Watch an HTTP answer; None if there is none, or if somebody further out watches it already.
 
@@ -169,10 +170,7 @@ def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer | None:
     try:
         if edge.adapter.recorder is None or scope["type"] != "http" or answer_to(scope) is not None:
             return None
-        answer = Answer()
-        answer.edge, answer.entry, answer.scope, answer.sends = edge, entry, scope, send
-        scope[ANSWER] = answer
-        return answer
+        return answering(edge, entry, scope, send)
     except Exception as error:
         report("http_edge.watch", error)
         return None

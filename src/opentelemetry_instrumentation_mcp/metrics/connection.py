@@ -191,7 +191,7 @@ class Connection:
         """When it was, or the first one that it stands for (``perf_counter`` seconds)."""
 
     def another(self) -> float:
-        """It opens, or another exchange that it stands for.
+        """It opens, or another exchange that it stands for; then the server is asked now and then what it offers.
 
         Returns:
             When (``perf_counter`` seconds).
@@ -207,7 +207,7 @@ class Connection:
         if len(cell.values) >= cell.due:
             cell.look_after(1)
         opened = perf_counter()
-        if self.registry is not None and opened - self.series.looked > _LOOK_SECONDS:
+        if opened - self.series.looked > _LOOK_SECONDS and self._mode is Mode.STATELESS:
             self._recorder.look(self, opened)
         return opened
 

@@ -119,7 +119,7 @@ class Recorder:
                 for version in session_versions:
                     values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: bounded_version(version)}
                     series.session(catalogue.SESSIONS_CREATED, values).touch()
-            if mode is Mode.STATEFUL and series.looked != connection.opened:
+            if mode is Mode.STATEFUL:
                 self.look(connection, connection.opened)
             return connection
         except Exception as error:
@@ -152,9 +152,9 @@ class Recorder:
         """See what the server of a connection has registered by ``now`` (``perf_counter`` seconds)."""
         # Apart from what opens it: whatever a server object does, its connection is open and has to be closed.
         registry, series = connection.registry, connection.series
+        series.looked = now
         if registry is None:
             return
-        series.looked = now
         for target in Target:
             names = tuple(map(str, registry.names(target)))
             if series.registered.get(target) != names:

@@ -233,7 +233,7 @@ def _edge(adapter: Adapter, original: Any) -> Any:
 
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any) -> Any:
-        # As http_edge.watch() has it, without the call.
+        # As http_edge.watch() has it, without the calls.
         answer = None
         try:
             outer = scope.get(ANSWER)

@@ -1,8 +1,8 @@
 """Streamable HTTP of 2026-07-28: each POST is an exchange of its own, without dispatcher, streams or session.
 
 The exchange is a connection; the request in it is seen where the handler chain is entered (``serve_one``). A request
-that is refused before that (its envelope, its headers) is known only by the bytes that came in and went out, so both
-are kept until the handler is reached, and read when it never was.
+that is refused before that (its envelope, its headers) is known only by the bytes that came in, which Starlette keeps,
+and by those of the error that went out.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..http_edge import ANSWER, Answer, Edge, streamable, watch
+from ..http_edge import ANSWER, Answer, Edge, answer_to, answering, streamable
 from . import messages
 from .server import ServerNames
 
@@ -39,8 +39,8 @@ _FRAME_BYTES: Final = len(_EVENT + b"\r\n\r\n")
 """What ``_sse_event`` puts around a message."""
 _BODY: Final = "_body"
 """Where Starlette keeps the body of a request that was read."""
-_DISCONNECT: Final = "ClientDisconnect"
-"""What Starlette raises when the client is gone before it has said everything."""
+_HAS_LEFT: Final = "_is_disconnected"
+"""Where it remembers that the client was seen to be gone."""
 _CLOSED: Final = (End.CLOSED, None)
 
 _LONGEST_REFUSAL: Final = 65_536
@@ -76,6 +76,7 @@ class _Exchange:
         answer: The HTTP answer.
         opened: When it was (``perf_counter`` seconds).
         has_task: Whether the SDK starts a task for its handler.
+        send: The ASGI ``send``, where nobody further out watches it; else None.
         request: The Starlette request, as soon as the SDK has looked at its headers.
         listing: Whether the SDK asks the server itself for its tools.
     """
@@ -85,14 +86,34 @@ class _Exchange:
     answer: Answer
     opened: float
     has_task: bool
+    send: Any = None
     request: Any = None
     listing = False
+    _is_own = False
+    _displaced: Answer | None = None
     _is_handled = False
     _answered: tuple[Any, Calls] | Request | None = None
-    _unsettled: tuple[Request, BaseException] | None = None
+    _unsettled: tuple[Request, Outcome] | None = None
     _has_lost = False
     _reply_bytes = 0
     _refusal: list[bytes] | None = None
+
+    def enter(self, edge: Edge, scope: Any, send: Any, displaced: Answer | None) -> None:
+        """Have an answer of its own: that of its scope is another exchange's, or another scope's, or there is none."""
+        self._displaced = displaced
+        self.answer = answering(edge, None, scope, send)
+        self.send = self.answer.send
+        self._is_own = True
+
+    @contained
+    def leave(self) -> None:
+        """Leave the scope as it was."""
+        if self._is_own:
+            scope = self.answer.scope
+            if self._displaced is None:
+                scope.pop(ANSWER, None)
+            else:
+                scope[ANSWER] = self._displaced
 
     def goes_out(self, body: bytes, message: Any) -> None:
         """A part of the response is sent; contains itself."""
@@ -119,7 +140,9 @@ class _Exchange:
             body = getattr(self.request, _BODY, None)
             # There is one request to an exchange.
             inbound.begin(self, {"method": method, "params": params}, -1 if body is None else len(body))
-            if self.has_task or method == "subscriptions/listen":
+            if method == "subscriptions/listen":
+                self.has_task = True
+            if self.has_task:
                 # In place of Cell.add(), here and below.
                 tasks.values.append(1)
                 if len(tasks.values) >= tasks.due:
@@ -142,10 +165,14 @@ class _Exchange:
         request = self._answered = self.kind.inbound.take(self)
         if request is None:
             return
-        if _is_cut():
-            self._unsettled = request, error
+        outcome = messages.outcome_of(error, _CRASH_CODE)
+        if getattr(self.request, _HAS_LEFT, False):
+            self._settle(request, CANCELLED)
+        elif self.has_task and not isinstance(error, GeneratorExit) and _is_cut():
+            # By whom is known when the SDK is through with it.
+            self._unsettled = request, outcome
         else:
-            self._settle(request, messages.outcome_of(error, _CRASH_CODE))
+            self._settle(request, outcome)
 
     def _settle(self, request: Request, outcome: Outcome) -> None:
         self._has_lost = outcome is CONNECTION_LOST
@@ -156,8 +183,9 @@ class _Exchange:
         end: tuple[End, str | None] = _CLOSED
         try:
             # Whatever outlives it may still have the scope.
-            answer = self.answer
-            answer.listener = None
+            self.answer.exchange = None
+            if self._is_own:
+                self.leave()
             answered = self._answered
             if error is None and type(answered) is tuple:
                 if self._reply_bytes:
@@ -167,8 +195,6 @@ class _Exchange:
                         cell.look_after(self._reply_bytes)
             else:
                 end = self._how(error)
-            if answer.entry is None:
-                answer.scope.pop(ANSWER, None)
         except Exception as failure:
             report("exchange.over", failure)
         self.kind.connection.over(self.opened, *end)
@@ -179,17 +205,18 @@ class _Exchange:
             self._unhandled()
         elif self._reply_bytes:
             self._sized(self._reply_bytes)
+        # No crash, though somebody raises for it: Starlette while the request is read, the server while it is answered
+        # (ASGI 2.4). Handlers' exceptions do not come out.
+        has_left = getattr(self.request, _HAS_LEFT, False) or isinstance(error and ending.leaf(error), OSError)
         if self._unsettled is not None:
-            # From the client's end alone the SDK returns as if nothing had happened.
-            request, raised = self._unsettled
-            self._settle(request, CANCELLED if error is None else messages.outcome_of(raised, _CRASH_CODE))
+            # The SDK watches for the client's end, and returns from that as if nothing had happened.
+            request, outcome = self._unsettled
+            self._settle(request, CANCELLED if error is None or has_left else outcome)
         if error is not None:
             if ending.is_cancellation(error):
                 return (End.SHUTDOWN if self._has_lost else End.CLOSED), None
-            name = ending.leaf_name(error)
-            # A client that leaves while its request is read is no crash, though the framework raises for it.
-            if name != _DISCONNECT:
-                return End.ERROR, name
+            if not has_left:
+                return End.ERROR, ending.leaf_name(error)
         if not self._has_lost:
             return _CLOSED
         self.kind.connection.lost()
@@ -268,10 +295,7 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
             await original(app, *args)
             return
         try:
-            if exchange.answer.entry is None:
-                # Watched here, and nowhere else.
-                args = *args[:-1], exchange.answer.send
-            await original(app, *args)
+            await original(app, *(args if exchange.send is None else (*args[:-1], exchange.send)))
         except BaseException as error:
             exchange.over(error)
             raise
@@ -284,33 +308,37 @@ def _open(edge: Edge, app: Any, args: Any) -> _Exchange | None:
     recorder = edge.adapter.recorder
     if recorder is None:
         return None
+    exchange = None
     try:
         # security_settings, json_response, lifespan_state, then what every ASGI application gets
         _, answers_in_json, *_, scope, _, send = args
         name = app.name if isinstance(app.name, str) else None
         # A copy of a server has what was left on it, and has registered something else.
         key = id(app), name, dict(scope["headers"]).get(_VERSION_HEADER, b"")
-        answer = scope.get(ANSWER)
-        if answer is None or answer.scope is not scope:
-            # Somebody has copied the scope that the SDK was given.
-            answer = watch(edge, None, scope, send)
-            if answer is None:
-                return None
-        exchange = _Exchange()
-        exchange.answer, exchange.has_task = answer, not answers_in_json
         kinds = getattr(app, _KINDS, None)
         kind: _Kind | None = kinds.get(key) if kinds is not None else None
+        exchange = _Exchange()
+        exchange.has_task = not answers_in_json
+        answer = scope.get(ANSWER)
+        if answer is not None and answer.scope is scope and answer.exchange is None:
+            exchange.answer = answer
+        else:
+            exchange.enter(edge, scope, send, answer)
+        # What is open has to be closed: nothing that can fail comes after this.
         if kind is not None and kind.connection.series.recorder is recorder:
             exchange.kind, exchange.opened = kind, kind.connection.another()
         else:
             kind = _first(recorder, app, key)
             if kind is None:
+                exchange.leave()
                 return None
             exchange.kind, exchange.opened = kind, kind.connection.opened
-        answer.listener = exchange
+        exchange.answer.exchange = exchange
         return exchange
     except Exception as error:
         report("exchange.open", error)
+        if exchange is not None:
+            exchange.leave()
         return None
 
 
@@ -353,14 +381,11 @@ def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(context, "notify", lambda original: _notify(adapter, original))
 
 
+@contained
 def _exchange(request: Any) -> _Exchange | None:
-    """The exchange that a Starlette request is made in. Never raises."""
-    try:
-        answer = request.scope.get(ANSWER)
-        return answer.listener if answer is not None else None
-    except Exception as error:
-        report("exchange.of", error)
-        return None
+    """The exchange that a Starlette request is made in."""
+    answer: Any = answer_to(request.scope)
+    return answer.exchange if answer is not None else None
 
 
 @contained
@@ -373,9 +398,10 @@ def _check_accept_headers(original: Any) -> Any:
     @functools.wraps(original)
     def check_accept_headers(request: Any, *args: Any, **kwargs: Any) -> Any:
         try:
+            # As _exchange() has it, without the calls.
             answer = request.scope.get(ANSWER)
-            if answer is not None and answer.listener is not None:
-                answer.listener.request = request
+            if answer is not None and answer.exchange is not None:
+                answer.exchange.request = request
         except Exception as error:
             report("exchange.request", error)
         return original(request, *args, **kwargs)
@@ -391,7 +417,7 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
             try:
                 # As _around() has it, without the calls.
                 answer = dctx.message_metadata.request_context.scope.get(ANSWER)
-                exchange = answer.listener if answer is not None else None
+                exchange = answer.exchange if answer is not None else None
             except Exception as error:
                 report("exchange.serve_one", error)
         if exchange is None:

@@ -136,6 +136,14 @@ async def _sleeps(context: Any) -> None:
     await anyio.sleep(30)
 
 
+async def _notifies(context: Any) -> None:
+    await context.session.send_log_message("info", "as an event")
+
+
+async def _fails(context: Any) -> None:
+    raise RuntimeError
+
+
 async def _raises_instead(context: Any) -> None:
     try:
         await anyio.sleep(30)
@@ -336,6 +344,25 @@ def test_nothing_of_a_cancelled_tool_is_kept(collect: Collect, monkeypatch: pyte
     finally:
         gc.enable()
     assert collect().by(STATUS, "mcp.requests.total") == {"cancelled": 1}
+
+
+@pytest.mark.parametrize("json", [False, True], ids=["SSE", "JSON"])
+@pytest.mark.parametrize("tool", [the_whole_way, _notifies, _fails], ids=["the whole way", "notifies", "fails"])
+def test_an_exchange_leaves_nothing_to_the_collector(
+    json: bool, tool: Callable[[Any], Awaitable[None]], collect: Collect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("mcp.server.runner"), "disabled", True)
+    exchange = Exchange(tool, json=json)
+    gc.collect()
+    gc.disable()
+    try:
+        anyio.run(exchange.post)
+        ours = "opentelemetry_instrumentation_mcp.adapters"
+        kept = [type(each).__name__ for each in gc.get_objects() if str(type(each).__module__).startswith(ours)]
+    finally:
+        gc.enable()
+    assert exchange.reply
+    assert [name for name in kept if name in ("Answer", "_AnswerBehind", "_Exchange")] == []
 
 
 def test_a_tool_that_nobody_finishes_is_no_fault(collect: Collect, caplog: pytest.LogCaptureFixture) -> None:

@@ -112,6 +112,8 @@ class Answer:
             self.scope.pop(ANSWER, None)
             if self.status >= 400 and not self.is_request:
                 self.failed()
+            # The SDK leaves what can send to the collector; the scope need not wait for it.
+            self.scope = None
         except Exception as error:
             report("Answer.over", error)
 

@@ -257,6 +257,8 @@ def _edge(adapter: Adapter, original: Any) -> Any:
         try:
             if answer.is_let_through and answer.status < 400:
                 scope.pop(ANSWER, None)
+                # As Answer.over() has it.
+                answer.scope = None
             else:
                 answer.left()
         except Exception as error:

@@ -186,7 +186,8 @@ class _Exchange:
             self.answer.exchange = None
             if self._is_own:
                 self.leave()
-            answered = self._answered
+            # Its id is the exchange itself: kept, that would be work for the collector.
+            answered, self._answered = self._answered, None
             if error is None and type(answered) is tuple:
                 if self._reply_bytes:
                     cell = answered[1].response_sizes or answered[1].sized(response=True)
@@ -194,17 +195,17 @@ class _Exchange:
                     if len(cell.values) >= cell.due:
                         cell.look_after(self._reply_bytes)
             else:
-                end = self._how(error)
+                end = self._how(error, answered)
         except Exception as failure:
             report("exchange.over", failure)
         self.kind.connection.over(self.opened, *end)
 
-    def _how(self, error: BaseException | None) -> tuple[End, str | None]:
+    def _how(self, error: BaseException | None, answered: tuple[Any, Calls] | Request | None) -> tuple[End, str | None]:
         """How it ended that was not just answered with a result; as :mod:`..ending` has it for connections."""
         if not self._is_handled:
             self._unhandled()
         elif self._reply_bytes:
-            self._sized(self._reply_bytes)
+            _sized(answered, self._reply_bytes)
         # No crash, though somebody raises for it: Starlette while the request is read, the server while it is answered
         # (ASGI 2.4). Handlers' exceptions do not come out.
         has_left = getattr(self.request, _HAS_LEFT, False) or isinstance(error and ending.leaf(error), OSError)
@@ -221,14 +222,6 @@ class _Exchange:
             return _CLOSED
         self.kind.connection.lost()
         return End.PEER_LOST, None
-
-    def _sized(self, size: int) -> None:
-        """The reply took ``size`` bytes."""
-        answered = self._answered
-        if isinstance(answered, Request):
-            answered.measured(size, response=True)
-        elif answered is not None:
-            answered[1].sized(response=True).add(size)
 
     @contained
     def _unhandled(self) -> None:
@@ -269,6 +262,14 @@ class _Exchange:
             return error_reply(error["code"], error.get("message"))
         except Exception:
             return http_error(self.answer.status)
+
+
+def _sized(answered: tuple[Any, Calls] | Request | None, size: int) -> None:
+    """The reply to what was answered took ``size`` bytes."""
+    if isinstance(answered, Request):
+        answered.measured(size, response=True)
+    elif answered is not None:
+        answered[1].sized(response=True).add(size)
 
 
 @contained

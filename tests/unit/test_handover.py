@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter as Multiset
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from typing import Any, cast
 
 import pytest
@@ -15,7 +16,7 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownC
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp.metrics import bulk
-from opentelemetry_instrumentation_mcp.metrics.handover import BUDGET, CAP, Cell, Ledger
+from opentelemetry_instrumentation_mcp.metrics.handover import BUDGET, CAP, Allowance, Cell, Ledger, Part
 from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution, Sink, SumOf
 
 from ..points import Points
@@ -84,16 +85,83 @@ def test_a_drain_hands_over_nothing_twice() -> None:
     assert sink.taken == [[1.0], [2.0]]
 
 
-def test_a_cell_that_nobody_collects_hands_over_when_it_is_full() -> None:
+def test_a_cell_that_nobody_collects_hands_over_when_it_is_full_and_has_more_room_from_then_on() -> None:
     sink = _Kept()
     cell = Ledger().cell(sink)
-    cell.add(0.0)
-    for value in range(CAP - 1):
-        cell.add(float(value))
-    assert len(sink.taken) == 1
-    cell.add(-1.0)
-    assert [len(values) for values in sink.taken] == [1, CAP]
+    values = [float(value) for value in range(1 + 8 + 32 + 128 + 512 + 2 * CAP)]
+    for value in values:
+        cell.add(value)
+    assert [len(taken) for taken in sink.taken] == [1, 8, 32, 128, 512, CAP, CAP]
+    assert [value for taken in sink.taken for value in taken] == values
     assert cell.values == []
+
+
+def test_a_cell_that_is_collected_in_time_stays_small() -> None:
+    ledger, sink = Ledger(), _Kept()
+    cell = ledger.cell(sink)
+    for _ in range(CAP):
+        for _ in range(SLICE - 1):
+            cell.add(1.0)
+        ledger.drain()
+    for _ in range(SLICE):
+        cell.add(1.0)
+    assert len(sink.taken[-1]) == SLICE
+
+
+def test_cells_that_a_request_fills_evenly_are_full_at_once() -> None:
+    # One request in many pays for all of them. Each full at a time of its own would be in the 99th percentile.
+    ledger = Ledger()
+    sinks = [_Kept() for _ in range(14)]
+    cells = [ledger.cell(*sinks[:1]), ledger.cell(*sinks[1:2]), ledger.cell(*sinks[2:5]), ledger.cell(*sinks[5:8])]
+    parts: list[tuple[Part, Sink]] = [(itemgetter(column), sinks[8 + column]) for column in range(6)]
+    rows = ledger.rows(6, parts)
+    late: list[int] = []
+    for request in range(10 * CAP):
+        if request == 4 * CAP:
+            # They have all the room they get by now.
+            ledger.drain()
+            late.clear()
+        before = sum(len(sink.taken) for sink in sinks)
+        for cell in cells:
+            cell.add(1.0)
+        # What a request adds to twice is full twice as often, one time of them with the others.
+        cells[0].add(1.0)
+        rows.values.extend([1.0] * 6)
+        if len(rows.values) >= rows.due:
+            rows.look_after_rows()
+        if sum(len(sink.taken) for sink in sinks) > before:
+            late.append(request - 4 * CAP + 1)
+    assert late == [CAP // 2 * times for times in range(1, 13)]
+
+
+@pytest.mark.parametrize("number", [1, 3, 6, 30, 900])
+def test_rows_hand_over_so_many_at_once_that_all_sinks_together_take_little(number: int) -> None:
+    sinks = [_Kept() for _ in range(number)]
+    rows = Ledger().rows(2, [(itemgetter(0), sink) for sink in sinks])
+    for row in range(8 * CAP):
+        rows.values.extend([float(row), 0.0])
+        if len(rows.values) >= rows.due:
+            rows.look_after_rows()
+    portions = sinks[0].taken
+    assert all(sink.taken == portions for sink in sinks)
+    most = max(map(len, portions))
+    assert CAP <= most * number <= max(3 * CAP, SLICE * number)
+    taken = [value for portion in portions for value in portion]
+    assert taken == [float(row) for row in range(len(taken))]
+    assert len(taken) + len(rows.values) // 2 == 8 * CAP
+
+
+def test_no_more_room_is_given_than_there_is(hasty_threads: None) -> None:
+    allowance = Allowance()
+    given: list[int] = []
+
+    def take() -> None:
+        given.append(sum(allowance.take(64) for _ in range(BUDGET // 64)))
+
+    _at_once(*[take] * 4)
+    # Who was refused because another thread was at it asks again.
+    take()
+    assert sum(given) == BUDGET // 64
 
 
 def test_every_sink_of_a_cell_takes_the_same_values() -> None:
@@ -158,7 +226,7 @@ def test_a_drain_waits_for_one_that_is_half_done() -> None:
 
     taking, proceed, drained = threading.Event(), threading.Event(), threading.Event()
     sink = Slow()
-    cell = Cell([sink], CAP)
+    cell = Ledger().cell(sink)
     cell.values.append(1.0)
 
     def drain_too() -> None:
@@ -187,7 +255,7 @@ def test_a_request_waits_for_no_drain() -> None:
 
     taking, proceed = threading.Event(), threading.Event()
     sink = Slow()
-    cell = Cell([sink], CAP)
+    cell = Ledger().cell(sink)
     cell.values.append(1.0)
     drain = threading.Thread(target=cell.drain)
     drain.start()
@@ -275,16 +343,14 @@ def test_a_cell_that_keeps_nothing_waits_for_its_turn() -> None:
 
 def test_many_cells_that_nobody_collects_keep_little_altogether() -> None:
     ledger = Ledger()
-    most: list[int] = []
-    for cell in [ledger.cell(_Kept()) for _ in range(3000)]:
-        lengths: set[int] = set()
-        for _ in range(CAP + 1):
+    cells = [ledger.cell(_Kept()) for _ in range(3000)]
+    most = [0] * len(cells)
+    for _ in range(1000):
+        for number, cell in enumerate(cells):
             cell.add(1.0)
-            lengths.add(len(cell.values))
-        most.append(max(lengths))
-    assert max(most) < CAP
-    assert sum(most) < 4 * BUDGET
-    assert most[-1] < CAP // 8
+            most[number] = max(most[number], len(cell.values))
+    assert sum(most) <= BUDGET + SLICE * len(cells)
+    assert min(most) >= SLICE - 1
 
 
 def test_the_first_drain_compares_bulk_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -380,7 +446,7 @@ def test_a_cell_is_of_use_again_after_its_sink_has_raised() -> None:
                 raise RuntimeError
 
     sink = OnceBroken()
-    cell = Cell([sink], CAP)
+    cell = Ledger().cell(sink)
     with pytest.raises(RuntimeError):
         cell.add(1.0)
     cell.add(2.0)

@@ -9,6 +9,11 @@ that its series begins with it; for a value with a sampled span around it, one a
 exemplar; for a cell that is full. That happens on an event loop, so it waits for no other drain, and hands over no
 more than takes a fraction of a millisecond; the rest stays for the next. Where nobody reads the instruments nothing is
 kept.
+
+A cell begins small and gets more room whenever it was full before a reader came, so that room is where the traffic is.
+The sizes are the same for all cells: those that a request fills evenly are full at once, and one request in
+:data:`CAP` or so pays for all of them. Were each full at a time of its own, one in two hundred would be late, which is
+more than a 99th percentile takes.
 """
 
 from __future__ import annotations
@@ -28,10 +33,16 @@ from .bulk import Batch
 from .sinks import SLICE, Sink
 
 CAP: Final = 2048
-"""A cell that nobody collects is drained at this length: it bounds memory and the time of one drain."""
+"""The most values that a cell keeps for a reader: it bounds memory and the time of one drain."""
 
-BUDGET: Final = 131_072
-"""With more cells than have room in this many values the later ones are drained earlier, at :data:`SLICE` at least."""
+BUDGET: Final = 90_000
+"""Values that all cells of a ledger may keep, besides :data:`SLICE` that each begins with."""
+
+_GROWTH: Final = 4
+"""How many times as much room a cell gets. From :data:`SLICE` on it is four times that to have :data:`CAP`."""
+
+_MOST_AT_ONCE: Final = 3 * CAP
+"""The most values for all sinks of a cell together, in one drain on an event loop."""
 
 _at_work: set[int] = set()
 """Threads that are handing over. A garbage collection in there may end a request of its own; its values must wait,
@@ -42,15 +53,48 @@ Part = Callable[[Sequence[Sequence[float]]], Iterable[float]]
 """Values for a sink, one for each row, made from the columns of all rows."""
 
 
+class Allowance:
+    """Room that the cells of one ledger share, in values."""
+
+    def __init__(self) -> None:
+        self._left = BUDGET
+        self._lock = threading.Lock()
+
+    def take(self, values: int) -> bool:
+        """Take room for so many more; False if there is none, or if another thread is at it."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            is_enough = values <= self._left
+            if is_enough:
+                self._left -= values
+            return is_enough
+        finally:
+            self._lock.release()
+
+    def unlock(self) -> None:
+        """Make it usable in a forked child."""
+        self._lock = threading.Lock()
+
+
 class Cell:
-    """Values waiting for their sinks."""
+    """Values waiting for their sinks.
+
+    Args:
+        sinks: Where they go.
+        allowance: Where more room comes from.
+        width: Values that belong together.
+    """
 
     __slots__ = (
-        "_cap",
+        "_allowance",
         "_full",
         "_is_abandoned",
         "_is_unread",
         "_lock",
+        "_most",
+        "_passes_through",
+        "_room",
         "_seeks_span",
         "_started",
         "_touched",
@@ -59,11 +103,14 @@ class Cell:
         "values",
     )
 
-    def __init__(self, sinks: Sequence[Sink], cap: int) -> None:
+    def __init__(self, sinks: Sequence[Sink], allowance: Allowance, width: int = 1) -> None:
         self.sinks = sinks
         self.values: list[float] = []
         """Always the same list: what runs for every message appends to it, and asks :attr:`due` by itself."""
-        self._cap = cap
+        self._allowance = allowance
+        self._room = SLICE * width
+        self._most = min(CAP, _power_of_two(_MOST_AT_ONCE // len(sinks))) * width
+        self._passes_through = False
         self.due = 1
         """The length at which whoever appends has to call :meth:`look_after`."""
         # The length at which it has to drain the cell.
@@ -97,7 +144,8 @@ class Cell:
 
     def pass_through(self) -> None:
         """Keep nothing from now on: nobody will collect."""
-        self._cap = self.due = self._full = 1
+        self._passes_through = True
+        self.due = self._full = 1
         self.drain()
 
     def abandon(self) -> None:
@@ -139,7 +187,7 @@ class Cell:
                 return
         # A cell that somebody drains is in good hands, and the next value sees to the rest. Only where nothing is to be
         # kept there may be no next one.
-        if threading.get_ident() not in _at_work and self._lock.acquire(blocking=self._cap == 1):
+        if threading.get_ident() not in _at_work and self._lock.acquire(blocking=self._passes_through):
             try:
                 with _working():
                     self._serve(value)
@@ -157,14 +205,21 @@ class Cell:
                 self._rest(seek_span=True)
             else:
                 self._drop()
-        elif self._cap == 1:
+        elif self._passes_through:
             self._hand_over(len(self.values))
         elif self._seeks_span and trace.get_current_span().get_span_context().trace_flags.sampled:
             self._hand_over_here(value)
             self._rest(seek_span=False)
         else:
-            self._hand_over(self._room())
+            self._hand_over(self._portion())
+            self._grow()
             self._rest(seek_span=self._seeks_span)
+
+    def _grow(self) -> None:
+        """Have more room from now on: what there was is not enough for what comes between two collections."""
+        room = min(_GROWTH * self._room, self._most)
+        if room > self._room and self._is_quick() and self._allowance.take(room - self._room):
+            self._room = room
 
     def _hand_over(self, count: int) -> None:
         taken = self.values[:count]
@@ -182,7 +237,7 @@ class Cell:
         if value not in held:
             # Drained by another thread meanwhile.
             return
-        before, room = len(held) - 1 - held[::-1].index(value), self._room()
+        before, room = len(held) - 1 - held[::-1].index(value), self._portion()
         if before:
             self._hand_over(min(before, room))
         if before <= room:
@@ -192,13 +247,22 @@ class Cell:
 
     def _rest(self, *, seek_span: bool) -> None:
         """Let requests just append, until the cell is full or one has a span to offer."""
+        if self._passes_through:
+            return
         self._seeks_span = seek_span and any(sink.takes_exemplars() for sink in self.sinks)
-        self._full = self._room()
+        self._full = self._portion()
         self.due = 1 if self._seeks_span else self._full
 
-    def _room(self) -> int:
+    def _portion(self) -> int:
         """How many values to keep, and to hand over on an event loop at once."""
-        return self._cap if all(sink.is_quick() for sink in self.sinks) else min(self._cap, SLICE)
+        return self._room if self._is_quick() else self._slow_portion()
+
+    def _slow_portion(self) -> int:
+        """The same where values are recorded one by one."""
+        return SLICE
+
+    def _is_quick(self) -> bool:
+        return all(sink.is_quick() for sink in self.sinks)
 
     def _is_read(self) -> bool:
         return any(sink.is_read() for sink in self.sinks)
@@ -226,13 +290,13 @@ class Rows(Cell):
     Args:
         width: Numbers in a row.
         parts: What goes where: a function from the columns to values, one for each row, and the sink for these.
-        cap: Rows that may wait.
+        allowance: Where more room comes from.
     """
 
     __slots__ = ("_parts", "_width")
 
-    def __init__(self, width: int, parts: Sequence[tuple[Part, Sink]], cap: int) -> None:
-        super().__init__([sink for _, sink in parts], cap * width)
+    def __init__(self, width: int, parts: Sequence[tuple[Part, Sink]], allowance: Allowance) -> None:
+        super().__init__([sink for _, sink in parts], allowance, width)
         self._width = width
         self._parts = parts
 
@@ -250,16 +314,18 @@ class Rows(Cell):
             sink.take(Batch(part(columns)))
 
     def _hand_over_here(self, value: float) -> None:
-        self._hand_over(self._room())
+        self._hand_over(self._portion())
 
     def _rest(self, *, seek_span: bool) -> None:
         super()._rest(seek_span=False)
 
-    def _room(self) -> int:
-        rows = self._cap // self._width
-        if not all(sink.is_quick() for sink in self.sinks):
-            rows = min(rows, 2 * SLICE // len(self.sinks))
-        return max(rows, 1) * self._width
+    def _slow_portion(self) -> int:
+        return max(2 * SLICE // len(self.sinks), 1) * self._width
+
+
+def _power_of_two(limit: int) -> int:
+    """The greatest one that is not above the limit; 1 at least."""
+    return 1 << max(limit.bit_length() - 1, 0)
 
 
 _C = TypeVar("_C", bound=Cell)
@@ -270,25 +336,22 @@ class Ledger:
 
     def __init__(self) -> None:
         self._cells: list[Cell] = []
+        self._allowance = Allowance()
         self._passes_through = False
         _ledgers.add(self)
 
     def cell(self, *sinks: Sink) -> Cell:
         """A new cell for these sinks."""
-        return self._with(Cell(sinks, self._room(1)))
+        return self._with(Cell(sinks, self._allowance))
 
     def rows(self, width: int, parts: Sequence[tuple[Part, Sink]]) -> Rows:
         """A new cell for rows of ``width`` numbers."""
-        return self._with(Rows(width, parts, self._room(width)))
-
-    def _room(self, width: int) -> int:
-        """How many values, or rows, the next cell may keep."""
-        if self._passes_through:
-            return 1
-        return min(CAP, max(BUDGET // (2 * width * (len(self._cells) + 1)), SLICE))
+        return self._with(Rows(width, parts, self._allowance))
 
     def _with(self, cell: _C) -> _C:
         self._cells.append(cell)
+        if self._passes_through:
+            cell.pass_through()
         return cell
 
     def drain(self) -> None:
@@ -314,7 +377,8 @@ class Ledger:
             cell.abandon()
 
     def unlock(self) -> None:
-        """Forget drains that run in threads which a fork has left behind."""
+        """Forget what was going on in threads which a fork has left behind."""
+        self._allowance.unlock()
         for cell in self._cells:
             cell.unlock()
 

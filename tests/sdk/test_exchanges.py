@@ -101,11 +101,28 @@ def run(request: pytest.FixtureRequest) -> Callable[[Callable[[], Awaitable[Any]
     return lambda scenario: anyio.run(scenario, backend=backend)
 
 
-def assert_closed(points: Points, end: str = "closed") -> None:
-    assert points.by(STATUS, "mcp.connection.duration") == {end: 1}
+def raising(expected: type[Exception]) -> Callable[[Any], Any]:
+    """What a manager's application is run in that has to raise this."""
+
+    def around(manager: Any) -> Any:
+        async def app(*args: Any) -> None:
+            with pytest.raises(expected):
+                await manager.asgi_app(*args)
+
+        return app
+
+    return around
+
+
+def assert_nothing_is_open(points: Points) -> None:
     assert points.sum("mcp.connections.active") == 0
     assert points.sum("mcp.requests.active") == 0
+
+
+def assert_closed(points: Points, end: str = "closed") -> None:
+    assert points.by(STATUS, "mcp.connection.duration") == {end: 1}
     assert points.sum("mcp.connection.errors") == 0
+    assert_nothing_is_open(points)
 
 
 def assert_measured(points: Points, exchange: Exchange) -> None:
@@ -118,15 +135,7 @@ def assert_measured(points: Points, exchange: Exchange) -> None:
 def test_a_client_that_leaves_while_its_request_is_read_has_made_none(run: Any, collect: Collect) -> None:
     client_disconnect = import_module("starlette.requests").ClientDisconnect
     exchange = Exchange(says=[{"type": "http.request", "body": BODY[:20], "more_body": True}, GONE])
-
-    def around(manager: Any) -> Any:
-        async def app(*args: Any) -> None:
-            with pytest.raises(client_disconnect):
-                await manager.asgi_app(*args)
-
-        return app
-
-    run(lambda: exchange.post(around))
+    run(lambda: exchange.post(raising(client_disconnect)))
     points = collect()
     assert_closed(points)
     assert points.sum("mcp.requests.total") == 0
@@ -212,20 +221,8 @@ def test_a_send_that_raises_after_the_clients_end_is_no_crash(run: Any, collect:
         raise OSError
 
     exchange.send = send
-    failed: list[bool] = []
-
-    def around(manager: Any) -> Any:
-        async def app(*args: Any) -> None:
-            try:
-                await manager.asgi_app(*args)
-            except Exception:
-                failed.append(True)
-
-        return app
-
-    run(lambda: exchange.post(around))
+    run(lambda: exchange.post(raising(Exception)))
     points = collect()
-    assert failed == [True]
     assert_closed(points)
     assert points.by(STATUS, "mcp.requests.total") == {"cancelled": 1}
 
@@ -250,7 +247,7 @@ def test_a_reply_to_a_request_that_took_too_long_is_the_reply(run: Any, collect:
     points = collect()
     assert b"-32603" in exchange.reply
     assert points.by(STATUS, "mcp.requests.total") == {"server_error": 1}
-    assert points.sum("mcp.connections.active") == points.sum("mcp.requests.active") == 0
+    assert_nothing_is_open(points)
 
 
 def test_a_tool_that_sees_that_its_client_is_gone_is_cancelled(run: Any, collect: Collect) -> None:
@@ -261,15 +258,7 @@ def test_a_tool_that_sees_that_its_client_is_gone_is_cancelled(run: Any, collect
         raise RuntimeError
 
     exchange = Exchange(looks, json=True)
-
-    def around(manager: Any) -> Any:
-        async def app(*args: Any) -> None:
-            with pytest.raises(OSError):
-                await manager.asgi_app(*args)
-
-        return app
-
-    run(lambda: exchange.post(around))
+    run(lambda: exchange.post(raising(OSError)))
     points = collect()
     assert_closed(points)
     assert points.by(STATUS, "mcp.requests.total") == {"cancelled": 1}
@@ -290,7 +279,7 @@ def test_a_server_that_answers_for_another_in_its_scope_gets_its_own_answer(
     points = collect()
     assert points.by(STATUS, "mcp.requests.total") == {"ok": 2}
     assert points.by(STATUS, "mcp.connection.duration") == {"closed": 2}
-    assert points.sum("mcp.connections.active") == points.sum("mcp.requests.active") == 0
+    assert_nothing_is_open(points)
     for exchange in (inner, outer):
         assert json.loads(exchange.reply)["result"]["content"][0]["text"] == "done"
     assert sum(point.total for point in points.select("mcp.response.size")) == len(inner.reply) + len(outer.reply)
@@ -390,7 +379,7 @@ def test_a_tool_that_nobody_finishes_is_no_fault(collect: Collect, caplog: pytes
     anyio.run(scenario)
     made[0].close()
     points = collect()
-    assert points.sum("mcp.connections.active") == points.sum("mcp.requests.active") == 0
+    assert_nothing_is_open(points)
     assert not [record for record in caplog.records if record.name.startswith("opentelemetry_instrumentation_mcp")]
 
 

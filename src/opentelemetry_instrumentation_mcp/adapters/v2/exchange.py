@@ -76,7 +76,7 @@ class _Exchange:
         answer: The HTTP answer.
         opened: When it was (``perf_counter`` seconds).
         has_task: Whether the SDK starts a task for its handler.
-        send: The ASGI ``send``, where nobody further out watches it; else None.
+        send: The ASGI ``send``, where nobody further out watches it and the answer is this exchange's own; else None.
         request: The Starlette request, as soon as the SDK has looked at its headers.
         listing: Whether the SDK asks the server itself for its tools.
     """
@@ -89,7 +89,6 @@ class _Exchange:
     send: Any = None
     request: Any = None
     listing = False
-    _is_own = False
     _displaced: Answer | None = None
     _is_handled = False
     _answered: tuple[Any, Calls] | Request | None = None
@@ -103,12 +102,11 @@ class _Exchange:
         self._displaced = displaced
         self.answer = answering(edge, None, scope, send)
         self.send = self.answer.send
-        self._is_own = True
 
     @contained
     def leave(self) -> None:
         """Leave the scope as it was."""
-        if self._is_own:
+        if self.send is not None:
             scope = self.answer.scope
             if self._displaced is None:
                 scope.pop(ANSWER, None)
@@ -184,7 +182,7 @@ class _Exchange:
         try:
             # Whatever outlives it may still have the scope.
             self.answer.exchange = None
-            if self._is_own:
+            if self.send is not None:
                 self.leave()
             # Its id is the exchange itself: kept, that would be work for the collector.
             answered, self._answered = self._answered, None
@@ -325,22 +323,20 @@ def _open(edge: Edge, app: Any, args: Any) -> _Exchange | None:
             exchange.answer = answer
         else:
             exchange.enter(edge, scope, send, answer)
+        is_first = kind is None or kind.connection.series.recorder is not recorder
         # What is open has to be closed: nothing that can fail comes after this.
-        if kind is not None and kind.connection.series.recorder is recorder:
-            exchange.kind, exchange.opened = kind, kind.connection.another()
-        else:
+        if is_first:
             kind = _first(recorder, app, key)
-            if kind is None:
-                exchange.leave()
-                return None
-            exchange.kind, exchange.opened = kind, kind.connection.opened
-        exchange.answer.exchange = exchange
-        return exchange
+        if kind is not None:
+            exchange.kind = kind
+            exchange.opened = kind.connection.opened if is_first else kind.connection.another()
+            exchange.answer.exchange = exchange
+            return exchange
     except Exception as error:
         report("exchange.open", error)
-        if exchange is not None:
-            exchange.leave()
-        return None
+    if exchange is not None:
+        exchange.leave()
+    return None
 
 
 def _first(recorder: Recorder, app: Any, key: _Key) -> _Kind | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from time import perf_counter
+from typing import Final
 
 from opentelemetry_instrumentation_mcp.metrics.connection import Connection
+from opentelemetry_instrumentation_mcp.metrics.interceptor import Passages
 from opentelemetry_instrumentation_mcp.metrics.labels import Target
 from opentelemetry_instrumentation_mcp.metrics.outcome import OK
 from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
@@ -32,14 +35,18 @@ class _Tools:
         return False
 
 
+_MIDDLEWARE: Final = ("one", "another")
+
+
 class Calls:
-    """Calls of ``tools`` tools, one after the other."""
+    """Calls of ``tools`` tools, one after the other, each of which passes two middlewares."""
 
     def __init__(self, recorder: Recorder, tools: int) -> None:
         connection = recorder.open(Role.SERVER, Transport.STDIO, server_name=NAME, registry=_Tools(tools))
         assert connection is not None
         self._connection: Connection = connection
         self._parameters = [{"name": tool_name(number)} for number in range(tools)]
+        self._passages = Passages(recorder, _MIDDLEWARE).cell
         self._number = 0
 
     def one(self) -> None:
@@ -51,6 +58,10 @@ class Calls:
         assert request is not None
         request.measured(150, response=False)
         request.measured(120, response=True)
+        passages = self._passages
+        passages.values.extend(perf_counter() for _ in range(2 * len(_MIDDLEWARE) + 2))
+        if len(passages.values) >= passages.due:
+            passages.look_after_rows()
         request.end(OK)
 
     def many(self, count: int) -> None:

@@ -11,9 +11,9 @@ more than takes a fraction of a millisecond; the rest stays for the next. Where 
 kept.
 
 A cell begins small and gets more room whenever it was full before a reader came, so that room is where the traffic is.
-The sizes are the same for all cells: those that a request fills evenly are full at once, and one request in
-:data:`CAP` or so pays for all of them. Were each full at a time of its own, one in two hundred would be late, which is
-more than a 99th percentile takes.
+All grow alike, by powers of two: those that a request fills evenly are full at once, and one request in :data:`CAP` or
+so pays for all of them. Were each full at a time of its own, one in two hundred would be late, which is more than a
+99th percentile takes.
 """
 
 from __future__ import annotations
@@ -32,16 +32,13 @@ from . import bulk
 from .bulk import Batch
 from .sinks import SLICE, Sink
 
-CAP: Final = 2048
+CAP: Final = 1024
 """The most values that a cell keeps for a reader: it bounds memory and the time of one drain."""
 
 BUDGET: Final = 90_000
 """Values that all cells of a ledger may keep, besides :data:`SLICE` that each begins with."""
 
-_GROWTH: Final = 4
-"""How many times as much room a cell gets. From :data:`SLICE` on it is four times that to have :data:`CAP`."""
-
-_MOST_AT_ONCE: Final = 3 * CAP
+_MOST_AT_ONCE: Final = 6 * CAP
 """The most values for all sinks of a cell together, in one drain on an event loop."""
 
 _at_work: set[int] = set()
@@ -90,9 +87,11 @@ class Cell:
         "_allowance",
         "_full",
         "_is_abandoned",
+        "_is_sated",
         "_is_unread",
         "_lock",
         "_most",
+        "_outgrown",
         "_passes_through",
         "_room",
         "_seeks_span",
@@ -109,6 +108,8 @@ class Cell:
         """Always the same list: what runs for every message appends to it, and asks :attr:`due` by itself."""
         self._allowance = allowance
         self._room = SLICE * width
+        # How much it has handed over for want of room.
+        self._outgrown = 0
         self._most = min(CAP, _power_of_two(_MOST_AT_ONCE // len(sinks))) * width
         self._passes_through = False
         self.due = 1
@@ -121,6 +122,8 @@ class Cell:
         self._started = False
         self._touched = False
         self._seeks_span = False
+        # Whether it seeks none for this collection any more.
+        self._is_sated = False
         self._is_unread = False
         self._is_abandoned = False
 
@@ -162,7 +165,12 @@ class Cell:
         """Hand over what the cell holds, after whoever is at it now."""
         with self._lock:
             count = len(self.values)
-            if not count or self._is_abandoned:
+            if self._is_abandoned:
+                return
+            if not count:
+                if self._is_sated:
+                    # It was full just now; the next collection is to have an exemplar as well.
+                    self._rest(seek_span=True)
                 return
             if not self._is_read():
                 self._drop()
@@ -217,9 +225,13 @@ class Cell:
 
     def _grow(self) -> None:
         """Have more room from now on: what there was is not enough for what comes between two collections."""
-        room = min(_GROWTH * self._room, self._most)
-        if room > self._room and self._is_quick() and self._allowance.take(room - self._room):
-            self._room = room
+        # Then what all cells have handed over is a power of two each time, as long as they grow, and a multiple of the
+        # most that they keep from then on.
+        outgrown = self._outgrown + self._room
+        room = min(outgrown, self._most)
+        if room > self._room and not (self._is_quick() and self._allowance.take(room - self._room)):
+            return
+        self._outgrown, self._room = outgrown, max(room, self._room)
 
     def _hand_over(self, count: int) -> None:
         taken = self.values[:count]
@@ -249,6 +261,7 @@ class Cell:
         """Let requests just append, until the cell is full or one has a span to offer."""
         if self._passes_through:
             return
+        self._is_sated = not seek_span
         self._seeks_span = seek_span and any(sink.takes_exemplars() for sink in self.sinks)
         self._full = self._portion()
         self.due = 1 if self._seeks_span else self._full
@@ -272,7 +285,7 @@ class Cell:
         count = len(self.values)
         residues = [sink.residue(self.values[:count]) for sink in self.sinks]
         del self.values[:count]
-        self._started = self._touched = self._seeks_span = False
+        self._started = self._touched = self._seeks_span = self._is_sated = False
         self.due = 1
         kept = [residue for residue in residues if residue is not None]
         if kept:

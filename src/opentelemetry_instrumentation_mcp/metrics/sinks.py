@@ -17,8 +17,8 @@ from opentelemetry.metrics import Counter, Histogram, UpDownCounter
 
 from .bulk import Attributes, Batch, Outlet, Reach
 
-SLICE: Final = 8
-"""How many values are recorded one by one without a pause: 0.3 ms or less, for two histograms and two readers."""
+SLICE: Final = 4
+"""How many values are recorded one by one without a pause: 0.15 ms or less, for two histograms and two readers."""
 
 _NO_SPAN: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 

@@ -79,6 +79,8 @@ class _Exchange:
         send: The ASGI ``send``, where nobody further out watches it and the answer is this exchange's own; else None.
         request: The Starlette request, as soon as the SDK has looked at its headers.
         listing: Whether the SDK asks the server itself for its tools.
+        is_handled: Whether the handler chain was entered.
+        answered: What :meth:`~.Inbound.answer` has returned for its result.
     """
 
     # No __init__, as Answer has none: whoever makes one sets the first four.
@@ -89,9 +91,9 @@ class _Exchange:
     send: Any = None
     request: Any = None
     listing = False
+    is_handled = False
+    answered: tuple[Any, Calls] | Request | None = None
     _displaced: Answer | None = None
-    _is_handled = False
-    _answered: tuple[Any, Calls] | Request | None = None
     _unsettled: tuple[Request, Outcome] | None = None
     _has_lost = False
     _reply_bytes = 0
@@ -119,7 +121,7 @@ class _Exchange:
             # A reply in JSON, and not the name of an event's field.
             if body[0] == _BRACE or self._reply_bytes:
                 self._reply_bytes += len(body)
-                if not self._is_handled and self.answer.status >= 400:
+                if not self.is_handled and self.answer.status >= 400:
                     kept = self._refusal = self._refusal or []
                     if sum(map(len, kept)) < _LONGEST_REFUSAL:
                         kept.append(body)
@@ -129,38 +131,10 @@ class _Exchange:
         except Exception as error:
             report("exchange.goes_out", error)
 
-    def begin(self, method: str, params: Any) -> None:
-        """The handler chain is entered."""
-        self._is_handled = True
-        try:
-            self.answer.is_request = True
-            _, inbound, tasks = self.kind
-            body = getattr(self.request, _BODY, None)
-            # There is one request to an exchange.
-            inbound.begin(self, {"method": method, "params": params}, -1 if body is None else len(body))
-            if method == "subscriptions/listen":
-                self.has_task = True
-            if self.has_task:
-                # In place of Cell.add(), here and below.
-                tasks.values.append(1)
-                if len(tasks.values) >= tasks.due:
-                    tasks.look_after(1)
-        except Exception as error:
-            report("exchange.begin", error)
-
-    def answered(self, result: Any) -> None:
-        """The handler chain has returned."""
-        try:
-            answered = self._answered = self.kind.inbound.answer(self, result)
-            if isinstance(answered, Request):
-                messages.answered(answered, answered.hint, result)
-        except Exception as error:
-            report("exchange.answered", error)
-
     @contained
     def raised(self, error: BaseException) -> None:
         """The handler chain raised."""
-        request = self._answered = self.kind.inbound.take(self)
+        request = self.answered = self.kind.inbound.take(self)
         if request is None:
             return
         outcome = messages.outcome_of(error, _CRASH_CODE)
@@ -178,14 +152,14 @@ class _Exchange:
 
     def over(self, error: BaseException | None = None) -> None:
         """The response is sent, or an exception came out."""
-        end: tuple[End, str | None] = _CLOSED
+        end, error_type = _CLOSED
         try:
             # Whatever outlives it may still have the scope.
             self.answer.exchange = None
             if self.send is not None:
                 self.leave()
             # Its id is the exchange itself: kept, that would be work for the collector.
-            answered, self._answered = self._answered, None
+            answered, self.answered = self.answered, None
             if error is None and type(answered) is tuple:
                 if self._reply_bytes:
                     cell = answered[1].response_sizes or answered[1].sized(response=True)
@@ -193,14 +167,14 @@ class _Exchange:
                     if len(cell.values) >= cell.due:
                         cell.look_after(self._reply_bytes)
             else:
-                end = self._how(error, answered)
+                end, error_type = self._how(error, answered)
         except Exception as failure:
             report("exchange.over", failure)
-        self.kind.connection.over(self.opened, *end)
+        self.kind.connection.over(self.opened, end, error_type)
 
     def _how(self, error: BaseException | None, answered: tuple[Any, Calls] | Request | None) -> tuple[End, str | None]:
         """How it ended that was not just answered with a result; as :mod:`..ending` has it for connections."""
-        if not self._is_handled:
+        if not self.is_handled:
             self._unhandled()
         elif self._reply_bytes:
             _sized(answered, self._reply_bytes)
@@ -424,14 +398,34 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
             result = await original(app, dctx, method, params, **kwargs)
             _listed(exchange, method, result)
             return result
-        exchange.begin(method, params)
+        exchange.is_handled = True
+        try:
+            exchange.answer.is_request = True
+            _, inbound, tasks = exchange.kind
+            body = getattr(exchange.request, _BODY, None)
+            # There is one request to an exchange.
+            inbound.begin(exchange, {"method": method, "params": params}, -1 if body is None else len(body))
+            if method == "subscriptions/listen":
+                exchange.has_task = True
+            if exchange.has_task:
+                # In place of Cell.add(), as in over().
+                tasks.values.append(1)
+                if len(tasks.values) >= tasks.due:
+                    tasks.look_after(1)
+        except Exception as error:
+            report("exchange.begin", error)
         try:
             result = await original(app, dctx, method, params, **kwargs)
         except BaseException as error:
             # Closing the response stream is how a 2026-07-28 client cancels.
             exchange.raised(error)
             raise
-        exchange.answered(result)
+        try:
+            answered = exchange.answered = exchange.kind.inbound.answer(exchange, result)
+            if isinstance(answered, Request):
+                messages.answered(answered, answered.hint, result)
+        except Exception as error:
+            report("exchange.answered", error)
         return result
 
     return serve_one

@@ -102,7 +102,10 @@ class Propagator:
 
     def finds_nothing(self, meta: Any) -> bool:
         """Whether there is no trace to be taken from the ``_meta`` of a message, which is not empty."""
-        return _TRACE_PARENT not in meta and self.is_known()
+        if _TRACE_PARENT in meta:
+            return False
+        # Of most messages the answer is the one before, without a call more.
+        return self._is_known if propagate.get_global_textmap() is self._seen else self.is_known()
 
     def is_known(self) -> bool:
         """Whether it consists of the W3C's alone, in their order by default."""

@@ -488,13 +488,13 @@ def test_the_applications_hooks_and_traces_see_what_they_always_saw() -> None:
 def test_a_callback_is_taken_out_when_it_has_heard_enough(collect: Collect, monkeypatch: pytest.MonkeyPatch) -> None:
     module = import_module("opentelemetry_instrumentation_mcp.adapters.http_pool")
     heard: list[str] = []
-    traced = module._traced
+    hear = module._Ask.__call__
 
-    def count(ask: Any, name: str, info: Any) -> None:
+    def count(ask: Any, name: str, info: Any) -> Any:
         heard.append(name)
-        traced(ask, name, info)
+        return hear(ask, name, info)
 
-    monkeypatch.setattr(module, "_traced", count)
+    monkeypatch.setattr(module._Ask, "__call__", count)
 
     async def scenario() -> Door:
         async with server() as door, client(door) as session:

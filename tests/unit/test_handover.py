@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownC
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp.metrics import bulk
-from opentelemetry_instrumentation_mcp.metrics.handover import BUDGET, CAP, Allowance, Cell, Ledger, Part
+from opentelemetry_instrumentation_mcp.metrics.handover import BUDGET, CAP, FIRST, Allowance, Cell, Ledger, Part
 from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution, Sink, SumOf
 
 from ..points import Points
@@ -91,7 +91,7 @@ def test_a_cell_that_nobody_collects_hands_over_when_it_is_full_and_has_more_roo
     values = [float(value) for value in range(1 + 4 * CAP)]
     for value in values:
         cell.add(value)
-    assert [len(taken) for taken in sink.taken] == [1, 4, 4, 8, 16, 32, 64, 128, 256, 512, CAP, CAP, CAP]
+    assert [len(taken) for taken in sink.taken] == [1, 32, 32, 64, 128, 256, 512, CAP, CAP, CAP]
     assert [value for taken in sink.taken for value in taken] == values
     assert cell.values == []
 
@@ -100,12 +100,12 @@ def test_a_cell_that_is_collected_in_time_stays_small() -> None:
     ledger, sink = Ledger(), _Kept()
     cell = ledger.cell(sink)
     for _ in range(CAP):
-        for _ in range(SLICE - 1):
+        for _ in range(FIRST - 1):
             cell.add(1.0)
         ledger.drain()
-    for _ in range(SLICE):
+    for _ in range(FIRST):
         cell.add(1.0)
-    assert len(sink.taken[-1]) == SLICE
+    assert len(sink.taken[-1]) == FIRST
 
 
 def test_cells_that_a_request_fills_evenly_are_full_at_once() -> None:
@@ -128,7 +128,7 @@ def test_cells_that_a_request_fills_evenly_are_full_at_once() -> None:
         if sum(len(sink.taken) for sink in sinks) > before:
             late.append(request)
     # The first value of each went through at once.
-    assert late[:5] == [0, 2, 4, 8, 16]
+    assert late[:5] == [0, 16, 32, 64, 128]
     assert [request for request in late if request > CAP] == [CAP // 2 * times for times in range(3, 20)]
 
 

@@ -24,6 +24,7 @@ from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
 from .ending import leaf_name
+from .http_pool import ENDPOINT, enter
 from .outbound import POST, leave
 from .release import is_v2
 from .sizes import unwrapped
@@ -58,22 +59,24 @@ class Post:
         """Whether a reply is expected."""
         return self._id is not None
 
-    @property
-    def is_under_way(self) -> bool:
-        """Whether HTTP requests made in this context are this POST's.
+    def sent(self, request: Any) -> None:
+        """An HTTP request is sent in its context; what is sent again (a redirect, a token) has been measured."""
+        if not self._is_measured and self._owns(request):
+            self._is_measured = True
+            self._adapter.sizes.serialised(self._message, _body_size(request))
+
+    def _owns(self, request: Any) -> bool:
+        """Whether an HTTP request made in this context is this POST's.
 
         Its context is inherited by whoever handles what comes in the answer, and that can make requests of its own.
         """
-        return not self._is_over and (self._response is None or self._response.status_code >= 300)
-
-    def sent(self, size: int) -> None:
-        """The body has ``size`` bytes; sent again (a redirect, a token) it has been measured."""
-        if not self._is_measured:
-            self._is_measured = True
-            self._adapter.sizes.serialised(self._message, size)
+        under_way = not self._is_over and (self._response is None or self._response.status_code >= 300)
+        return under_way and request.method == "POST"
 
     def answered(self, response: Any) -> None:
-        """An HTTP response began."""
+        """An HTTP response began in its context."""
+        if not self._owns(response.request):
+            return
         self._response = response
         request = self._request()
         if request is None:
@@ -219,8 +222,7 @@ async def _on_request(request: Any) -> None:
     if post is None:
         return
     try:
-        if request.method == "POST" and post.is_under_way:
-            post.sent(_body_size(request))
+        post.sent(request)
     except Exception as error:
         report("http_client.on_request", error)
 
@@ -230,8 +232,7 @@ async def _on_response(response: Any) -> None:
     if post is None:
         return
     try:
-        if response.request.method == "POST" and post.is_under_way:
-            post.answered(response)
+        post.answered(response)
     except Exception as error:
         report("http_client.on_response", error)
 
@@ -244,21 +245,26 @@ def _body_size(request: Any) -> int:
 def _handle_post(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def handle_post_request(self: Any, ctx: Any) -> None:
-        post = _begin(adapter, self, ctx) if adapter.recorder is not None else None
-        if post is None:
+        if adapter.recorder is None:
             await original(self, ctx)
             return
-        token = POST.set(post)
+        endpoint = enter(self, ctx)
+        post = _begin(adapter, self, ctx)
+        token = POST.set(post) if post is not None else None
         try:
             await original(self, ctx)
         except Exception as error:
-            post.failed(error)
+            if post is not None:
+                post.failed(error)
             raise
         else:
-            post.over()
+            if post is not None:
+                post.over()
         finally:
-            leave(POST, token)
-            post.let_go()
+            leave(ENDPOINT, endpoint)
+            if post is not None:
+                leave(POST, token)
+                post.let_go()
 
     return handle_post_request
 

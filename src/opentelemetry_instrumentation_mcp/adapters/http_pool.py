@@ -1,10 +1,11 @@
 """The HTTP connection pool under a client, in both generations: httpx and httpcore, httpx2 and httpcore2.
 
 Two seams. The methods in which the SDK's HTTP transports use their client say, in a context variable, for which
-endpoint they do; the pool of httpcore looks there. A request that reaches a pool in such a method and goes to the
-endpoint's own origin is an MCP request, retries, redirects and authentication inside that origin included: each of them
-asks the pool. Everything else that uses the same pool, the application's own requests and OAuth servers elsewhere, is
-not. The application's clients, their event hooks and their requests are left as they are.
+endpoint they do (those that post in :mod:`.http_client`); the pool of httpcore looks there. A request that reaches a
+pool in such a method and goes to the endpoint's own origin is an MCP request, retries, redirects and authentication
+inside that origin included: each of them asks the pool. Everything else that uses the same pool, the application's own
+requests and OAuth servers elsewhere, is not. The application's clients, their event hooks and their requests are left
+as they are.
 
 The pool tells what it does through the ``trace`` extension, a public hook of httpcore. The first event says that a
 connection was assigned, which ends the wait; the sending of the request says whether events of connecting came before
@@ -50,7 +51,8 @@ class _Endpoint(NamedTuple):
     port: int
 
 
-_ENDPOINT: Final[ContextVar[_Endpoint | None]] = ContextVar("opentelemetry_instrumentation_mcp_endpoint", default=None)
+ENDPOINT: Final[ContextVar[_Endpoint | None]] = ContextVar("opentelemetry_instrumentation_mcp_endpoint", default=None)
+"""For which endpoint an HTTP client is used in this context."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -73,33 +75,39 @@ def _enter(url: object, client: Any = None) -> Token[_Endpoint | None] | None:
     if endpoint is None and client is not None:
         # A path: the application's client has a base URL.
         endpoint = _endpoint(str(client.base_url.join(str(url))))
-    return None if endpoint is None else _ENDPOINT.set(endpoint)
+    return None if endpoint is None else ENDPOINT.set(endpoint)
+
+
+@contained
+def enter(transport: Any, user: Any) -> Token[_Endpoint | None] | None:
+    """An HTTP client is used for an endpoint from now on, until :data:`ENDPOINT` is reset.
+
+    Args:
+        transport: The endpoint's ``StreamableHTTPTransport``.
+        user: The client, or what has it as its ``client``.
+    """
+    return _enter(transport.url, getattr(user, "client", user))
 
 
 def _method(adapter: Adapter, original: Any) -> Any:
-    """Wrap a method of ``StreamableHTTPTransport`` whose first argument is the client, or has it."""
+    """Wrap a method of ``StreamableHTTPTransport`` whose first argument is the client."""
 
     @functools.wraps(original)
-    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def method(self: Any, client: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
-            return await original(self, *args, **kwargs)
-        token = _enter_method(self, *args, *kwargs.values())
+            return await original(self, client, *args, **kwargs)
+        token = enter(self, client)
         try:
-            return await original(self, *args, **kwargs)
+            return await original(self, client, *args, **kwargs)
         finally:
-            leave(_ENDPOINT, token)
+            leave(ENDPOINT, token)
 
     return method
 
 
-@contained
-def _enter_method(transport: Any, first: Any, *_: Any) -> Token[_Endpoint | None] | None:
-    return _enter(transport.url, getattr(first, "client", first))
-
-
 def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
     transport = module.StreamableHTTPTransport
-    for name in ("_handle_post_request", "_handle_resumption_request", "handle_get_stream", "terminate_session"):
+    for name in ("handle_get_stream", "terminate_session"):
         adapter.patches.replace(transport, name, lambda original: _method(adapter, original))
 
 
@@ -118,7 +126,7 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
                 try:
                     streams = await stack.enter_async_context(opened(*args, **kwargs))
                 finally:
-                    leave(_ENDPOINT, token)
+                    leave(ENDPOINT, token)
             yield streams
 
     return sse_client
@@ -133,7 +141,7 @@ def _sse_request(adapter: Adapter, original: Any) -> Any:
         try:
             return await original(client, method, url, **kwargs)
         finally:
-            leave(_ENDPOINT, token)
+            leave(ENDPOINT, token)
 
     return request_within_origin
 
@@ -189,6 +197,11 @@ def _count_idle(pool: Any, origins: dict[str, Any], idle: dict[str, int]) -> Non
                     idle[name] += 1
 
 
+_PROTOCOLS: Final = ("http11.", "http2.")
+_GOES_OUT: Final = tuple(f"{protocol}send_request_headers.started" for protocol in _PROTOCOLS)
+"""The events of a request that is sent."""
+
+
 class _Ask:
     """A request on its way through the pool: the ``trace`` callback of httpcore.
 
@@ -208,37 +221,32 @@ class _Ask:
 
     def __call__(self, name: str, info: Any) -> Awaitable[None]:
         try:
-            _traced(self, name, info)
+            if self.waited is None:
+                self.waited = perf_counter() - self.asked
+            if name in _GOES_OUT:
+                self._goes_out(info["request"], self.waited)
+            elif not name.startswith(_PROTOCOLS):
+                # connection, proxy, socks: what has to be done before a connection can be used.
+                self.connecting = True
         except Exception as error:
             report("http_pool.traced", error)
         return _nothing() if self.foreign is None else self.foreign(name, info)
 
+    def _goes_out(self, request: Any, waited: float) -> None:
+        # A tunnel through a proxy is asked for by a request as well, which is part of connecting.
+        if request.method == b"CONNECT" or self.extensions.get("trace") is not self:
+            return
+        if self.foreign is None:
+            del self.extensions["trace"]
+        else:
+            self.extensions["trace"] = self.foreign
+        recorder = self.adapter.recorder
+        if recorder is not None:
+            recorder.pooled(self.pool, created=self.connecting, waited=waited)
+
 
 async def _nothing() -> None:
     return
-
-
-def _traced(ask: _Ask, name: str, info: Any) -> None:
-    waited = ask.waited
-    if waited is None:
-        waited = ask.waited = perf_counter() - ask.asked
-    layer, _, event = name.partition(".")
-    if layer not in ("http11", "http2"):
-        # connection, proxy, socks: what has to be done before a connection can be used.
-        ask.connecting = True
-        return
-    # A tunnel through a proxy is asked for by a request as well, which is part of connecting.
-    if event != "send_request_headers.started" or info["request"].method == b"CONNECT":
-        return
-    if ask.extensions.get("trace") is not ask:
-        return
-    if ask.foreign is None:
-        del ask.extensions["trace"]
-    else:
-        ask.extensions["trace"] = ask.foreign
-    recorder = ask.adapter.recorder
-    if recorder is not None:
-        recorder.pooled(ask.pool, created=ask.connecting, waited=waited)
 
 
 def _asked(adapter: Adapter, pools: _Pools, pool: Any, request: Any, endpoint: _Endpoint) -> None:
@@ -255,7 +263,7 @@ def _asked(adapter: Adapter, pools: _Pools, pool: Any, request: Any, endpoint: _
 def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
     @functools.wraps(original)
     async def handle_async_request(self: Any, request: Any) -> Any:
-        endpoint = _ENDPOINT.get()
+        endpoint = ENDPOINT.get()
         if endpoint is not None and adapter.recorder is not None:
             try:
                 _asked(adapter, pools, self, request, endpoint)

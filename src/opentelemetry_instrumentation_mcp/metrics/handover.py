@@ -36,7 +36,10 @@ CAP: Final = 1024
 """The most values that a cell keeps for a reader: it bounds memory and the time of one drain."""
 
 BUDGET: Final = 90_000
-"""Values that all cells of a ledger may keep, besides :data:`SLICE` that each begins with."""
+"""Values that all cells of a ledger may keep, besides :data:`SLICE` of each."""
+
+FIRST: Final = 32
+"""The most values that a new cell keeps for a reader, as long as half of the budget is left for those that grow."""
 
 _MOST_AT_ONCE: Final = 6 * CAP
 """The most values for all sinks of a cell together, in one drain on an event loop."""
@@ -68,6 +71,10 @@ class Allowance:
             return is_enough
         finally:
             self._lock.release()
+
+    def first(self, width: int) -> int:
+        """Room for a new cell, in rows of ``width`` values."""
+        return FIRST if self._left > BUDGET // 2 and self.take((FIRST - SLICE) * width) else SLICE
 
     def unlock(self) -> None:
         """Make it usable in a forked child."""
@@ -107,10 +114,11 @@ class Cell:
         self.values: list[float] = []
         """Always the same list: what runs for every message appends to it, and asks :attr:`due` by itself."""
         self._allowance = allowance
-        self._room = SLICE * width
+        most = min(CAP, _power_of_two(_MOST_AT_ONCE // len(sinks)))
+        self._most = most * width
+        self._room = min(allowance.first(width), max(most, SLICE)) * width
         # How much it has handed over for want of room.
         self._outgrown = 0
-        self._most = min(CAP, _power_of_two(_MOST_AT_ONCE // len(sinks))) * width
         self._passes_through = False
         self.due = 1
         """The length at which whoever appends has to call :meth:`look_after`."""

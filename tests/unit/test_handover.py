@@ -122,9 +122,7 @@ def test_cells_that_a_request_fills_evenly_are_full_at_once() -> None:
             cell.add(1.0)
         # What a request adds to twice is full twice as often, one time of them with the others.
         cells[0].add(1.0)
-        rows.values.extend([1.0] * 6)
-        if len(rows.values) >= rows.due:
-            rows.look_after_rows()
+        rows.keep([1.0] * 6)
         if sum(len(sink.taken) for sink in sinks) > before:
             late.append(request)
     # The first value of each went through at once.
@@ -137,9 +135,7 @@ def test_rows_hand_over_so_many_at_once_that_all_sinks_together_take_little(numb
     sinks = [_Kept() for _ in range(number)]
     rows = Ledger().rows(2, [(itemgetter(0), sink) for sink in sinks])
     for row in range(8 * CAP):
-        rows.values.extend([float(row), 0.0])
-        if len(rows.values) >= rows.due:
-            rows.look_after_rows()
+        rows.keep([float(row), 0.0])
     portions = sinks[0].taken
     assert all(sink.taken == portions for sink in sinks)
     most = max(map(len, portions))

@@ -72,9 +72,10 @@ class Allowance:
         finally:
             self._lock.release()
 
-    def first(self, width: int) -> int:
-        """Room for a new cell, in rows of ``width`` values."""
-        return FIRST if self._left > BUDGET // 2 and self.take((FIRST - SLICE) * width) else SLICE
+    def first(self, width: int, most: int) -> int:
+        """Room for a new cell, in rows of ``width`` values, of which it may ever have ``most``."""
+        rows = max(min(FIRST, most), SLICE)
+        return rows if self._left > BUDGET // 2 and self.take((rows - SLICE) * width) else SLICE
 
     def unlock(self) -> None:
         """Make it usable in a forked child."""
@@ -98,12 +99,12 @@ class Cell:
         "_is_unread",
         "_lock",
         "_most",
-        "_outgrown",
         "_passes_through",
         "_room",
         "_seeks_span",
         "_started",
         "_touched",
+        "_was_full",
         "due",
         "sinks",
         "values",
@@ -116,9 +117,8 @@ class Cell:
         self._allowance = allowance
         most = min(CAP, _power_of_two(_MOST_AT_ONCE // len(sinks)))
         self._most = most * width
-        self._room = min(allowance.first(width), max(most, SLICE)) * width
-        # How much it has handed over for want of room.
-        self._outgrown = 0
+        self._room = allowance.first(width, most) * width
+        self._was_full = False
         self._passes_through = False
         self.due = 1
         """The length at which whoever appends has to call :meth:`look_after`."""
@@ -233,13 +233,14 @@ class Cell:
 
     def _grow(self) -> None:
         """Have more room from now on: what there was is not enough for what comes between two collections."""
-        # Then what all cells have handed over is a power of two each time, as long as they grow, and a multiple of the
-        # most that they keep from then on.
-        outgrown = self._outgrown + self._room
-        room = min(outgrown, self._most)
-        if room > self._room and not (self._is_quick() and self._allowance.take(room - self._room)):
+        # Not at the first time: then all that was handed over is as much as there is room for, each time, and who got
+        # the most sooner is full when the others are.
+        if not self._was_full:
+            self._was_full = True
             return
-        self._outgrown, self._room = outgrown, max(room, self._room)
+        room = min(2 * self._room, self._most)
+        if room > self._room and self._is_quick() and self._allowance.take(room - self._room):
+            self._room = room
 
     def _hand_over(self, count: int) -> None:
         taken = self.values[:count]
@@ -320,6 +321,12 @@ class Rows(Cell):
         super().__init__([sink for _, sink in parts], allowance, width)
         self._width = width
         self._parts = parts
+
+    def keep(self, row: Sequence[float]) -> None:
+        """Keep a row until the next collection."""
+        self.values.extend(row)
+        if len(self.values) >= self.due:
+            self.look_after_rows()
 
     def look_after_rows(self) -> None:
         """Do what is due now that this thread has added a row. Never raises."""

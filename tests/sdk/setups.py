@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import socket
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -141,6 +142,24 @@ async def serve(app: Any) -> AsyncGenerator[str, None]:
             yield f"http://127.0.0.1:{port}"
         finally:
             server.should_exit = True
+            stop.set()
+
+
+@asynccontextmanager
+async def serve_http2(app: Any) -> AsyncGenerator[str, None]:
+    """Likewise, for clients who know beforehand that it speaks HTTP/2."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    config: Any = import_module("hypercorn.config").Config()
+    # It closes what it is given.
+    config.bind, config.errorlog, config.graceful_timeout = [f"fd://{listener.detach()}"], None, 1
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        serve: Any = import_module("hypercorn.asyncio").serve
+        tasks.start_soon(partial(serve, shutdown_trigger=stop.wait, mode="asgi"), app, config)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
             stop.set()
 
 

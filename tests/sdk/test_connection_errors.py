@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -294,31 +295,75 @@ class Auth(httpx.Auth):
             yield request
 
 
-def guarded(app: Any) -> Any:
-    """Asks every POST for a token."""
+def token_asked(request: Any) -> Any:
+    """What asks the same server for a token; it is JSON as well, and larger than some messages."""
+    body = {"grant_type": "client_credentials", "assertion": "x" * 500}
+    return httpx.Request("POST", request.url.copy_with(path="/token", query=None), json=body)
+
+
+class Beforehand(Auth):
+    """Gets a token for every request first."""
+
+    def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        yield token_asked(request)
+        request.headers["authorization"] = "Bearer good"
+        yield request
+
+
+class Afterwards(Auth):
+    """Gets one when it is asked for it."""
+
+    def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        response = yield request
+        if response.status_code == 401:
+            yield token_asked(request)
+            request.headers["authorization"] = "Bearer good"
+            yield request
+
+
+def guarded(app: Any, forbidden: bytes | None = None) -> Any:
+    """Asks every POST for a token, and gives one; with a token everything is allowed but what is ``forbidden``."""
+
+    async def answer(receive: Any, send: Any, status: int) -> None:
+        await receive()
+        await send({"type": "http.response.start", "status": status, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body", "body": b""})
 
     async def guard(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST" or b"authorization" in dict(scope["headers"]):
+        if scope["type"] != "http" or scope["method"] != "POST":
             await app(scope, receive, send)
-            return
-        await receive()
-        await send({"type": "http.response.start", "status": 401, "headers": []})
-        await send({"type": "http.response.body", "body": b""})
+        elif scope["path"] == "/token":
+            await answer(receive, send, 200)
+        elif b"authorization" not in dict(scope["headers"]):
+            await answer(receive, send, 401)
+        elif forbidden is None:
+            await app(scope, receive, send)
+        else:
+            messages = [await receive()]
+            if forbidden in messages[0]["body"]:
+                await answer(partial(anyio.sleep, 0), send, 403)
+            else:
+
+                async def again() -> Any:
+                    return messages.pop() if messages else await receive()
+
+                await app(scope, again, send)
 
     return guard
 
 
+@pytest.mark.parametrize("auth", [Auth, Beforehand, Afterwards])
 @pytest.mark.parametrize("setup", [HTTP, SSE], ids=str)
 def test_a_token_that_is_asked_for_and_given_is_no_error_and_measured_once(
-    setup: setups.Setup, collect: Collect
+    setup: setups.Setup, auth: type[Auth], collect: Collect
 ) -> None:
     async def scenario() -> None:
         async with (
             setups.serve(guarded(setups.http_app(example.build(), setup))) as base,
-            httpx.AsyncClient(auth=Auth(), timeout=10) as http,
+            httpx.AsyncClient(auth=auth(), timeout=10) as http,
         ):
             if setup is SSE:
-                transport = sse_client(f"{base}/sse", auth=Auth())
+                transport = sse_client(f"{base}/sse", auth=auth())
             else:
                 transport = streamable_http_client(f"{base}/mcp", http_client=http)
             async with setups.client_over(transport) as session:
@@ -335,6 +380,22 @@ def test_a_token_that_is_asked_for_and_given_is_no_error_and_measured_once(
         for role in ("client", "server")
     }
     assert totals["client"] == totals["server"]
+
+
+@pytest.mark.parametrize("auth", [Auth, Beforehand, Afterwards])
+def test_what_is_forbidden_in_spite_of_a_token_is_what_the_last_answer_says(auth: type[Auth], collect: Collect) -> None:
+    async def scenario() -> None:
+        app = guarded(setups.http_app(example.build(), HTTP), forbidden=b"tools/call")
+        async with setups.serve(app) as base, httpx.AsyncClient(auth=auth(), timeout=10) as http:
+            with suppress(Exception, anyio.get_cancelled_exc_class()):
+                async with setups.client_over(streamable_http_client(f"{base}/mcp", http_client=http)) as session:
+                    await session.call_tool("ok", {})
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "client") == {"403": 1}
+    calls = points.by("status", "mcp.requests.total", {ROLE: "client", "mcp.method.name": "tools/call"})
+    assert calls == {"client_error": 1}
 
 
 @pytest.mark.parametrize(("status", "cause"), [(500, "500"), (200, "ValidationError")])

@@ -485,24 +485,46 @@ def test_the_applications_hooks_and_traces_see_what_they_always_saw() -> None:
     assert "http11.response_closed.complete" in plain[0]
 
 
-def test_a_callback_is_taken_out_when_it_has_heard_enough(collect: Collect, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = import_module("opentelemetry_instrumentation_mcp.adapters.http_pool")
-    heard: list[str] = []
-    hear = module._Ask.__call__
+def test_a_connection_and_its_requests_are_what_they_were_when_it_has_been_used(collect: Collect) -> None:
+    seen: list[Any] = []
+    extensions: list[dict[str, Any]] = []
 
-    def count(ask: Any, name: str, info: Any) -> Any:
-        heard.append(name)
-        return hear(ask, name, info)
+    async def hook(request: Any) -> None:
+        extensions.append(request.extensions)
 
-    monkeypatch.setattr(module._Ask, "__call__", count)
+    async def scenario() -> None:
+        async with (
+            server() as door,
+            httpx.AsyncClient(event_hooks={"request": [hook]}) as http,
+            client(door, http_client=http) as session,
+        ):
+            await session.call_tool("ok", {})
+            seen.extend(http._transport._pool.connections)
 
+    anyio.run(scenario)
+    assert seen
+    assert all("handle_async_request" not in vars(each) for each in seen)
+    assert {key for each in extensions for key in each} == {"timeout"}
+
+
+def test_streams_of_one_http2_connection_reuse_it(collect: Collect) -> None:
     async def scenario() -> Door:
-        async with server() as door, client(door) as session:
+        door = Door(streams=False)
+        app = setups.http_app(example.build(**({} if V2 else STATEFUL.settings)), STATEFUL)
+        async with (
+            setups.serve_http2(door.before(app)) as door.base,
+            httpx.AsyncClient(http1=False, http2=True) as http,
+            client(door, http_client=http) as session,
+        ):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(3):
+                    tasks.start_soon(session.call_tool, "slow", {"seconds": 0.1})
             await session.call_tool("ok", {})
         return door
 
     door = anyio.run(scenario)
-    assert len(heard) == 4 * door.connections + 2 * door.reuses
+    assert door.connections == 1
+    assert len(door.ports) >= 6
     assert_it_is_what_came_in(collect(), door)
 
 

@@ -24,91 +24,102 @@ from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
 from .ending import leaf_name
-from .http_pool import ENDPOINT, enter
-from .outbound import POST, leave
+from .http_pool import Endpoint, endpoint_at, endpoint_of
+from .outbound import USE, Use, leave
 from .release import is_v2
-from .sizes import unwrapped
 from .streams import Link, Opening, address_of, opening_failed
 
+_STREAM: Final = "_otel_mcp_stream"
+"""Attribute left on a transport object (not on its class): the write stream the session holds.
+
+It is the one thing both ends of the transport share; it has its link by the time of the first message.
+"""
+
 _LINK: Final = "_otel_mcp_link"
-"""Attribute left on a transport object (not on its class)."""
+"""Likewise: the link, from the first message on."""
 
 _PROBE: Final = "server/discover"
 """A 2.x client asks any server whether it speaks 2026-07-28; to be refused is an answer."""
 
 
-class Post:
-    """One message on its way to the server."""
+_MESSAGE: Final = b'"jsonrpc"'
+"""What a body that is a message has in it; those of authentication have not."""
 
-    def __init__(self, adapter: Adapter, transport: Any, link: Link, message: Any) -> None:
+
+class Post(Use):
+    """One message on its way to the server.
+
+    Its context is inherited by whoever handles what comes in the answer, and that can make requests of its own; and
+    authentication makes some before or after it. Its own are known by the body.
+    """
+
+    __slots__ = (
+        "_adapter", "_is_open", "_link", "_message", "_method", "_posted", "_request", "_response", "_transport",
+        "is_request",
+    )  # fmt: skip
+
+    def __init__(self, adapter: Adapter, transport: Any, link: Link, message: Any, endpoint: Endpoint | None) -> None:
+        self.endpoint = endpoint
         self._adapter = adapter
         self._transport = transport
         self._link = link
         self._message = message
         self._response: Any = None
-        self._is_measured = False
-        self._is_over = False
-        root = unwrapped(message)
-        kind = type(root).__name__
-        # Replies and notifications are posted too; only a request has somebody waiting.
-        self._method: str | None = root.method if kind == "JSONRPCRequest" else None
-        self._id: Any = root.id if kind == "JSONRPCRequest" else None
-
-    @property
-    def is_request(self) -> bool:
-        """Whether a reply is expected."""
-        return self._id is not None
+        self._posted: Any = None
+        # Until there is an answer that is no error and sends nobody elsewhere.
+        self._is_open = True
+        self._method: str | None = None
+        self._request: Request | None = None
+        root = message if type(message).__name__ != "JSONRPCMessage" else message.root
+        self.is_request = type(root).__name__ == "JSONRPCRequest"
+        """Whether a reply is expected: replies and notifications are posted too."""
+        if self.is_request:
+            values: dict[str, Any] = root.__dict__
+            self._method = values["method"]
+            self._request = link.outbound(values["id"])
 
     def sent(self, request: Any) -> None:
         """An HTTP request is sent in its context; what is sent again (a redirect, a token) has been measured."""
-        if not self._is_measured and self._owns(request):
-            self._is_measured = True
-            self._adapter.sizes.serialised(self._message, _body_size(request))
-
-    def _owns(self, request: Any) -> bool:
-        """Whether an HTTP request made in this context is this POST's.
-
-        Its context is inherited by whoever handles what comes in the answer, and that can make requests of its own.
-        """
-        under_way = not self._is_over and (self._response is None or self._response.status_code >= 300)
-        return under_way and request.method == "POST"
+        if not self._is_open:
+            return
+        if self._posted is None:
+            content = _content(request)
+            if content is not None and _MESSAGE in content:
+                self._posted = request
+                if self._request is None:
+                    self._adapter.sizes.serialised(self._message, len(content))
+                else:
+                    self._adapter.sizes.outgoing.pop(id(self._message), None)
+                    self._request.measured(len(content), response=False)
+        elif request.stream is self._posted.stream:
+            self._posted = request
 
     def answered(self, response: Any) -> None:
         """An HTTP response began in its context."""
-        if not self._owns(response.request):
+        if self._posted is None or response.request is not self._posted:
             return
         self._response = response
-        request = self._request()
-        if request is None:
-            return
-        kind = response.headers.get("content-type", "").lower()
-        if response.status_code >= 400:
-            request.hint = response
-        elif response.status_code >= 300:
-            request.hint = http_error(response.status_code)
-        elif response.status_code == 202 or not kind.startswith(("application/json", "text/event-stream")):
-            # The SDK makes up an error reply, or none at all; the peer has sent nothing that could be one.
-            request.hint = CONNECTION_LOST
-        else:
-            request.hint = None
+        self._is_open = response.status_code >= 300
+        if self._request is not None:
+            self._request.hint = response
 
-    @contained
     def over(self) -> None:
         """The transport is done with the POST, without an exception."""
-        status = self._response.status_code if self._response is not None else 0
-        if status < 400:
-            return
+        if self._response is not None and self._response.status_code >= 400:
+            self._refused(self._response.status_code)
+
+    @contained
+    def _refused(self, status: int) -> None:
         if status == 404 and getattr(self._transport, "session_id", None) and self._link.connection is not None:
             self._link.connection.dead(Death.SESSION_NOT_FOUND)
         if self._method == _PROBE or self._is_answered_in_json_rpc():
             return
         self._error(str(status))
 
-    @contained
     def let_go(self) -> None:
-        """Hold on to nothing: contexts outlive the POST, and this is in them."""
-        self._is_over = True
-        self._response = self._message = None
+        """Hold on to nothing."""
+        self._is_open = False
+        self._response = self._message = self._posted = self._request = None
 
     @contained
     def failed(self, error: Exception) -> None:
@@ -129,9 +140,8 @@ class Post:
         if self._link.failure is None:
             self._link.failure = failure
         self._error(name)
-        request = self._request()
-        if request is not None:
-            request.end(outcome)
+        if self._request is not None:
+            self._request.end(outcome)
 
     @contained
     def abandoned(self, blames_the_answer: bool) -> None:
@@ -152,20 +162,16 @@ class Post:
         self._error(type(error).__name__)
 
     def _hint(self, outcome: Outcome) -> None:
-        request = self._request()
-        if request is not None:
-            request.hint = outcome
+        if self._request is not None:
+            self._request.hint = outcome
 
     def _error(self, name: str) -> None:
         if self._adapter.recorder is not None:
             self._adapter.recorder.connection_error(Role.CLIENT, self._link.transport, name)
 
-    def _request(self) -> Request | None:
-        return self._link.outbound(self._id) if self._id is not None else None
-
     def _is_answered_in_json_rpc(self) -> bool:
         """Whether the error response is a reply to this very request, so that it is the request's, not the line's."""
-        if self._id is None:
+        if not self.is_request:
             return False
         try:
             body = json.loads(self._response.content)
@@ -175,8 +181,21 @@ class Post:
         return "error" in fields(body) and fields(body).get("id") is not None
 
 
-def outcome_of_response(response: Any) -> tuple[Outcome, int | None]:
-    """What an HTTP error response means: its JSON-RPC error, with its bytes, if the SDK has read one; or its status."""
+def outcome_of_response(response: Any) -> tuple[Outcome | None, int | None]:
+    """What an HTTP response means for the request it answers, whatever the SDK has made of it.
+
+    Returns:
+        Of an error its JSON-RPC error, with its bytes, if the SDK has read one; or its status. None where a reply can
+        have come in it.
+    """
+    if response.status_code < 300:
+        kind = response.headers.get("content-type", "").lower()
+        if response.status_code != 202 and kind.startswith(("application/json", "text/event-stream")):
+            return None, None
+        # The SDK makes up an error reply, or none at all; the peer has sent nothing that could be one.
+        return CONNECTION_LOST, None
+    if response.status_code < 400:
+        return http_error(response.status_code), None
     try:
         content = response.content
         error = json.loads(content)["error"]
@@ -184,6 +203,11 @@ def outcome_of_response(response: Any) -> tuple[Outcome, int | None]:
     except Exception:
         # Not read (streamed and not JSON), not JSON, or not JSON-RPC: the status is all there is.
         return http_error(response.status_code), None
+
+
+def can_be_a_reply(hint: Any) -> bool:
+    """Whether an error that has arrived is the peer's, by what is known of the HTTP response it came in, if any."""
+    return hint is None or (not isinstance(hint, Outcome) and outcome_of_response(hint)[0] is None)
 
 
 def _patch_streamable(adapter: Adapter, module: ModuleType) -> None:
@@ -197,49 +221,51 @@ def _patch_streamable(adapter: Adapter, module: ModuleType) -> None:
 
 def _post_writer(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def post_writer(
+    def post_writer(
         self: Any, client: Any, write_stream_reader: Any, read_stream_writer: Any, write_stream: Any, *args: Any
-    ) -> None:
+    ) -> Any:
         if adapter.recorder is not None:
             _watch(adapter, self, client, write_stream)
-        await original(self, client, write_stream_reader, read_stream_writer, write_stream, *args)
+        # Started by whoever called: a coroutine around it would be woken up with it, for every message.
+        return original(self, client, write_stream_reader, read_stream_writer, write_stream, *args)
 
     return post_writer
 
 
 @contained
 def _watch(adapter: Adapter, transport: Any, client: Any, write_stream: Any) -> None:
-    # The same write stream the session holds: the one thing both ends of the transport share.
-    link = adapter.streams.find(write_stream)
-    if link is not None:
-        setattr(transport, _LINK, link)
-        adapter.hook(client, "request", _on_request)
-        adapter.hook(client, "response", _on_response)
+    setattr(transport, _STREAM, write_stream)
+    adapter.hook(client, "request", _on_request)
+    adapter.hook(client, "response", _on_response)
 
 
 async def _on_request(request: Any) -> None:
-    post = POST.get()
-    if post is None:
+    use = USE.get()
+    if use is None:
         return
     try:
-        post.sent(request)
+        use.sent(request)
     except Exception as error:
         report("http_client.on_request", error)
 
 
 async def _on_response(response: Any) -> None:
-    post = POST.get()
-    if post is None:
+    use = USE.get()
+    if use is None:
         return
     try:
-        post.answered(response)
+        use.answered(response)
     except Exception as error:
         report("http_client.on_response", error)
 
 
-def _body_size(request: Any) -> int:
-    length = request.headers.get("content-length")
-    return int(length) if length is not None else len(request.content)
+def _content(request: Any) -> bytes | None:
+    """The body of a request; None if it is a stream, as after a redirect. What the SDK posts is in memory."""
+    try:
+        content: bytes = request.content
+    except Exception:
+        return None
+    return content
 
 
 def _handle_post(adapter: Adapter, original: Any) -> Any:
@@ -248,37 +274,42 @@ def _handle_post(adapter: Adapter, original: Any) -> Any:
         if adapter.recorder is None:
             await original(self, ctx)
             return
-        endpoint = enter(self, ctx)
-        post = _begin(adapter, self, ctx)
-        token = POST.set(post) if post is not None else None
+        use = _use(adapter, self, ctx)
+        token = USE.set(use)
         try:
             await original(self, ctx)
         except Exception as error:
-            if post is not None:
-                post.failed(error)
+            use.failed(error)
             raise
         else:
-            if post is not None:
-                post.over()
+            use.over()
         finally:
-            leave(ENDPOINT, endpoint)
-            if post is not None:
-                leave(POST, token)
-                post.let_go()
+            leave(USE, token)
+            use.let_go()
 
     return handle_post_request
 
 
-@contained
-def _begin(adapter: Adapter, transport: Any, ctx: Any) -> Post | None:
-    link: Link | None = getattr(transport, _LINK, None)
-    if link is None:
-        return None
-    post = Post(adapter, transport, link, ctx.session_message.message)
-    if post.is_request and adapter.recorder is not None:
-        # A request is posted by a task of its own; everything else by the writer itself.
-        adapter.recorder.task_spawned(Role.CLIENT)
-    return post
+def _use(adapter: Adapter, transport: Any, ctx: Any) -> Use:
+    try:
+        endpoint = endpoint_of(transport.url) or endpoint_at(transport.url, ctx.client)
+        link: Link | None = getattr(transport, _LINK, None)
+        if link is None:
+            link = adapter.streams.find(getattr(transport, _STREAM, None))
+            if link is None:
+                return Use(endpoint)
+            setattr(transport, _LINK, link)
+        post = Post(adapter, transport, link, ctx.session_message.message, endpoint)
+        if post.is_request and adapter.recorder is not None:
+            # A request is posted by a task of its own; everything else by the writer itself.
+            cell = adapter.recorder.tasks(Role.CLIENT)
+            cell.values.append(1)
+            if len(cell.values) >= cell.due:
+                cell.look_after(1)
+        return post
+    except Exception as error:
+        report("http_client.use", error)
+        return Use(None)
 
 
 def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:
@@ -286,9 +317,9 @@ def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:
     async def resolve_abandoned_request(
         self: Any, read_stream_writer: Any, request_id: Any, message: str, **kwargs: Any
     ) -> None:
-        post = POST.get()
-        if adapter.recorder is not None and post is not None:
-            post.abandoned("code" in kwargs)
+        use = USE.get()
+        if adapter.recorder is not None and use is not None:
+            use.abandoned("code" in kwargs)
         await original(self, read_stream_writer, request_id, message, **kwargs)
 
     return resolve_abandoned_request
@@ -359,18 +390,18 @@ def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
 
 @contained
 def _sse_body_sent(adapter: Adapter, link: Link, request: Any) -> None:
-    if request.method != "POST" or not link.posts:
-        return
-    if link.is_sent_again:
+    content = _content(request)
+    if link.is_sent_again and (content is None or _MESSAGE in content):
         # The answer before was a redirect, or asked for a token.
         link.is_sent_again = False
-        return
-    adapter.sizes.serialised(link.posts.popleft(), _body_size(request))
+    elif link.posts and content is not None and _MESSAGE in content:
+        adapter.sizes.serialised(link.posts.popleft(), len(content))
 
 
 @contained
 def _sse_answered(link: Link, response: Any) -> None:
-    if response.request.method == "POST":
+    content = _content(response.request)
+    if response.request.method == "POST" and (content is None or _MESSAGE in content):
         link.is_sent_again = response.status_code >= 300
 
 

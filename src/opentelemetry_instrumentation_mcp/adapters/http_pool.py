@@ -1,18 +1,17 @@
 """The HTTP connection pool under a client, in both generations: httpx and httpcore, httpx2 and httpcore2.
 
-Two seams. The methods in which the SDK's HTTP transports use their client say, in a context variable, for which
-endpoint they do (those that post in :mod:`.http_client`); the pool of httpcore looks there. A request that reaches a
+Three seams. The methods in which the SDK's HTTP transports use their client say, in a context variable, for which
+endpoint they do (those that post in :mod:`.http_client`). The pool of httpcore looks there: a request that reaches a
 pool in such a method and goes to the endpoint's own origin is an MCP request, retries, redirects and authentication
 inside that origin included: each of them asks the pool. Everything else that uses the same pool, the application's own
 requests and OAuth servers elsewhere, is not. The application's clients, their event hooks and their requests are left
 as they are.
 
-The pool tells what it does through the ``trace`` extension, a public hook of httpcore. The first event says that a
-connection was assigned, which ends the wait; the sending of the request says whether events of connecting came before
-it. So a connection counts as created when a request goes out on it for the first time: one that was refused, timed out
-or failed in TLS or at a proxy was not created, and its request is in neither counter and has no wait. A stream
-multiplexed on an HTTP/2 connection is a reuse, and its wait includes that for the connection to be ready and for a free
-stream.
+A connection that the pool makes says when the request it is made for gets it, which ends the wait; that of HTTP says
+when the request goes out. So a connection counts as created when the request that opened it goes out: one that was
+refused, timed out or failed in TLS or at a proxy was not created, and its request is in neither counter and has no
+wait. All others reuse one. A stream multiplexed on an HTTP/2 connection is a reuse, and its wait includes that for the
+connection to be ready and for a free stream.
 
 Idle connections are counted when somebody collects, by asking the pools (which are held weakly), so the number cannot
 drift. A connection that the server has closed is idle until the pool notices, which it does at its next request.
@@ -20,73 +19,65 @@ drift. A connection that the server has closed is idle until the pool notices, w
 What is not seen: transports that do not use httpcore (``ASGITransport``, mocks, the application's own), and requests
 that gave up waiting (``PoolTimeout``).
 
-An HTTP request pays for a context variable, one copy of its extensions and two callbacks, four to six where a
-connection is opened; httpcore would make ten to twelve, but a callback that has heard enough takes itself out.
+An HTTP request pays for a context variable, one copy of its extensions and two calls, two more where a connection is
+opened. The ``trace`` extension of httpcore tells the same in ten to twelve coroutines.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import weakref
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from contextvars import ContextVar, Token
 from time import perf_counter
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
-from weakref import WeakKeyDictionary
 
 from ..safety import contained, report
 from .adapter import Adapter
-from .outbound import leave
+from .outbound import USE, Use, leave
 
 _MOST_NAMES: Final = 1000
 """Endpoints whose idle connections are told apart; the recorder folds them to one long before."""
 
 
-class _Endpoint(NamedTuple):
+class Endpoint(NamedTuple):
+    """Where a server is, as httpcore says it."""
+
     pool: str
     scheme: bytes
     host: bytes
     port: int
+    default_port: int | None
 
 
-ENDPOINT: Final[ContextVar[_Endpoint | None]] = ContextVar("opentelemetry_instrumentation_mcp_endpoint", default=None)
-"""For which endpoint an HTTP client is used in this context."""
-
-
-@functools.lru_cache(maxsize=256)
-def _endpoint(url: str) -> _Endpoint | None:
-    parts = urlsplit(url)
-    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    if not parts.hostname or port is None:
-        return None
-    host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
-    shown = f"[{host}]" if ":" in host else host
-    return _Endpoint(f"{parts.scheme}://{shown}:{port}", parts.scheme.encode(), host.encode(), port)
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
 # Where the SDK uses its client.
 
 
-@contained
-def _enter(url: object, client: Any = None) -> Token[_Endpoint | None] | None:
-    endpoint = _endpoint(str(url))
-    if endpoint is None and client is not None:
-        # A path: the application's client has a base URL.
-        endpoint = _endpoint(str(client.base_url.join(str(url))))
-    return None if endpoint is None else ENDPOINT.set(endpoint)
+@functools.lru_cache(maxsize=256)
+def endpoint_of(url: str) -> Endpoint | None:
+    """The endpoint of a URL; None if it is none, or only a path."""
+    try:
+        parts = urlsplit(url)
+        default_port = _DEFAULT_PORTS.get(parts.scheme)
+        port = parts.port or default_port
+        if not parts.hostname or port is None:
+            return None
+        host = parts.hostname if parts.hostname.isascii() else parts.hostname.encode("idna").decode()
+    except ValueError:
+        return None
+    shown = f"[{host}]" if ":" in host else host
+    return Endpoint(f"{parts.scheme}://{shown}:{port}", parts.scheme.encode(), host.encode(), port, default_port)
 
 
 @contained
-def enter(transport: Any, user: Any) -> Token[_Endpoint | None] | None:
-    """An HTTP client is used for an endpoint from now on, until :data:`ENDPOINT` is reset.
-
-    Args:
-        transport: The endpoint's ``StreamableHTTPTransport``.
-        user: The client, or what has it as its ``client``.
-    """
-    return _enter(transport.url, getattr(user, "client", user))
+def endpoint_at(url: object, client: Any) -> Endpoint | None:
+    """The endpoint of a URL that may be a path: then the application's client has a base URL."""
+    return endpoint_of(str(url)) or endpoint_of(str(client.base_url.join(str(url))))
 
 
 def _method(adapter: Adapter, original: Any) -> Any:
@@ -96,11 +87,11 @@ def _method(adapter: Adapter, original: Any) -> Any:
     async def method(self: Any, client: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
             return await original(self, client, *args, **kwargs)
-        token = enter(self, client)
+        token = USE.set(Use(endpoint_at(self.url, client)))
         try:
             return await original(self, client, *args, **kwargs)
         finally:
-            leave(ENDPOINT, token)
+            leave(USE, token)
 
     return method
 
@@ -122,11 +113,11 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
             else:
                 # Until it yields, no longer: the context is the caller's. Tasks started meanwhile have a copy of it,
                 # among them the one that posts on 1.x.
-                token = _enter(args[0] if args else kwargs.get("url"))
+                token = USE.set(Use(endpoint_of(str(args[0] if args else kwargs.get("url")))))
                 try:
                     streams = await stack.enter_async_context(opened(*args, **kwargs))
                 finally:
-                    leave(ENDPOINT, token)
+                    leave(USE, token)
             yield streams
 
     return sse_client
@@ -137,11 +128,11 @@ def _sse_request(adapter: Adapter, original: Any) -> Any:
     async def request_within_origin(client: Any, method: str, url: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
             return await original(client, method, url, **kwargs)
-        token = _enter(url, client)
+        token = USE.set(Use(endpoint_at(url, client)))
         try:
             return await original(client, method, url, **kwargs)
         finally:
-            leave(ENDPOINT, token)
+            leave(USE, token)
 
     return request_within_origin
 
@@ -161,15 +152,19 @@ class _Pools:
 
     def __init__(self) -> None:
         self.classes: list[Any] = []
+        """Those that are patched."""
+        self.origins_of: dict[int, dict[str, Any]] = {}
+        """By a pool's identity, as long as it is there, the origins of the endpoints it was asked for, by name."""
         self._names: dict[str, None] = {}
-        # By pool, the origins of the endpoints it was asked for, by name.
-        self._origins: WeakKeyDictionary[Any, dict[str, Any]] = WeakKeyDictionary()
+        self._pools: dict[int, weakref.ref[Any]] = {}
 
     def add(self, pool: Any, name: str, origin: Any) -> None:
         """Remember that ``pool`` was asked for a connection to the endpoint ``name``."""
-        origins = self._origins.get(pool)
+        key = id(pool)
+        origins = self.origins_of.get(key)
         if origins is None:
-            origins = self._origins.setdefault(pool, {})
+            self._pools[key] = weakref.ref(pool, functools.partial(self._forget, key))
+            origins = self.origins_of.setdefault(key, {})
         if name not in origins and (name in self._names or len(self._names) < _MOST_NAMES):
             self._names[name] = None
             origins[name] = origin
@@ -180,11 +175,15 @@ class _Pools:
         Event loops go on meanwhile, in other threads: what they change is copied in one step before it is walked.
         """
         idle = dict.fromkeys(self._names, 0)
-        for reference in self._origins.keyrefs():
+        for key, reference in self._pools.copy().items():
             pool = reference()
             if pool is not None:
-                _count_idle(pool, self._origins.get(pool, {}).copy(), idle)
+                _count_idle(pool, self.origins_of.get(key, {}).copy(), idle)
         return idle
+
+    def _forget(self, key: int, _: object) -> None:
+        self._pools.pop(key, None)
+        self.origins_of.pop(key, None)
 
 
 @contained
@@ -197,101 +196,150 @@ def _count_idle(pool: Any, origins: dict[str, Any], idle: dict[str, int]) -> Non
                     idle[name] += 1
 
 
-_PROTOCOLS: Final = ("http11.", "http2.")
-_GOES_OUT: Final = tuple(f"{protocol}send_request_headers.started" for protocol in _PROTOCOLS)
-"""The events of a request that is sent."""
+_ASK: Final = "opentelemetry_instrumentation_mcp"
+"""The key in a request's extensions under which it has its :class:`_Ask`; they are handed on to every connection."""
 
 
 class _Ask:
-    """A request on its way through the pool: the ``trace`` callback of httpcore.
+    """An MCP request on its way through a pool."""
 
-    Like every such callback it returns a coroutine, and httpcore awaits it.
-    """
+    # No __init__: the call of one costs as much as all it would do.
+    __slots__ = ("asked", "pool", "waited")
 
-    __slots__ = ("adapter", "asked", "connecting", "extensions", "foreign", "pool", "waited")
-
-    def __init__(self, adapter: Adapter, pool: str, extensions: dict[str, Any]) -> None:
-        self.adapter = adapter
-        self.pool = pool
-        self.extensions = extensions
-        self.foreign: Callable[[str, Any], Awaitable[None]] | None = extensions.get("trace")
-        self.connecting = False
-        self.waited: float | None = None
-        self.asked = perf_counter()
-
-    def __call__(self, name: str, info: Any) -> Awaitable[None]:
-        try:
-            if self.waited is None:
-                self.waited = perf_counter() - self.asked
-            if name in _GOES_OUT:
-                self._goes_out(info["request"], self.waited)
-            elif not name.startswith(_PROTOCOLS):
-                # connection, proxy, socks: what has to be done before a connection can be used.
-                self.connecting = True
-        except Exception as error:
-            report("http_pool.traced", error)
-        return _nothing() if self.foreign is None else self.foreign(name, info)
-
-    def _goes_out(self, request: Any, waited: float) -> None:
-        # A tunnel through a proxy is asked for by a request as well, which is part of connecting.
-        if request.method == b"CONNECT" or self.extensions.get("trace") is not self:
-            return
-        if self.foreign is None:
-            del self.extensions["trace"]
-        else:
-            self.extensions["trace"] = self.foreign
-        recorder = self.adapter.recorder
-        if recorder is not None:
-            recorder.pooled(self.pool, created=self.connecting, waited=waited)
-
-
-async def _nothing() -> None:
-    return
-
-
-def _asked(adapter: Adapter, pools: _Pools, pool: Any, request: Any, endpoint: _Endpoint) -> None:
-    origin = request.url.origin
-    if (origin.host, origin.port, origin.scheme) != (endpoint.host, endpoint.port, endpoint.scheme):
-        return
-    pools.add(pool, endpoint.pool, origin)
-    # A copy: the dictionary is the application's, and that of the requests that follow a redirect.
-    extensions = dict(request.extensions)
-    extensions["trace"] = _Ask(adapter, endpoint.pool, extensions)
-    request.extensions = extensions
+    asked: float
+    """When it came (``perf_counter`` seconds)."""
+    pool: str
+    waited: float | None
+    """How long it waited for a connection, where one was made for it; None as long as that is not so."""
 
 
 def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
+    origins_of = pools.origins_of
+
     @functools.wraps(original)
-    async def handle_async_request(self: Any, request: Any) -> Any:
-        endpoint = ENDPOINT.get()
-        if endpoint is not None and adapter.recorder is not None:
+    def handle_async_request(self: Any, request: Any) -> Any:
+        use = USE.get()
+        if use is not None and adapter.recorder is not None:
             try:
-                _asked(adapter, pools, self, request, endpoint)
+                endpoint, url = use.endpoint, request.url
+                if (
+                    endpoint is not None
+                    and url.host == endpoint.host
+                    and url.scheme == endpoint.scheme
+                    and (url.port or endpoint.default_port) == endpoint.port
+                ):
+                    origins = origins_of.get(id(self))
+                    if origins is None or endpoint.pool not in origins:
+                        pools.add(self, endpoint.pool, url.origin)
+                    ask = _Ask()
+                    ask.pool = endpoint.pool
+                    ask.waited = None
+                    # A copy: the dictionary is the application's, and that of the requests that follow a redirect.
+                    request.extensions = {**request.extensions, _ASK: ask}
+                    ask.asked = perf_counter()
             except Exception as error:
                 report("http_pool.asked", error)
-        return await original(self, request)
+        # Awaited by whoever called: a coroutine around it would be woken up with it.
+        return original(self, request)
 
     return handle_async_request
 
 
-def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
+def _create_connection(original: Any) -> Any:
+    @functools.wraps(original)
+    def create_connection(self: Any, origin: Any) -> Any:
+        connection = original(self, origin)
+        _expect_first(connection)
+        return connection
+
+    return create_connection
+
+
+@contained
+def _expect_first(connection: Any) -> None:
+    """See the request that a new connection is made for, the first that it gets; then it is as it was."""
+    methods: dict[str, Any] = connection.__dict__
+    handle: Any = connection.__class__.handle_async_request
+
+    def handle_async_request(request: Any) -> Any:
+        methods.pop("handle_async_request", None)
+        try:
+            ask: _Ask | None = request.extensions.get(_ASK)
+            if ask is not None:
+                ask.waited = perf_counter() - ask.asked
+        except Exception as error:
+            report("http_pool.assigned", error)
+        return handle(connection, request)
+
+    methods["handle_async_request"] = handle_async_request
+
+
+def _send_request_headers(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def send_request_headers(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
+        ask: _Ask | None = request.extensions.get(_ASK)
+        # A tunnel through a proxy is asked for by a request as well, which is part of connecting.
+        if ask is not None and request.method != b"CONNECT":
+            recorder = adapter.recorder
+            if recorder is not None:
+                waited = ask.waited
+                if waited is None:
+                    recorder.pooled(ask.pool, created=False, waited=perf_counter() - ask.asked)
+                else:
+                    recorder.pooled(ask.pool, created=True, waited=waited)
+        return original(self, request, *args, **kwargs)
+
+    return send_request_headers
+
+
+def _known(adapter: Adapter) -> _Pools | None:
+    """The pools of an adapter; None once it is retired."""
     recorder = adapter.recorder
     if recorder is None:
-        return
+        return None
     pools = recorder.idle_connections
     if not isinstance(pools, _Pools):
         pools = recorder.idle_connections = _Pools()
-    known = pools
-    pool = module.AsyncConnectionPool
+    return pools
+
+
+def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
+    pools = _known(adapter)
+    pool: Any = module.AsyncConnectionPool
     # ``httpx2.alias_httpx()`` makes httpcore another name of httpcore2.
-    if pool not in known.classes:
-        known.classes.append(pool)
-        adapter.patches.replace(pool, "handle_async_request", lambda o: _handle_request(adapter, known, o))
+    if pools is None or pool in pools.classes:
+        return
+    pools.classes.append(pool)
+    adapter.patches.replace(pool, "handle_async_request", lambda original: _handle_request(adapter, pools, original))
+    # Those for proxies are pools that make their connections themselves.
+    for each in (pool, module.AsyncHTTPProxy, module.AsyncSOCKSProxy):
+        if each is pool or "create_connection" in vars(each):
+            adapter.patches.replace(each, "create_connection", _create_connection)
+
+
+def _patch_connection(name: str) -> Callable[[Adapter, ModuleType], None]:
+    def patch(adapter: Adapter, module: ModuleType) -> None:
+        pools = _known(adapter)
+        connection: Any = getattr(module, name)
+        if pools is not None and connection not in pools.classes:
+            pools.classes.append(connection)
+            adapter.patches.replace(
+                connection, "_send_request_headers", lambda original: _send_request_headers(adapter, original)
+            )
+
+    return patch
 
 
 PATCHES: Final = (
     ("mcp.client.streamable_http", _patch_streamable_http),
     ("mcp.client.sse", _patch_sse),
-    ("httpcore", _patch_pool),
-    ("httpcore2", _patch_pool),
+    *(
+        patch
+        for package in ("httpcore", "httpcore2")
+        for patch in (
+            (package, _patch_pool),
+            (f"{package}._async.http11", _patch_connection("AsyncHTTP11Connection")),
+            (f"{package}._async.http2", _patch_connection("AsyncHTTP2Connection")),
+        )
+    ),
 )

@@ -1,4 +1,4 @@
-"""What is being sent in this context: the request, and the HTTP POST that carries a message.
+"""What is being sent in this context: the request, and what an HTTP client is used for, such as the POST of a message.
 
 2.x runs the POST of a request in the context of its sender, so a context variable joins the two; the JSON-RPC id is
 minted inside the dispatcher and never seen outside. The POST itself is known while the transport's method for it runs,
@@ -14,10 +14,47 @@ from ..metrics.connection import Request
 from ..safety import report
 
 if TYPE_CHECKING:
-    from .http_client import Post
+    from .http_pool import Endpoint
 
 CURRENT: Final[ContextVar[Request | None]] = ContextVar("opentelemetry_instrumentation_mcp_request", default=None)
-POST: Final[ContextVar[Post | None]] = ContextVar("opentelemetry_instrumentation_mcp_post", default=None)
+
+
+class Use:
+    """What a transport of the SDK uses an HTTP client for; here something that is not measured.
+
+    Args:
+        endpoint: Where the server is; None if that cannot be told.
+    """
+
+    __slots__ = ("endpoint",)
+
+    def __init__(self, endpoint: Endpoint | None) -> None:
+        self.endpoint = endpoint
+
+    def sent(self, request: Any) -> None:
+        """An HTTP request is sent."""
+
+    def answered(self, response: Any) -> None:
+        """An HTTP response began."""
+
+    def abandoned(self, blames_the_answer: bool) -> None:
+        """2.x makes up an error reply, since none can come."""
+
+    def unparsable(self, error: Exception) -> None:
+        """The answer was no message."""
+
+    def failed(self, error: Exception) -> None:
+        """What the transport did raised."""
+
+    def over(self) -> None:
+        """The transport is done, without an exception."""
+
+    def let_go(self) -> None:
+        """Hold on to nothing: contexts outlive the use, and this is in them."""
+
+
+USE: Final[ContextVar[Use | None]] = ContextVar("opentelemetry_instrumentation_mcp_use", default=None)
+"""For what an HTTP client is used in this context."""
 
 
 def leave(variable: ContextVar[Any], token: Token[Any] | None) -> None:
@@ -31,14 +68,3 @@ def leave(variable: ContextVar[Any], token: Token[Any] | None) -> None:
         return
     except Exception as error:
         report("outbound.leave", error)
-
-
-def current_request() -> Request | None:
-    """The request whose sender's context this is, unless it has ended."""
-    request = CURRENT.get()
-    return None if request is None or request.ended else request
-
-
-def current_post() -> Post | None:
-    """The POST that runs in this context."""
-    return POST.get()

@@ -19,7 +19,7 @@ from ..metrics.connection import Request
 from ..metrics.series import Calls
 from ..patching import names_in
 from ..safety import report
-from .outbound import current_post
+from .outbound import USE
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -203,6 +203,8 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
                 if data[-1:] == "\n":
                     size -= 2 if data[-2:-1] == "\r" else 1
                 incoming[id(parsed)] = size
+            elif type(data) is bytes and data[-1:] != b"\n":
+                incoming[id(parsed)] = len(data)
             else:
                 incoming[id(parsed)] = wire_size(data)
             if len(incoming) > MOST_WAITING:
@@ -215,10 +217,10 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
 
 
 def _unparsable(adapter: Adapter, error: Exception) -> None:
-    post = current_post()
-    if post is not None and adapter.recorder is not None:
+    use = USE.get()
+    if use is not None and adapter.recorder is not None:
         # The SDK answers the waiting request itself; elsewhere the error arrives on the read stream.
-        post.unparsable(error)
+        use.unparsable(error)
 
 
 def _patch_v1(adapter: Adapter, module: ModuleType) -> None:

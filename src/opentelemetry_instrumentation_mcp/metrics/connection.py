@@ -108,7 +108,10 @@ class Request:
                 if len(cell.values) >= cell.due:
                     cell.look_after(self.request_bytes)
             if self.response_bytes >= 0:
-                (calls.response_sizes or calls.sized(response=True)).add(self.response_bytes)
+                cell = calls.response_sizes or calls.sized(response=True)
+                cell.values.append(self.response_bytes)
+                if len(cell.values) >= cell.due:
+                    cell.look_after(self.response_bytes)
             if outcome is not OK or route.is_ping:
                 self._tell(outcome)
         except Exception as error:
@@ -255,7 +258,9 @@ class Connection:
                 route = series.route(direction, self._recorder.method(method, self.registry))
             name: Any = None
             if route.names_target:
-                name = fields(params).get("name")
+                # In place of fields(), for every request.
+                given: Any = params
+                name = (given if given.__class__ is dict else fields(given)).get("name")
             # Its step down looks after the cell.
             route.active.values.append(1)
             return self.begun(route, name, perf_counter() if started is None else started)

@@ -62,7 +62,7 @@ class Tap:
         self._outgoing = adapter.sizes.outgoing
         self.notification: tuple[str, float] | None = None
         """The notification that the session deals with, by its method and when it came."""
-        link.outbound = self.outbound
+        link.outbound = self._outbound.get
         # A notification of 1.x may have an id (its model allows extra fields), and a reply a method: only the class
         # decides.
         types: Any = sys.modules.get("mcp.types")
@@ -118,10 +118,6 @@ class Tap:
         if self.connection is not None and not self.connection.closed:
             self.over(GeneratorExit() if error is None else error)
 
-    def outbound(self, request_id: Any) -> Request | None:
-        """The open request sent with this id."""
-        return self._outbound.get(request_id)
-
     def received(self, item: Any) -> None:
         """A message came off the read stream, or what the transport has to say instead of one."""
         inbound = self._inbound
@@ -133,9 +129,17 @@ class Tap:
                 return
             message = item.message
             root = message.__dict__["root"]
-            size = self.adapter.sizes.take(message, item.metadata)
-            if type(root) is not self._request:
-                self._received(inbound, item, root, size)
+            sizes, metadata = self.adapter.sizes, item.metadata
+            size = sizes.incoming.pop(id(message), -1) if metadata is None else sizes.take(message, metadata)
+            if type(root) is self._notice:
+                self._noticed(inbound, item, root)
+            elif type(root) is not self._request:
+                outbound, request_id = self._outbound, root.__dict__["id"]
+                request = outbound.pop(request_id, None) or outbound.pop(as_known(outbound, request_id), None)
+                if request is not None:
+                    if request.shadowed is not None:
+                        outbound[request.id] = request.shadowed
+                    self._replied(request, _OUTBOUND, root, size)
             elif self.adapter.recorder is not None:
                 values = root.__dict__
                 if self.spans is None:
@@ -147,13 +151,8 @@ class Tap:
         except Exception as error:
             report("session.received", error)
 
-    def _received(self, inbound: Inbound, item: Any, root: Any, size: int) -> None:
-        """Something other than a request came off the read stream."""
-        if type(root) is not self._notice:
-            request = _pop(self._outbound, as_known(self._outbound, root.id))
-            if request is not None:
-                self._replied(request, Direction.OUTBOUND, root, size)
-            return
+    def _noticed(self, inbound: Inbound, item: Any, root: Any) -> None:
+        """A notification came off the read stream."""
         self.notification = (root.method, perf_counter())
         if self.spans is not None and self.adapter.recorder is not None:
             self.spans.notification_came(root, item.metadata)
@@ -217,15 +216,23 @@ class Tap:
             if self.spans is not None:
                 self.spans.notification_goes(root, item)
             return root.method, None
-        request = connection.begin(Direction.OUTBOUND, root.method, root.params)
+        values = root.__dict__
+        request = connection.begin(_OUTBOUND, values["method"], values.get("params"))
         if request is not None:
-            request.id = root.id
-            _push(self._outbound, root.id, request)
-            request.sent()
+            request.id = request_id = values["id"]
+            outbound = self._outbound
+            if request_id in outbound:
+                # It waits behind this one: the peer's fault, but each of them is answered.
+                request.shadowed = outbound[request_id]
+            outbound[request_id] = request
+            if request.route.is_ping:
+                request.sent()
             if self.spans is not None:
                 self.spans.request_goes(request, root, item)
             if self.link.has_bytes:
-                self.adapter.sizes.expect(item.message, request)
+                self._outgoing[id(item.message)] = request
+                if len(self._outgoing) > MOST_WAITING:
+                    self.adapter.sizes.give_up()
         return None, request
 
     @contained
@@ -271,7 +278,9 @@ class Tap:
             error = root.error
             self._end(request, error_reply(error.code, error.message), error)
             return
-        result = fields(root.result)
+        result = root.__dict__["result"]
+        if result.__class__ is not dict:
+            result = fields(result)
         route = request.route
         if route.method == "initialize":
             self._initialized(result)
@@ -299,27 +308,13 @@ class Tap:
             self.connection.establish(name, result.get("protocolVersion"))
 
 
-def _push(table: dict[Any, Request], request_id: Any, request: Request) -> None:
-    """Open a request; one with the same id waits behind it (the peer's fault, but each of them is answered)."""
-    shadowed = table.get(request_id)
-    if shadowed is not None:
-        request.shadowed = shadowed
-    table[request_id] = request
-
-
-def _pop(table: dict[Any, Request], request_id: Any) -> Request | None:
-    request = table.pop(request_id, None)
-    if request is not None and request.shadowed is not None:
-        table[request_id] = request.shadowed
-    return request
-
-
 def _session_versions() -> tuple[str, ...]:
     module = sys.modules.get("mcp.shared.version")
     return tuple(getattr(module, "SUPPORTED_PROTOCOL_VERSIONS", ()))
 
 
 _INBOUND: Final = Direction.INBOUND
+_OUTBOUND: Final = Direction.OUTBOUND
 _NOTHING_ASKED: Final = (None, None)
 
 

@@ -29,7 +29,8 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
-from ..outbound import current_request
+from ..http_client import can_be_a_reply
+from ..outbound import CURRENT
 from ..sizes import MOST_WAITING
 from ..streams import Link, broken
 from . import handler, messages, seam
@@ -191,7 +192,11 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def send_raw_request(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> Any:
-        return seam.call(line_of(adapter, self), original, self, method, params, opts, **kwargs)
+        # As line_of() has it, for every request.
+        line: Line | None = getattr(self, LINE, None)
+        if line is not None and (line.adapter is not adapter or adapter.recorder is None):
+            line = None
+        return seam.call(line, original, self, method, params, opts, **kwargs)
 
     return send_raw_request
 
@@ -242,9 +247,10 @@ def _over(line: Line, owned: bool, error: BaseException | None) -> None:
 
 
 def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
-    request_class, has_bytes, answers_as_known = sdk.request, line.link.has_bytes, sdk.answers_as_known
+    request_class, response_class = sdk.request, sdk.response
+    has_bytes, answers_as_known = line.link.has_bytes, sdk.answers_as_known
     take, in_body = adapter.sizes.incoming.pop, adapter.sizes.take
-    begin, arrived = line.inbound.begin, line.arrived
+    begin, arrived, outbound = line.inbound.begin, line.arrived, line.outbound
     # It starts one task for a request, whatever becomes of that.
     tasks = line.tasks if sdk.dispatches_as_known else None
 
@@ -269,7 +275,22 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                         tasks.look_after(1)
                     return dispatcher._dispatch_request(message, metadata, on_request, sender_ctx)
                 return original(item, on_request, on_notify, sender_ctx)
-            _arrived(adapter, sdk, line, item, message)
+            if type(message) is response_class:
+                metadata = item.metadata
+                size = -1
+                if has_bytes:
+                    size = take(id(message), -1) if metadata is None else in_body(message, metadata)
+                request_id = message.__dict__["id"]
+                request = outbound.get(request_id) or outbound.get(as_known(outbound, request_id))
+                if request is not None:
+                    request.answered = True
+                    if size >= 0:
+                        request.measured(size, response=True)
+                if tasks is not None:
+                    # It starts none.
+                    return original(item, on_request, on_notify, sender_ctx)
+            else:
+                _arrived(adapter, sdk, line, item, message)
         except Exception as error:
             _no_message(adapter, line, item, error)
         if line.spawn is None:
@@ -280,7 +301,7 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
 
 
 async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[None]) -> None:
-    """What is not a request starts no task, one or two; they are counted where they are started."""
+    """What is neither request nor response starts no task, one or two; they are counted where they are started."""
     methods = dispatcher.__dict__
     methods["_spawn"] = line.spawn
     try:
@@ -290,13 +311,13 @@ async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable
 
 
 def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -> None:
-    """Something other than a request came off the read stream."""
+    """Something other than a request or its result came off the read stream."""
     if isinstance(item, Exception):
         broken(adapter, line.role, line.link, item)
         return
     size = adapter.sizes.take(message, item.metadata) if line.link.has_bytes else -1
     if type(message) is not sdk.notification:
-        _replied(line, message.id, size)
+        _error_came(line, message.id, size)
     elif line.inbound.opened and message.method == "notifications/cancelled":
         line.inbound.cancel(line.inbound.known(fields(message.params).get("requestId")))
 
@@ -308,13 +329,13 @@ def _no_message(adapter: Adapter, line: Line, item: Any, error: Exception) -> No
         report("dispatcher.dispatch", error)
 
 
-def _replied(line: Line, request_id: Any, size: int) -> None:
+def _error_came(line: Line, request_id: Any, size: int) -> None:
     request = line.outbound.get(as_known(line.outbound, request_id))
     if request is not None:
         request.answered = True
         # What the SDK has made of an HTTP error was never parsed: a size under its identity is that of a message long
         # dropped. The answer itself has it (messages.call_raised).
-        if size >= 0 and request.hint is None:
+        if size >= 0 and can_be_a_reply(request.hint):
             request.measured(size, response=True)
 
 
@@ -360,14 +381,27 @@ def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, orig
 
 
 def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
-    posts = line.link.posts
+    posts, has_bytes, request_class = line.link.posts, line.link.has_bytes, sdk.request
+    sizes, outgoing, outbound = adapter.sizes, adapter.sizes.outgoing, line.outbound
 
     @functools.wraps(original)
     async def _write(message: Any, metadata: Any = None) -> None:
         try:
             if posts is not None:
                 posts.append(message)
-            _writing(adapter, sdk, line, dispatcher, message)
+            if type(message) is request_class:
+                request = CURRENT.get()
+                if request is not None and not request.ended:
+                    request.id = request_id = message.__dict__["id"]
+                    outbound[request_id] = request
+                    if request.route.is_ping:
+                        request.sent()
+                    if has_bytes:
+                        outgoing[id(message)] = request
+                        if len(outgoing) > MOST_WAITING:
+                            sizes.give_up()
+            else:
+                _writing(adapter, sdk, line, dispatcher, message)
         except Exception as error:
             report("dispatcher.write", error)
         try:
@@ -400,15 +434,8 @@ def _too_late(line: Line, request_id: Any) -> Request | None:
 
 
 def _writing(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, message: Any) -> None:
-    """A message goes to the write stream."""
-    if type(message) is sdk.request:
-        request = current_request()
-        if request is None:
-            return
-        request.id = message.id
-        line.outbound[message.id] = request
-        request.sent()
-    elif type(message) is sdk.error:
+    """Something other than a request goes to the write stream."""
+    if type(message) is sdk.error:
         request = handler.refused(line, dispatcher, message.id, message.error)
     elif type(message) is sdk.response:
         # Where results are not written as we know it.

@@ -35,7 +35,7 @@ def answered(request: Request, params: Any, result: Any) -> None:
         if route.is_telling:
             _learn(request.connection, route.method, route.direction, params, result)
         # Results are plain dictionaries on their way.
-        if route.is_tool_call and fields(result).get("isError") is True:
+        if route.is_tool_call and (result if result.__class__ is dict else fields(result)).get("isError") is True:
             outcome = TOOL_ERROR
     except Exception as error:
         report("messages.answered", error)
@@ -88,7 +88,7 @@ def _reply_to(error: BaseException, crash_code: int) -> Outcome:
 @contained
 def call_raised(line: Line, request: Request, error: BaseException) -> None:
     """A request of ours ended without a result; ``error`` is what its caller gets to see."""
-    hint = request.hint
+    hint, size = request.hint, None
     if line.closed():
         line.connection.is_closing = True
     if line.link.failure is not None:
@@ -110,13 +110,13 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
             request.abandon()
         else:
             request.end(CONNECTION_LOST)
-    elif isinstance(hint, Outcome):
+        return
+    if hint is not None and not isinstance(hint, Outcome):
+        hint, size = outcome_of_response(hint)
+    if size is not None:
+        request.measured(size, response=True)
+    if hint is not None:
         request.end(hint)
-    elif hint is not None:
-        outcome, size = outcome_of_response(hint)
-        if size is not None:
-            request.measured(size, response=True)
-        request.end(outcome)
     elif request.answered or (line.peer is not None and not _is_the_sdks_own(line, error, code)):
         request.end(error_reply(code, getattr(reply, "message", None)))
     else:

@@ -134,6 +134,8 @@ async def call(
     finally:
         leave(CURRENT, token)
         line.outbound.pop(request.id, None)
+        # Contexts outlive it, and this may be a whole HTTP response.
+        request.hint = None
     messages.answered(request, params, result)
     return result
 

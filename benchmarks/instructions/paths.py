@@ -1,4 +1,4 @@
-"""Ways to drive a server in this process, with as little around the SDK's own code as possible.
+"""Ways to drive a server or a client in this process, with as little around the SDK's own code as possible.
 
 Each yields a function that makes one ``tools/call`` and returns when its answer is there. The transports are the SDK's;
 only the pipe, the socket and the HTTP parser are missing, which makes the bare path shorter and the share of the
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from .. import example, messages
 from ..example import ARGUMENTS, TOOL, V2
+from . import client
 
 Call = Callable[[], Awaitable[None]]
 
@@ -177,7 +178,7 @@ async def http_modern() -> AsyncGenerator[Call]:
         yield call
 
 
-# --- In memory --------------------------------------------------------------------------------------------------------
+# --- With a client ----------------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
@@ -188,19 +189,30 @@ async def memory() -> AsyncGenerator[Call]:
         connected = import_module("mcp").Client(server)
     else:
         connected = import_module("mcp.shared.memory").create_connected_server_and_client_session(server)
+    async with connected as session:
+        yield _caller(session)
 
+
+@asynccontextmanager
+async def client_http() -> AsyncGenerator[Call]:
+    """A client over streamable HTTP; it alone is in this process."""
+    async with client.session() as session:
+        yield _caller(session)
+
+
+def _caller(session: Any) -> Call:
     async def call() -> None:
-        answer: Any = await client.call_tool(TOOL, ARGUMENTS)
+        answer: Any = await session.call_tool(TOOL, ARGUMENTS)
         if answer.content[0].text != ARGUMENTS["text"]:
             raise RuntimeError(f"not the answer of the tool: {answer}")
 
-    async with connected as client:
-        yield call
+    return call
 
 
 PATHS: Final[dict[str, Callable[[], Any]]] = {
     "stdio": stdio,
     "http": http,
     "memory": memory,
+    "client-http": client_http,
     **({"stdio-2026": stdio_modern, "http-2026": http_modern} if V2 else {}),
 }

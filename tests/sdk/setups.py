@@ -126,7 +126,9 @@ async def serve(app: Any) -> AsyncGenerator[str, None]:
         async with _serve_on_trio(app) as base:
             yield base
         return
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
+    # Its logging is not set up: that takes down all handlers of the process, while other threads make theirs.
+    quiet: Any = {"log_config": None, "log_level": "critical"}
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, timeout_graceful_shutdown=1, **quiet)
     server = uvicorn.Server(config)
     # Stopped by the test, not by a signal; uvicorn would take the handlers of the process for itself.
     server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]

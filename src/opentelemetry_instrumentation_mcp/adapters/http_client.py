@@ -17,16 +17,16 @@ from collections import deque
 from types import ModuleType
 from typing import Any, Final
 
-from ..metrics.connection import Request
 from ..metrics.outcome import CONNECTION_LOST, End, Outcome, error_reply, http_error
 from ..metrics.vocabulary import Death, Role, Transport
 from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
 from .ending import leaf_name
-from .http_pool import Endpoint, endpoint_at, endpoint_of
-from .outbound import USE, Use, leave
+from .http_pool import endpoint_at, endpoint_of
+from .outbound import UNKNOWN, USE, Use, leave
 from .release import is_v2
+from .sizes import unwrapped
 from .streams import Link, Opening, address_of, opening_failed
 
 _STREAM: Final = "_otel_mcp_stream"
@@ -53,44 +53,70 @@ class Post(Use):
     authentication makes some before or after it. Its own are known by the body.
     """
 
-    __slots__ = (
-        "_adapter", "_is_open", "_link", "_message", "_method", "_posted", "_request", "_response", "_transport",
-        "is_request",
-    )  # fmt: skip
+    # No __init__: the call of one costs as much as all it would do. Post.of() sets every slot.
+    __slots__ = ("_adapter", "_is_open", "_link", "_message", "_posted", "_request", "_response")
 
-    def __init__(self, adapter: Adapter, transport: Any, link: Link, message: Any, endpoint: Endpoint | None) -> None:
-        self.endpoint = endpoint
-        self._adapter = adapter
-        self._transport = transport
-        self._link = link
-        self._message = message
-        self._response: Any = None
-        self._posted: Any = None
-        # Until there is an answer that is no error and sends nobody elsewhere.
-        self._is_open = True
-        self._method: str | None = None
-        self._request: Request | None = None
-        root = message if type(message).__name__ != "JSONRPCMessage" else message.root
-        self.is_request = type(root).__name__ == "JSONRPCRequest"
-        """Whether a reply is expected: replies and notifications are posted too."""
-        if self.is_request:
-            values: dict[str, Any] = root.__dict__
-            self._method = values["method"]
-            self._request = link.outbound(values["id"])
+    _posted: Any
+    _response: Any
+
+    @classmethod
+    def of(cls, adapter: Adapter, transport: Any, ctx: Any) -> Use:
+        """What a ``StreamableHTTPTransport`` uses its client for when it posts what ``ctx`` (``RequestContext``) has.
+
+        Never raises.
+        """
+        try:
+            endpoint = endpoint_of(transport.url) or endpoint_at(transport.url, ctx.client)
+            link: Link | None = getattr(transport, _LINK, None)
+            if link is None:
+                link = adapter.streams.find(getattr(transport, _STREAM, None))
+                if link is None:
+                    return Use(endpoint)
+                setattr(transport, _LINK, link)
+            post = cls.__new__(cls)
+            post.endpoint = endpoint
+            post.status = 0
+            post._adapter = adapter
+            post._link = link
+            post._message = message = ctx.session_message.message
+            post._response = post._posted = post._request = None
+            # Until there is an answer that is no error and sends nobody elsewhere.
+            post._is_open = True
+            root = message if type(message).__name__ != "JSONRPCMessage" else message.root
+            # Replies and notifications are posted too; only to a request a reply is expected.
+            if type(root).__name__ == "JSONRPCRequest":
+                post._request = link.outbound(root.__dict__["id"])
+                if adapter.recorder is not None:
+                    # It is posted by a task of its own; everything else by the writer itself.
+                    cell = adapter.recorder.tasks(Role.CLIENT)
+                    cell.values.append(1)
+                    if len(cell.values) >= cell.due:
+                        cell.look_after(1)
+            return post
+        except Exception as error:
+            report("Post.of", error)
+            return UNKNOWN
 
     def sent(self, request: Any) -> None:
         """An HTTP request is sent in its context; what is sent again (a redirect, a token) has been measured."""
         if not self._is_open:
             return
         if self._posted is None:
-            content = _content(request)
-            if content is not None and _MESSAGE in content:
+            try:
+                content: bytes = request.content
+            except Exception:
+                # A stream, as _content() has it. What the SDK posts is in memory.
+                return
+            if _MESSAGE in content:
                 self._posted = request
-                if self._request is None:
+                waiting = self._request
+                if waiting is None:
                     self._adapter.sizes.serialised(self._message, len(content))
                 else:
                     self._adapter.sizes.outgoing.pop(id(self._message), None)
-                    self._request.measured(len(content), response=False)
+                    if not waiting.ended:
+                        # In place of Request.measured(): of these nothing else has taken the measure.
+                        waiting.request_bytes = len(content)
         elif request.stream is self._posted.stream:
             self._posted = request
 
@@ -99,20 +125,18 @@ class Post(Use):
         if self._posted is None or response.request is not self._posted:
             return
         self._response = response
-        self._is_open = response.status_code >= 300
+        self.status = status = response.status_code
+        self._is_open = status >= 300
         if self._request is not None:
             self._request.hint = response
 
-    def over(self) -> None:
-        """The transport is done with the POST, without an exception."""
-        if self._response is not None and self._response.status_code >= 400:
-            self._refused(self._response.status_code)
-
     @contained
-    def _refused(self, status: int) -> None:
-        if status == 404 and getattr(self._transport, "session_id", None) and self._link.connection is not None:
+    def refused(self, transport: Any) -> None:
+        """The transport is done with the POST, without an exception, though the answer was an error."""
+        status = self.status
+        if status == 404 and getattr(transport, "session_id", None) and self._link.connection is not None:
             self._link.connection.dead(Death.SESSION_NOT_FOUND)
-        if self._method == _PROBE or self._is_answered_in_json_rpc():
+        if self._message.__dict__.get("method") == _PROBE or self._is_answered_in_json_rpc():
             return
         self._error(str(status))
 
@@ -171,7 +195,7 @@ class Post(Use):
 
     def _is_answered_in_json_rpc(self) -> bool:
         """Whether the error response is a reply to this very request, so that it is the request's, not the line's."""
-        if not self.is_request:
+        if type(unwrapped(self._message)).__name__ != "JSONRPCRequest":
             return False
         try:
             body = json.loads(self._response.content)
@@ -274,7 +298,7 @@ def _handle_post(adapter: Adapter, original: Any) -> Any:
         if adapter.recorder is None:
             await original(self, ctx)
             return
-        use = _use(adapter, self, ctx)
+        use = Post.of(adapter, self, ctx)
         token = USE.set(use)
         try:
             await original(self, ctx)
@@ -282,34 +306,16 @@ def _handle_post(adapter: Adapter, original: Any) -> Any:
             use.failed(error)
             raise
         else:
-            use.over()
+            if use.status >= 400:
+                use.refused(self)
         finally:
             leave(USE, token)
-            use.let_go()
+            try:
+                use.let_go()
+            except Exception as error:
+                report("Post.let_go", error)
 
     return handle_post_request
-
-
-def _use(adapter: Adapter, transport: Any, ctx: Any) -> Use:
-    try:
-        endpoint = endpoint_of(transport.url) or endpoint_at(transport.url, ctx.client)
-        link: Link | None = getattr(transport, _LINK, None)
-        if link is None:
-            link = adapter.streams.find(getattr(transport, _STREAM, None))
-            if link is None:
-                return Use(endpoint)
-            setattr(transport, _LINK, link)
-        post = Post(adapter, transport, link, ctx.session_message.message, endpoint)
-        if post.is_request and adapter.recorder is not None:
-            # A request is posted by a task of its own; everything else by the writer itself.
-            cell = adapter.recorder.tasks(Role.CLIENT)
-            cell.values.append(1)
-            if len(cell.values) >= cell.due:
-                cell.look_after(1)
-        return post
-    except Exception as error:
-        report("http_client.use", error)
-        return Use(None)
 
 
 def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:

@@ -80,6 +80,11 @@ def endpoint_at(url: object, client: Any) -> Endpoint | None:
     return endpoint_of(str(url)) or endpoint_of(str(client.base_url.join(str(url))))
 
 
+@contained
+def _use(url: object, client: Any = None) -> Use:
+    return Use(endpoint_of(str(url)) if client is None else endpoint_at(url, client))
+
+
 def _method(adapter: Adapter, original: Any) -> Any:
     """Wrap a method of ``StreamableHTTPTransport`` whose first argument is the client."""
 
@@ -87,7 +92,7 @@ def _method(adapter: Adapter, original: Any) -> Any:
     async def method(self: Any, client: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
             return await original(self, client, *args, **kwargs)
-        token = USE.set(Use(endpoint_at(self.url, client)))
+        token = USE.set(_use(self.url, client))
         try:
             return await original(self, client, *args, **kwargs)
         finally:
@@ -113,7 +118,7 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
             else:
                 # Until it yields, no longer: the context is the caller's. Tasks started meanwhile have a copy of it,
                 # among them the one that posts on 1.x.
-                token = USE.set(Use(endpoint_of(str(args[0] if args else kwargs.get("url")))))
+                token = USE.set(_use(args[0] if args else kwargs.get("url")))
                 try:
                     streams = await stack.enter_async_context(opened(*args, **kwargs))
                 finally:
@@ -128,7 +133,7 @@ def _sse_request(adapter: Adapter, original: Any) -> Any:
     async def request_within_origin(client: Any, method: str, url: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
             return await original(client, method, url, **kwargs)
-        token = USE.set(Use(endpoint_at(url, client)))
+        token = USE.set(_use(url, client))
         try:
             return await original(client, method, url, **kwargs)
         finally:
@@ -181,6 +186,7 @@ class _Pools:
                 _count_idle(pool, self.origins_of.get(key, {}).copy(), idle)
         return idle
 
+    @contained
     def _forget(self, key: int, _: object) -> None:
         self._pools.pop(key, None)
         self.origins_of.pop(key, None)
@@ -197,20 +203,12 @@ def _count_idle(pool: Any, origins: dict[str, Any], idle: dict[str, int]) -> Non
 
 
 _ASK: Final = "opentelemetry_instrumentation_mcp"
-"""The key in a request's extensions under which it has its :class:`_Ask`; they are handed on to every connection."""
+"""The key in a request's extensions under which it has its :data:`_Ask`; they are handed on to every connection."""
 
 
-class _Ask:
-    """An MCP request on its way through a pool."""
-
-    # No __init__: the call of one costs as much as all it would do.
-    __slots__ = ("asked", "pool", "waited")
-
-    asked: float
-    """When it came (``perf_counter`` seconds)."""
-    pool: str
-    waited: float | None
-    """How long it waited for a connection, where one was made for it; None as long as that is not so."""
+_Ask = tuple[str, float] | tuple[str, float, float]
+"""An MCP request on its way through a pool: the pool's name, when it asked for a connection (``perf_counter`` seconds),
+and how long it waited, where a connection was made for it."""
 
 
 def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
@@ -231,12 +229,8 @@ def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
                     origins = origins_of.get(id(self))
                     if origins is None or endpoint.pool not in origins:
                         pools.add(self, endpoint.pool, url.origin)
-                    ask = _Ask()
-                    ask.pool = endpoint.pool
-                    ask.waited = None
                     # A copy: the dictionary is the application's, and that of the requests that follow a redirect.
-                    request.extensions = {**request.extensions, _ASK: ask}
-                    ask.asked = perf_counter()
+                    request.extensions = {**request.extensions, _ASK: (endpoint.pool, perf_counter())}
             except Exception as error:
                 report("http_pool.asked", error)
         # Awaited by whoever called: a coroutine around it would be woken up with it.
@@ -249,29 +243,25 @@ def _create_connection(original: Any) -> Any:
     @functools.wraps(original)
     def create_connection(self: Any, origin: Any) -> Any:
         connection = original(self, origin)
-        _expect_first(connection)
+        try:
+            connection.__dict__["handle_async_request"] = functools.partial(_handle_first, connection)
+        except Exception as error:
+            report("http_pool.created", error)
         return connection
 
     return create_connection
 
 
-@contained
-def _expect_first(connection: Any) -> None:
+def _handle_first(connection: Any, request: Any) -> Any:
     """See the request that a new connection is made for, the first that it gets; then it is as it was."""
-    methods: dict[str, Any] = connection.__dict__
-    handle: Any = connection.__class__.handle_async_request
-
-    def handle_async_request(request: Any) -> Any:
-        methods.pop("handle_async_request", None)
-        try:
-            ask: _Ask | None = request.extensions.get(_ASK)
-            if ask is not None:
-                ask.waited = perf_counter() - ask.asked
-        except Exception as error:
-            report("http_pool.assigned", error)
-        return handle(connection, request)
-
-    methods["handle_async_request"] = handle_async_request
+    try:
+        connection.__dict__.pop("handle_async_request", None)
+        ask: _Ask | None = request.extensions.get(_ASK)
+        if ask is not None:
+            request.extensions[_ASK] = (ask[0], ask[1], perf_counter() - ask[1])
+    except Exception as error:
+        report("http_pool.assigned", error)
+    return connection.__class__.handle_async_request(connection, request)
 
 
 def _send_request_headers(adapter: Adapter, original: Any) -> Any:
@@ -282,11 +272,10 @@ def _send_request_headers(adapter: Adapter, original: Any) -> Any:
         if ask is not None and request.method != b"CONNECT":
             recorder = adapter.recorder
             if recorder is not None:
-                waited = ask.waited
-                if waited is None:
-                    recorder.pooled(ask.pool, created=False, waited=perf_counter() - ask.asked)
+                if len(ask) == 2:
+                    recorder.pooled(ask[0], created=False, waited=perf_counter() - ask[1])
                 else:
-                    recorder.pooled(ask.pool, created=True, waited=waited)
+                    recorder.pooled(ask[0], created=True, waited=ask[2])
         return original(self, request, *args, **kwargs)
 
     return send_request_headers

@@ -26,10 +26,12 @@ class Use:
         endpoint: Where the server is; None if that cannot be told.
     """
 
-    __slots__ = ("endpoint",)
+    __slots__ = ("endpoint", "status")
 
     def __init__(self, endpoint: Endpoint | None) -> None:
         self.endpoint = endpoint
+        self.status = 0
+        """That of the last answer, if it is of interest."""
 
     def sent(self, request: Any) -> None:
         """An HTTP request is sent."""
@@ -46,12 +48,15 @@ class Use:
     def failed(self, error: Exception) -> None:
         """What the transport did raised."""
 
-    def over(self) -> None:
-        """The transport is done, without an exception."""
+    def refused(self, transport: Any) -> None:
+        """The transport is done, without an exception, though the last answer was an error."""
 
     def let_go(self) -> None:
         """Hold on to nothing: contexts outlive the use, and this is in them."""
 
+
+UNKNOWN: Final = Use(None)
+"""What is not known, for nothing in particular."""
 
 USE: Final[ContextVar[Use | None]] = ContextVar("opentelemetry_instrumentation_mcp_use", default=None)
 """For what an HTTP client is used in this context."""

@@ -246,7 +246,10 @@ def _validate_v1(adapter: Adapter, model: Any, original: Any) -> Any:
             parsed = parse(json_data)
         if adapter.recorder is not None:
             try:
-                incoming[id(parsed)] = wire_size(json_data)
+                if type(json_data) is str and json_data.isascii() and json_data[-1:] != "\n":
+                    incoming[id(parsed)] = len(json_data)
+                else:
+                    incoming[id(parsed)] = wire_size(json_data)
                 if len(incoming) > MOST_WAITING:
                     sizes.give_up()
             except Exception as error:

@@ -70,7 +70,7 @@ class Recorder:
         self._tasks: dict[Role, Cell] = {}
         self._known_interceptors: dict[str, Interceptor] = {}
         self._known_passages: dict[tuple[str, ...], Passages] = {}
-        self._pool_cells: dict[tuple[str, bool], tuple[Cell, Cell]] = {}
+        self._pool_cells: dict[tuple[str, bool], Cell] = {}
         self._shared: dict[tuple[str, tuple[str | int | None, ...]], Cell] = {}
         self._listed: set[tuple[Role, str | None, Target]] = set()
         self._request_cells = 0
@@ -223,26 +223,23 @@ class Recorder:
             waited: Seconds from asking the pool to the assignment.
         """
         try:
-            cells = self._pool_cells.get((pool, created)) or self._cells_of_pool(pool, created)
-            cell = cells[0]
-            # In place of Cell.add(), here and below: every HTTP request comes here.
-            cell.values.append(1)
-            if len(cell.values) >= cell.due:
-                cell.look_after(1)
-            cell = cells[1]
+            cell = self._pool_cells.get((pool, created)) or self._cell_of_pool(pool, created)
+            # In place of Cell.add(): every HTTP request comes here.
             cell.values.append(waited)
             if len(cell.values) >= cell.due:
                 cell.look_after(waited)
         except Exception as error:
             report("Recorder.pooled", error)
 
-    def _cells_of_pool(self, pool: str, created: bool) -> tuple[Cell, Cell]:
+    def _cell_of_pool(self, pool: str, created: bool) -> Cell:
         name = self._pools.admit(pool)
-        cells = (
-            self.shared_cell(catalogue.POOL_CREATED if created else catalogue.POOL_REUSED, name),
-            self.shared_cell(catalogue.POOL_WAIT_DURATION, name),
-        )
-        return self._pool_cells.setdefault((name, created), cells)
+        cell = self._pool_cells.get((name, created))
+        if cell is None:
+            values: dict[str, str | int | None] = {catalogue.POOL: name}
+            counter = catalogue.POOL_CREATED if created else catalogue.POOL_REUSED
+            cell = self.cell((counter, values), (catalogue.POOL_WAIT_DURATION, values))
+            cell = self._pool_cells.setdefault((name, created), cell)
+        return cell
 
     def successor(self) -> Recorder:
         """A recorder in this one's place, for a forked child; what this one holds is told by the parent."""

@@ -181,8 +181,30 @@ class Tap:
             root = message.__dict__["root"]
             if self.link.posts is not None:
                 self.link.posts.append(message)
-            if type(root) is self._request or type(root) is self._notice:
-                return self._sending(connection, item, root)
+            if type(root) is self._request:
+                if self.adapter.recorder is None:
+                    return _NOTHING_ASKED
+                values = root.__dict__
+                request = connection.begin(_OUTBOUND, values["method"], values.get("params"))
+                if request is None:
+                    return _NOTHING_ASKED
+                request.id = request_id = values["id"]
+                outbound = self._outbound
+                if request_id in outbound:
+                    # It waits behind this one: the peer's fault, but each of them is answered.
+                    request.shadowed = outbound[request_id]
+                outbound[request_id] = request
+                if request.route.is_ping:
+                    request.sent()
+                if self.spans is not None:
+                    self.spans.request_goes(request, root, item)
+                if self.link.has_bytes:
+                    self._outgoing[id(message)] = request
+                    if len(self._outgoing) > MOST_WAITING:
+                        self.adapter.sizes.give_up()
+                return None, request
+            if type(root) is self._notice:
+                return self._noticing(item, root), None
             # Before the write, so that whoever has seen the reply finds it counted.
             values = root.__dict__
             answered = None
@@ -208,32 +230,14 @@ class Tap:
         request_id = inbound.known(root.id)
         return inbound.take(request_id) if type(root) is self._error else inbound.answer(request_id, root.result)
 
-    def _sending(self, connection: Connection, item: Any, root: Any) -> tuple[str | None, Request | None]:
-        """A request or a notification is about to be written."""
+    def _noticing(self, item: Any, root: Any) -> str | None:
+        """A notification is about to be written; its method, if it is watched."""
         if self.adapter.recorder is None:
-            return None, None
-        if type(root) is self._notice:
-            if self.spans is not None:
-                self.spans.notification_goes(root, item)
-            return root.method, None
-        values = root.__dict__
-        request = connection.begin(_OUTBOUND, values["method"], values.get("params"))
-        if request is not None:
-            request.id = request_id = values["id"]
-            outbound = self._outbound
-            if request_id in outbound:
-                # It waits behind this one: the peer's fault, but each of them is answered.
-                request.shadowed = outbound[request_id]
-            outbound[request_id] = request
-            if request.route.is_ping:
-                request.sent()
-            if self.spans is not None:
-                self.spans.request_goes(request, root, item)
-            if self.link.has_bytes:
-                self._outgoing[id(item.message)] = request
-                if len(self._outgoing) > MOST_WAITING:
-                    self.adapter.sizes.give_up()
-        return None, request
+            return None
+        if self.spans is not None:
+            self.spans.notification_goes(root, item)
+        method: str = root.method
+        return method
 
     @contained
     def sent(self, method: str, since: float) -> None:
@@ -273,7 +277,8 @@ class Tap:
     def _replied(self, request: Request, direction: Direction, root: Any, size: int) -> None:
         """A reply passes, and ends the request."""
         if size >= 0:
-            request.measured(size, response=True)
+            # In place of Request.measured(), since its end takes it.
+            request.response_bytes = size
         if type(root) is self._error:
             error = root.error
             self._end(request, error_reply(error.code, error.message), error)
@@ -286,8 +291,11 @@ class Tap:
             self._initialized(result)
         elif route.method in LISTINGS and self.connection is not None:
             self.connection.listed(direction, route.method, result)
-        is_tool_error = route.is_tool_call and result.get("isError") is True
-        self._end(request, TOOL_ERROR if is_tool_error else OK)
+        outcome = TOOL_ERROR if route.is_tool_call and result.get("isError") is True else OK
+        if request.span is None:
+            request.end(outcome)
+        else:
+            self._end(request, outcome)
 
     def _end(self, request: Request, outcome: Outcome, error: Any = None) -> None:
         if request.span is not None and self.spans is not None:

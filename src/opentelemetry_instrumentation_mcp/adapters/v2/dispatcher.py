@@ -285,7 +285,11 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                 if request is not None:
                     request.answered = True
                     if size >= 0:
-                        request.measured(size, response=True)
+                        if request.response_bytes < 0 and not request.ended:
+                            # In place of Request.measured(), since its end will take it.
+                            request.response_bytes = size
+                        else:
+                            request.measured(size, response=True)
                 if tasks is not None:
                     # It starts none.
                     return original(item, on_request, on_notify, sender_ctx)

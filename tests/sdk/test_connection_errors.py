@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
@@ -321,6 +321,16 @@ class Afterwards(Auth):
             yield request
 
 
+class Anew(Auth):
+    """Says the same again, in a request of its own."""
+
+    def auth_flow(self, request: Any) -> Generator[Any, Any, None]:
+        response = yield request
+        if response.status_code == 401:
+            headers = {**request.headers, "authorization": "Bearer good"}
+            yield httpx.Request(request.method, request.url, headers=headers, content=request.content)
+
+
 def guarded(app: Any, forbidden: bytes | None = None) -> Any:
     """Asks every POST for a token, and gives one; with a token everything is allowed but what is ``forbidden``."""
 
@@ -352,7 +362,7 @@ def guarded(app: Any, forbidden: bytes | None = None) -> Any:
     return guard
 
 
-@pytest.mark.parametrize("auth", [Auth, Beforehand, Afterwards])
+@pytest.mark.parametrize("auth", [Auth, Beforehand, Afterwards, Anew])
 @pytest.mark.parametrize("setup", [HTTP, SSE], ids=str)
 def test_a_token_that_is_asked_for_and_given_is_no_error_and_measured_once(
     setup: setups.Setup, auth: type[Auth], collect: Collect
@@ -382,7 +392,31 @@ def test_a_token_that_is_asked_for_and_given_is_no_error_and_measured_once(
     assert totals["client"] == totals["server"]
 
 
-@pytest.mark.parametrize("auth", [Auth, Beforehand, Afterwards])
+def test_a_request_that_goes_out_when_its_caller_has_gone_is_measured(collect: Collect) -> None:
+    class Slow(httpx.Auth):
+        async def async_auth_flow(self, request: Any) -> AsyncGenerator[Any, Any]:
+            if b"tools/call" in request.content:
+                await anyio.sleep(0.3)
+            yield request
+
+    async def scenario() -> None:
+        app = setups.http_app(example.build(), HTTP)
+        async with (
+            setups.serve(app) as base,
+            httpx.AsyncClient(auth=Slow(), timeout=10) as http,
+            setups.client_over(streamable_http_client(f"{base}/mcp", http_client=http)) as session,
+        ):
+            with anyio.move_on_after(0.1):
+                await session.call_tool("ok", {})
+            await anyio.sleep(0.5)
+
+    anyio.run(scenario)
+    sizes = {"mcp.method.name": "tools/call"}
+    client, server = (collect().sum("mcp.request.size", {ROLE: role, **sizes}) for role in ("client", "server"))
+    assert client == server
+
+
+@pytest.mark.parametrize("auth", [Auth, Beforehand, Afterwards, Anew])
 def test_what_is_forbidden_in_spite_of_a_token_is_what_the_last_answer_says(auth: type[Auth], collect: Collect) -> None:
     async def scenario() -> None:
         app = guarded(setups.http_app(example.build(), HTTP), forbidden=b"tools/call")

@@ -19,7 +19,7 @@ from anyio.abc import SocketAttribute
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 
-from ..points import Points
+from ..points import ROLE, Points
 from . import example, setups
 from .generation import V2, sse_client, streamable_http_client
 from .setups import SETUPS, Setup
@@ -39,6 +39,23 @@ SSE = next(each for each in SETUPS if each.name == "sse")
 # the connection with it, except on 2026-07-28; and it closes connections whose answer was 202 or 405.
 STATEFUL = next(each for each in SETUPS if each.name == "http-json")
 KEEPS = [each for each in HTTP if each.modern or each is SSE or each.settings.get("json_response")]
+
+PATCHED: list[tuple[Any, str]] = [
+    (httpcore.AsyncConnectionPool, "handle_async_request"),
+    (httpcore.AsyncConnectionPool, "create_connection"),
+    (httpcore.AsyncHTTPProxy, "create_connection"),
+    *(
+        (connection, name)
+        for connection in (httpcore.AsyncHTTP11Connection, httpcore.AsyncHTTP2Connection)
+        for name in ("__init__", "_send_request_headers")
+    ),
+]
+
+
+def patched() -> list[Any]:
+    """What is in the places that are patched."""
+    return [vars(owner)[name] for owner, name in PATCHED]
+
 
 MAKING = threading.Lock()
 
@@ -356,6 +373,21 @@ def test_a_client_with_a_base_url_takes_a_path(collect: Collect) -> None:
     assert_it_is_what_came_in(collect(), door)
 
 
+def test_an_endpoint_may_be_a_url_of_the_http_library(collect: Collect) -> None:
+    async def scenario() -> Door:
+        async with server() as door:
+            transport = streamable_http_client(httpx.URL(f"{door.base}/mcp"))
+            async with setups.client_over(transport) as session:
+                await session.call_tool("ok", {})
+        return door
+
+    door = anyio.run(scenario)
+    points = collect()
+    assert_it_is_what_came_in(points, door)
+    sizes = {"mcp.method.name": "tools/call"}
+    assert [points.sum("mcp.request.size", {ROLE: role, **sizes}) for role in ("client", "server")] == [1, 1]
+
+
 def test_through_a_proxy_the_pool_is_named_after_the_endpoint(collect: Collect) -> None:
     """The server is its own proxy here."""
 
@@ -528,6 +560,54 @@ def test_streams_of_one_http2_connection_reuse_it(collect: Collect) -> None:
     assert_it_is_what_came_in(collect(), door)
 
 
+def test_an_http2_connection_that_the_second_request_had_to_open_is_created(collect: Collect) -> None:
+    class Backend(httpcore.AnyIOBackend):
+        def __init__(self) -> None:
+            self.connecting = anyio.Event()
+
+        async def connect_tcp(self, *args: Any, **kwargs: Any) -> Any:
+            if not self.connecting.is_set():
+                self.connecting.set()
+                await anyio.sleep_forever()
+            connect: Any = httpcore.AnyIOBackend.connect_tcp
+            return await connect(self, *args, **kwargs)
+
+    async def scenario() -> Door:
+        door = Door(streams=False)
+        app = setups.http_app(example.build(**({} if V2 else STATEFUL.settings)), STATEFUL)
+        backend = Backend()
+        async with (
+            setups.serve_http2(door.before(app)) as door.base,
+            httpx.AsyncClient(http1=False, http2=True) as http,
+            anyio.create_task_group() as tasks,
+        ):
+            http._transport._pool._network_backend = backend
+            given_up = anyio.CancelScope()
+
+            async def give_up() -> None:
+                with given_up:
+                    async with client(door, http_client=http):
+                        pass
+
+            async def stop() -> None:
+                pool = http._transport._pool
+                await until(lambda: len(pool._requests) == 2)
+                await anyio.sleep(0.1)
+                given_up.cancel()
+
+            tasks.start_soon(give_up)
+            await backend.connecting.wait()
+            tasks.start_soon(stop)
+            async with client(door, http_client=http) as session:
+                await session.call_tool("ok", {})
+        return door
+
+    door = anyio.run(scenario)
+    # The pool takes no further request on the one whose first request gave up.
+    assert door.connections == 2
+    assert_it_is_what_came_in(collect(), door)
+
+
 def test_what_a_trace_of_the_application_raises_passes_through(
     collect: Collect, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -589,9 +669,9 @@ def test_uninstrument_leaves_the_pool_and_the_client_alone(collect: Collect) -> 
             assert after.select(IDLE) == []
             assert http.event_hooks == {"request": [], "response": []}
 
-    assert httpcore.AsyncConnectionPool.handle_async_request.__code__.co_filename.endswith("http_pool.py")
+    assert [hasattr(each, "__wrapped__") for each in patched()] == [True] * 7
     anyio.run(scenario)
-    assert httpcore.AsyncConnectionPool.handle_async_request.__code__.co_filename.endswith("connection_pool.py")
+    assert [hasattr(each, "__wrapped__") for each in patched()] == [False] * 7
 
 
 def test_a_second_instrument_counts_once_and_goes_on_with_what_is_open(collect: Collect) -> None:
@@ -603,9 +683,9 @@ def test_a_second_instrument_counts_once_and_goes_on_with_what_is_open(collect: 
             await session.call_tool("ok", {})
 
     anyio.run(scenario)
-    pool = httpcore.AsyncConnectionPool.handle_async_request
+    instrumented = patched()
     MCPInstrumentor().uninstrument()
-    assert pool.__wrapped__ is httpcore.AsyncConnectionPool.handle_async_request
+    assert [each.__wrapped__ for each in instrumented] == patched()
 
 
 @pytest.mark.skipif(not V2, reason="httpx2 only")

@@ -3,8 +3,8 @@
 A failed POST does not reach the caller as what it was: the exception leaves through the task group of the transport and
 the caller sees a cancellation; an HTTP error without a JSON-RPC body becomes a made-up error reply (2.x) or ends the
 whole transport (1.x). Here the cause is seen first. Bodies are measured, and answers seen, by event hooks on the HTTP
-client, public API of httpx and httpx2; redirects and authentication make several requests of one POST, of which the
-first is measured and the last answer counts.
+client, public API of httpx and httpx2; redirects and authentication make several requests of one POST. Of those that
+carry the message the first is measured and the last answer counts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Post(Use):
     """One message on its way to the server.
 
     Its context is inherited by whoever handles what comes in the answer, and that can make requests of its own; and
-    authentication makes some before or after it. Its own are known by the body.
+    authentication makes some before or after it. Its own are known by the body, or by having the same.
     """
 
     # No __init__: the call of one costs as much as all it would do. Post.of() sets every slot.
@@ -66,7 +66,8 @@ class Post(Use):
         Never raises.
         """
         try:
-            endpoint = endpoint_of(transport.url) or endpoint_at(transport.url, ctx.client)
+            url = transport.url
+            endpoint = endpoint_of(url if type(url) is str else str(url)) or endpoint_at(url, ctx.client)
             link: Link | None = getattr(transport, _LINK, None)
             if link is None:
                 link = adapter.streams.find(getattr(transport, _STREAM, None))
@@ -101,24 +102,30 @@ class Post(Use):
         """An HTTP request is sent in its context; what is sent again (a redirect, a token) has been measured."""
         if not self._is_open:
             return
-        if self._posted is None:
-            try:
-                content: bytes = request.content
-            except Exception:
-                # A stream, as _content() has it. What the SDK posts is in memory.
-                return
-            if _MESSAGE in content:
-                self._posted = request
-                waiting = self._request
-                if waiting is None:
-                    self._adapter.sizes.serialised(self._message, len(content))
-                else:
-                    self._adapter.sizes.outgoing.pop(id(self._message), None)
-                    if not waiting.ended:
-                        # In place of Request.measured(): of these nothing else has taken the measure.
-                        waiting.request_bytes = len(content)
-        elif request.stream is self._posted.stream:
+        posted = self._posted
+        if posted is not None and request.stream is posted.stream:
             self._posted = request
+            return
+        try:
+            content: bytes = request.content
+        except Exception:
+            # A stream, as _content() has it. What the SDK posts is in memory.
+            return
+        if _MESSAGE not in content:
+            return
+        self._posted = request
+        if posted is not None:
+            return
+        waiting = self._request
+        if waiting is None:
+            self._adapter.sizes.serialised(self._message, len(content))
+            return
+        self._adapter.sizes.outgoing.pop(id(self._message), None)
+        if waiting.ended:
+            waiting.measured(len(content), response=False)
+        else:
+            # In place of that, since its end will take it.
+            waiting.request_bytes = len(content)
 
     def answered(self, response: Any) -> None:
         """An HTTP response began in its context."""
@@ -127,7 +134,7 @@ class Post(Use):
         self._response = response
         self.status = status = response.status_code
         self._is_open = status >= 300
-        if self._request is not None:
+        if self._request is not None and not self._request.ended:
             self._request.hint = response
 
     @contained
@@ -171,7 +178,7 @@ class Post(Use):
     def abandoned(self, blames_the_answer: bool) -> None:
         """2.x makes up an error reply, since none can come."""
         if blames_the_answer:
-            # A redirect, or a 202: see answered().
+            # A redirect, or a 202: see outcome_of_response().
             return
         self._hint(CONNECTION_LOST)
         broken = sys.exc_info()[1]
@@ -186,7 +193,7 @@ class Post(Use):
         self._error(type(error).__name__)
 
     def _hint(self, outcome: Outcome) -> None:
-        if self._request is not None:
+        if self._request is not None and not self._request.ended:
             self._request.hint = outcome
 
     def _error(self, name: str) -> None:
@@ -396,6 +403,8 @@ def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
 
 @contained
 def _sse_body_sent(adapter: Adapter, link: Link, request: Any) -> None:
+    if request.method != "POST":
+        return
     content = _content(request)
     if link.is_sent_again and (content is None or _MESSAGE in content):
         # The answer before was a redirect, or asked for a token.

@@ -7,17 +7,19 @@ inside that origin included: each of them asks the pool. Everything else that us
 requests and OAuth servers elsewhere, is not. The application's clients, their event hooks and their requests are left
 as they are.
 
-A connection that the pool makes says when the request it is made for gets it, which ends the wait; that of HTTP says
-when the request goes out. So a connection counts as created when the request that opened it goes out: one that was
-refused, timed out or failed in TLS or at a proxy was not created, and its request is in neither counter and has no
-wait. All others reuse one. A stream multiplexed on an HTTP/2 connection is a reuse, and its wait includes that for the
-connection to be ready and for a free stream.
+A connection that the pool makes tells of the first request it gets, which ends the wait of that; the connection of HTTP
+in it tells when a request goes out. So a connection counts as created when a request goes out on it for the first time:
+one that was refused, timed out or failed in TLS or at a proxy was not created, and its request is in neither counter
+and has no wait. All others reuse one. A stream multiplexed on an HTTP/2 connection is a reuse, and its wait includes
+that for the connection to be ready and for a free stream; so does that of a request which waited for another to
+connect, and had to do it itself since the other was given up.
 
 Idle connections are counted when somebody collects, by asking the pools (which are held weakly), so the number cannot
 drift. A connection that the server has closed is idle until the pool notices, which it does at its next request.
 
 What is not seen: transports that do not use httpcore (``ASGITransport``, mocks, the application's own), and requests
-that gave up waiting (``PoolTimeout``).
+that gave up waiting (``PoolTimeout``). Where a pool of the application's own class makes connections without asking
+httpcore's, what it takes to connect is part of the wait.
 
 An HTTP request pays for a context variable, one copy of its extensions and two calls, two more where a connection is
 opened. The ``trace`` extension of httpcore tells the same in ten to twelve coroutines.
@@ -27,7 +29,7 @@ from __future__ import annotations
 
 import functools
 import weakref
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import perf_counter
 from types import ModuleType
@@ -206,6 +208,9 @@ _ASK: Final = "opentelemetry_instrumentation_mcp"
 """The key in a request's extensions under which it has its :data:`_Ask`; they are handed on to every connection."""
 
 
+_UNUSED: Final = "_otel_mcp_unused"
+"""Attribute left on a connection of HTTP until a request has gone out on it."""
+
 _Ask = tuple[str, float] | tuple[str, float, float]
 """An MCP request on its way through a pool: the pool's name, when it asked for a connection (``perf_counter`` seconds),
 and how long it waited, where a connection was made for it."""
@@ -239,23 +244,25 @@ def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
     return handle_async_request
 
 
-def _create_connection(original: Any) -> Any:
+def _create_connection(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def create_connection(self: Any, origin: Any) -> Any:
         connection = original(self, origin)
-        try:
-            connection.__dict__["handle_async_request"] = functools.partial(_handle_first, connection)
-        except Exception as error:
-            report("http_pool.created", error)
+        if adapter.recorder is not None:
+            try:
+                # No look at its __dict__: Python would make one, and be slower with all its attributes from then on.
+                connection.handle_async_request = functools.partial(_handle_first, connection)
+            except Exception as error:
+                report("http_pool.created", error)
         return connection
 
     return create_connection
 
 
 def _handle_first(connection: Any, request: Any) -> Any:
-    """See the request that a new connection is made for, the first that it gets; then it is as it was."""
+    """See the first request that a new connection gets; then the connection is as it was."""
     try:
-        connection.__dict__.pop("handle_async_request", None)
+        del connection.handle_async_request
         ask: _Ask | None = request.extensions.get(_ASK)
         if ask is not None:
             request.extensions[_ASK] = (ask[0], ask[1], perf_counter() - ask[1])
@@ -264,71 +271,70 @@ def _handle_first(connection: Any, request: Any) -> Any:
     return connection.__class__.handle_async_request(connection, request)
 
 
+def _init(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        if adapter.recorder is not None:
+            setattr(self, _UNUSED, True)
+
+    return __init__
+
+
 def _send_request_headers(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def send_request_headers(self: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        ask: _Ask | None = request.extensions.get(_ASK)
-        # A tunnel through a proxy is asked for by a request as well, which is part of connecting.
-        if ask is not None and request.method != b"CONNECT":
-            recorder = adapter.recorder
-            if recorder is not None:
-                if len(ask) == 2:
-                    recorder.pooled(ask[0], created=False, waited=perf_counter() - ask[1])
-                else:
-                    recorder.pooled(ask[0], created=True, waited=ask[2])
-        return original(self, request, *args, **kwargs)
+    def send_request_headers(self: Any, *args: Any, **kwargs: Any) -> Any:
+        recorder = adapter.recorder
+        if recorder is not None:
+            try:
+                request = kwargs["request"]
+                # A tunnel through a proxy is asked for by a request as well, which is part of connecting.
+                if request.method != b"CONNECT":
+                    created = getattr(self, _UNUSED, False)
+                    if created:
+                        delattr(self, _UNUSED)
+                    # It is taken out: where the server sends it away (HTTP/2), the pool sends it again.
+                    ask: _Ask | None = request.extensions.pop(_ASK, None)
+                    if ask is not None:
+                        waited = ask[2] if len(ask) == 3 else perf_counter() - ask[1]
+                        recorder.pooled(ask[0], created=created, waited=waited)
+            except Exception as error:
+                report("http_pool.sent", error)
+        return original(self, *args, **kwargs)
 
     return send_request_headers
 
 
-def _known(adapter: Adapter) -> _Pools | None:
-    """The pools of an adapter; None once it is retired."""
+def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
     recorder = adapter.recorder
     if recorder is None:
-        return None
+        return
     pools = recorder.idle_connections
     if not isinstance(pools, _Pools):
         pools = recorder.idle_connections = _Pools()
-    return pools
-
-
-def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
-    pools = _known(adapter)
+    known = pools
     pool: Any = module.AsyncConnectionPool
     # ``httpx2.alias_httpx()`` makes httpcore another name of httpcore2.
-    if pools is None or pool in pools.classes:
+    if pool in known.classes:
         return
-    pools.classes.append(pool)
-    adapter.patches.replace(pool, "handle_async_request", lambda original: _handle_request(adapter, pools, original))
-    # Those for proxies are pools that make their connections themselves.
+    known.classes.append(pool)
+    adapter.patches.replace(pool, "handle_async_request", lambda original: _handle_request(adapter, known, original))
+    # Those for proxies are pools that make their connections themselves. Where one cannot be used since a package is
+    # missing, something stands there that raises.
     for each in (pool, module.AsyncHTTPProxy, module.AsyncSOCKSProxy):
         if each is pool or "create_connection" in vars(each):
-            adapter.patches.replace(each, "create_connection", _create_connection)
-
-
-def _patch_connection(name: str) -> Callable[[Adapter, ModuleType], None]:
-    def patch(adapter: Adapter, module: ModuleType) -> None:
-        pools = _known(adapter)
-        connection: Any = getattr(module, name)
-        if pools is not None and connection not in pools.classes:
-            pools.classes.append(connection)
+            adapter.patches.replace(each, "create_connection", lambda original: _create_connection(adapter, original))
+    for each in (module.AsyncHTTP11Connection, module.AsyncHTTP2Connection):
+        if hasattr(each, "handle_async_request") and adapter.patches.expect(each, "_send_request_headers"):
+            adapter.patches.replace(each, "__init__", lambda original: _init(adapter, original))
             adapter.patches.replace(
-                connection, "_send_request_headers", lambda original: _send_request_headers(adapter, original)
+                each, "_send_request_headers", lambda original: _send_request_headers(adapter, original)
             )
-
-    return patch
 
 
 PATCHES: Final = (
     ("mcp.client.streamable_http", _patch_streamable_http),
     ("mcp.client.sse", _patch_sse),
-    *(
-        patch
-        for package in ("httpcore", "httpcore2")
-        for patch in (
-            (package, _patch_pool),
-            (f"{package}._async.http11", _patch_connection("AsyncHTTP11Connection")),
-            (f"{package}._async.http2", _patch_connection("AsyncHTTP2Connection")),
-        )
-    ),
+    ("httpcore", _patch_pool),
+    ("httpcore2", _patch_pool),
 )

@@ -40,7 +40,7 @@ class Link:
         failure: How it broke: the end it means and the error's name.
         outbound: Finds a request sent on the pair by its JSON-RPC id.
         posts: Messages a client has written and not yet posted, where a transport posts them in that order.
-        is_sent_again: Whether the next POST repeats the one before.
+        is_sent_again: Whether the next POST of a message repeats the one before.
     """
 
     __slots__ = (

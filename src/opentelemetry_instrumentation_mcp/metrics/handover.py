@@ -307,7 +307,8 @@ class Cell:
 class Rows(Cell):
     """Rows of as many numbers each, one behind the other, of which every sink takes what it makes of them.
 
-    A row is kept by one call, ``values.extend``, and stays whole. No span is sought for it.
+    A row is kept by one call, ``values.extend``, and stays whole; what runs for every message does as :meth:`keep`
+    does. No span is sought for it.
 
     Args:
         width: Numbers in a row.

@@ -277,8 +277,11 @@ class Tap:
     def _replied(self, request: Request, direction: Direction, root: Any, size: int) -> None:
         """A reply passes, and ends the request."""
         if size >= 0:
-            # In place of Request.measured(), since its end takes it.
-            request.response_bytes = size
+            if request.ended:
+                request.measured(size, response=True)
+            else:
+                # In place of that, since its end will take it.
+                request.response_bytes = size
         if type(root) is self._error:
             error = root.error
             self._end(request, error_reply(error.code, error.message), error)

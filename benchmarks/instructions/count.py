@@ -14,6 +14,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from importlib.metadata import entry_points
 
 from opentelemetry.instrumentation.auto_instrumentation import initialize  # pyright: ignore[reportMissingTypeStubs]
 from opentelemetry.sdk.metrics import MeterProvider
@@ -101,8 +102,13 @@ def _instrumented(path: str, calls: int) -> Counted:
     return asyncio.run(count())
 
 
-def _set_up() -> None:
-    """What ``opentelemetry-instrument`` does; the stock distro, where it is installed too, must not be chosen."""
+def _set_up(*off: str) -> None:
+    """What ``opentelemetry-instrument`` does, without the instrumentations in ``off``.
+
+    Nor with those of others, or the stock distro, where they are installed too: what they cost is not ours.
+    """
+    others = {each.name for each in entry_points(group="opentelemetry_instrumentor")} - {"mcp_sdk"}
+    os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = ",".join(sorted({*others, *off}))
     os.environ["OTEL_PYTHON_DISTRO"] = "mcp"
     # A port of the system's choice: nobody scrapes here.
     os.environ["OTEL_EXPORTER_PROMETHEUS_PORT"] = "0"
@@ -115,8 +121,7 @@ def _launched(path: str, calls: int) -> Counted:
 
 
 def _switched_off(path: str, calls: int) -> Counted:
-    os.environ["OTEL_PYTHON_DISABLED_INSTRUMENTATIONS"] = "mcp_sdk"
-    _set_up()
+    _set_up("mcp_sdk")
     return {"switched_off": asyncio.run(_as_it_is(path, calls))}
 
 

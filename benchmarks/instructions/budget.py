@@ -29,8 +29,8 @@ class Budget(NamedTuple):
 _V1: Final = {
     "stdio": Budget(path=1.2, hand_over=0.7, off=0.7),
     "http": Budget(path=1.5, hand_over=0.7, off=0.9),
-    # A process' own count is one of two, 3 % of it apart; this is above the lower one.
-    "client-http": Budget(path=3.4, hand_over=0.9, off=0.8),
+    # Bare or not, what is counted is one of two figures, 3 % apart: this allows for the greater one.
+    "client-http": Budget(path=3.7, hand_over=0.9, off=0.9),
 }
 _V2: Final = {
     # Less than nothing: what is saved on spans that nobody records is more than what the metrics cost.
@@ -38,7 +38,7 @@ _V2: Final = {
     # On a busy machine its timers run more often.
     "http": Budget(path=2.3, hand_over=1.2, off=1.5),
     "memory": Budget(path=-3.3, hand_over=2.2, off=0.7),
-    "client-http": Budget(path=1.3, hand_over=0.9, off=0.9),
+    "client-http": Budget(path=3.7, hand_over=0.9, off=0.9),
     "http-2026": Budget(path=1.6, hand_over=1.9, off=0.7),
 }
 BUDGETS: Final = _V2 if V2 else _V1

@@ -26,7 +26,7 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 from .environment import sdk_is_disabled
 from .first_use import FirstUse
 from .package import instruments
-from .safety import report
+from .safety import report_failure
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class MCPInstrumentor(BaseInstrumentor):
             self._first_use = FirstUse(lambda: self._begin(kwargs))
             self._first_use.wait()
         except Exception as error:
-            report("MCPInstrumentor.instrument", error)
+            report_failure("MCP is not instrumented", error)
 
     def _begin(self, options: dict[str, Any]) -> None:
         # Here and not above: this is most of what the package has to import, and few processes use MCP.
@@ -89,7 +89,7 @@ class MCPInstrumentor(BaseInstrumentor):
             self._adapter = Adapter(recorder, Spans(options))
             install(self._adapter)
         except Exception as error:
-            report("MCPInstrumentor.instrument", error)
+            report_failure("MCP is not instrumented", error)
 
     def _uninstrument(self, **kwargs: Any) -> None:
         try:
@@ -100,4 +100,4 @@ class MCPInstrumentor(BaseInstrumentor):
             if adapter is not None:
                 adapter.retire()
         except Exception as error:
-            report("MCPInstrumentor.uninstrument", error)
+            report_failure("the instrumentation of MCP was not taken back as a whole", error)

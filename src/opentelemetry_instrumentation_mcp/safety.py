@@ -39,20 +39,28 @@ def contained(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
 
 
 def report(where: str, error: BaseException) -> None:
-    """Log that ``where`` failed, at most once per :data:`QUIET_SECONDS`. Never raises.
+    """Log that a metric was lost in the function ``where``. See :func:`report_failure` for the rest."""
+    report_failure(f"a metric was lost in {where}", error)
 
-    The text of the error is for DEBUG alone: it may quote what a peer or the application sent.
+
+def report_failure(what: str, error: BaseException) -> None:
+    """Log ``what``, a sentence about something that failed, at most once per :data:`QUIET_SECONDS`. Never raises.
+
+    Args:
+        what: What went wrong, in the application's terms: "a scrape failed", "the metrics page was not opened".
+        error: Its type and the line that raised it are logged. Its text is for DEBUG alone: it may quote what a peer
+            or the application sent.
     """
     try:
         now = time.monotonic()
-        last, swallowed = _reports.get(where, (now - QUIET_SECONDS, 0))
+        last, swallowed = _reports.get(what, (now - QUIET_SECONDS, 0))
         if now - last < QUIET_SECONDS:
-            _reports[where] = (last, swallowed + 1)
+            _reports[what] = (last, swallowed + 1)
             return
-        _reports[where] = (now, 0)
+        _reports[what] = (now, 0)
         again = f" ({swallowed} more since the last report)" if swallowed else ""
-        _logger.warning("a metric was lost in %s: %s at %s%s", where, type(error).__name__, _line(error), again)
-        _logger.debug("what was raised in %s", where, exc_info=error)
+        _logger.warning("%s: %s at %s%s", what, type(error).__name__, _line(error), again)
+        _logger.debug("%s", what, exc_info=error)
     except Exception:
         # A logging handler that raises is the application's; there is nobody left to tell.
         return

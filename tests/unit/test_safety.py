@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from opentelemetry_instrumentation_mcp import safety
-from opentelemetry_instrumentation_mcp.safety import QUIET_SECONDS, contained, report
+from opentelemetry_instrumentation_mcp.safety import QUIET_SECONDS, contained, report, report_failure
 
 _LOGGER = "opentelemetry_instrumentation_mcp"
 
@@ -133,3 +133,12 @@ def test_a_report_survives_a_logging_handler_that_raises(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(logging.getLogger(_LOGGER), "handlers", [Broken()])
     report("here", ValueError("a"))
+
+
+def test_what_failed_is_named_where_it_was_no_metric(caplog: pytest.LogCaptureFixture) -> None:
+    report_failure("a scrape failed", ValueError("secret"))
+    report("here", ValueError())
+    assert _messages(caplog) == [
+        "a scrape failed: ValueError at an unknown line",
+        "a metric was lost in here: ValueError at an unknown line",
+    ]

@@ -16,7 +16,7 @@ from typing import Final, cast
 
 import wrapt
 
-from ..safety import report
+from ..safety import report_failure
 from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2, websocket
 from .adapter import Adapter
 from .release import Module, note_missing_modules
@@ -57,6 +57,6 @@ def when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], Non
             patch(adapter, cast("ModuleType", Module(module, adapter.patches)))
             adapter.patches.tell()
         except Exception as error:
-            report(f"the patch of {module.__name__}", error)
+            report_failure(f"{module.__name__} was not instrumented", error)
 
     return hook

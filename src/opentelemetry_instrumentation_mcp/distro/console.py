@@ -13,7 +13,7 @@ import sys
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
 
 from ..environment import sdk_is_disabled
-from ..safety import contained
+from ..safety import report_failure
 
 _logger = logging.getLogger(__name__)
 
@@ -26,9 +26,15 @@ def keep_clean() -> None:
     _kept_clean = True
 
 
-@contained
 def warn_on_stdio() -> None:
     """Warn, once, if another configurator has set up an exporter that writes between the messages of a stdio server."""
+    try:
+        _warn_on_stdio()
+    except Exception as error:
+        report_failure("the exporters of a stdio server were not checked", error)
+
+
+def _warn_on_stdio() -> None:
     # Without the SDK's configuration from the environment the variables mean nothing: the application did it itself.
     if _kept_clean or sdk_is_disabled() or "opentelemetry.sdk._configuration" not in sys.modules:
         return

@@ -24,7 +24,7 @@ from opentelemetry.sdk.environment_variables import (
 )
 
 from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
-from ..safety import report
+from ..safety import report_failure
 from .file_sd import TargetFile
 from .listener import METRICS_PATH, Listener
 from .origin import Origin, origin
@@ -100,7 +100,7 @@ class Endpoint:
         try:
             self._pages.keep()
         except Exception as error:
-            report("what a worker keeps for its successor", error)
+            report_failure("the counters of this worker were not kept for its successor", error)
 
     def abandon(self) -> None:
         """Close the copies that a forked child has of its parent's files and sockets."""

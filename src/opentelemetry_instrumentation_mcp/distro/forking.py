@@ -12,7 +12,7 @@ import threading
 import weakref
 from typing import Any
 
-from ..safety import contained
+from ..safety import report_failure
 
 _consumers: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -24,7 +24,6 @@ def begin_at_zero_in_children(provider: Any) -> None:
         _consumers.add(consumer)
 
 
-@contained
 def _begin_at_zero(consumer: Any) -> None:
     """Empty what the SDK keeps for each reader; the locks may be held by threads that are not there any more."""
     consumer._lock = threading.Lock()
@@ -36,7 +35,10 @@ def _begin_at_zero(consumer: Any) -> None:
 
 def _forked() -> None:
     for consumer in tuple(_consumers):
-        _begin_at_zero(consumer)
+        try:
+            _begin_at_zero(consumer)
+        except Exception as error:
+            report_failure("a forked process repeats the sums of its parent", error)
 
 
 if hasattr(os, "register_at_fork"):

@@ -23,7 +23,7 @@ from io import BytesIO
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
-from ..safety import report
+from ..safety import report_failure
 
 _logger = logging.getLogger(__name__)
 
@@ -209,7 +209,7 @@ class _Handler(BaseHTTPRequestHandler):
         except TimeoutError as error:
             self._reply(HTTPStatus.SERVICE_UNAVAILABLE, _text(str(error)))
         except Exception as error:
-            report("a scrape", error)
+            report_failure("a scrape failed", error)
             self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, _text(f"{type(error).__name__}: {error}"))
         else:
             self._reply(HTTPStatus.OK, page)

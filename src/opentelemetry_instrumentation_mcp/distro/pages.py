@@ -17,7 +17,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.metrics_core import Metric
 
-from ..safety import report
+from ..safety import report_failure
 from . import history
 from .listener import Page, Request
 
@@ -188,7 +188,7 @@ class _Place:
             try:
                 self._worker.keep(history.written(content_type, body))
             except OSError as error:
-                report("what a worker keeps for its successor", error)
+                report_failure("the counters of this worker were not kept for its successor", error)
 
 
 def rendered(families: list[Metric], request: Request) -> bytes:
@@ -204,7 +204,7 @@ def _past(worker: Worker, label: str) -> dict[str, Metric]:
         return {}
     except Exception as error:
         # Whatever is written there, the parsers may raise for it what they like.
-        report("what a worker's predecessor has kept", error)
+        report_failure("the counters that a worker's predecessor kept are lost", error)
         return {}
 
 

@@ -24,7 +24,7 @@ from ..environment_variables import (
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS,
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO,
 )
-from ..safety import report
+from ..safety import report_failure
 from . import life
 from .origin import origin
 
@@ -98,7 +98,7 @@ class PrometheusReader(PrometheusMetricReader):
                     self._endpoint = Endpoint()
                 self._endpoint.open()
         except Exception as error:
-            report("PrometheusReader.start", error)
+            report_failure("the metrics page was not opened", error)
 
     # The one call by which a provider tells a reader that it belongs to it now.
     def _set_collect_callback(self, func: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride, reportGeneralTypeIssues]
@@ -115,7 +115,7 @@ class PrometheusReader(PrometheusMetricReader):
             threading.Thread(target=self.start, name="otel-mcp-endpoint", daemon=True).start()
         except Exception as error:
             # There is no thread to be had, and whoever has recorded something is not to hear of it.
-            report("PrometheusReader", error)
+            report_failure("the metrics page was not opened", error)
 
     def _collect_alone(self) -> Iterable[PrometheusMetric]:
         with self._collecting:
@@ -214,7 +214,7 @@ def _each(method: Callable[[PrometheusReader], None]) -> Callable[[], None]:
             try:
                 method(reader)
             except Exception as error:
-                report("a fork", error)
+                report_failure("the metrics page was not prepared for a fork", error)
 
     return at_fork
 

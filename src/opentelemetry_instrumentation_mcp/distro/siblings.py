@@ -15,7 +15,7 @@ from urllib.parse import urlencode
 
 from prometheus_client.metrics_core import Metric
 
-from ..safety import report
+from ..safety import report_failure
 from . import history
 from .listener import METRICS_PATH, Request, is_of_this_user
 from .pages import labelled, rendered
@@ -112,4 +112,4 @@ def _answer(name: str, connection: http.client.HTTPConnection, deadline: float) 
 
 
 def _is_silent(name: str, error: Exception) -> None:
-    report(f"a scrape: worker {name} does not answer", error)
+    report_failure(f"worker {name} did not answer a scrape", error)

@@ -101,16 +101,7 @@ build/bench-mcp-%/stamp: pyproject.toml
 	@.venv/bin/python $(PIP_INSTALL) "tox >= 4.23"
 	@touch $@
 
-# Some tests ask a real Prometheus. Where there is none, Debian's package is unpacked into .venv, not installed: that
-# would start a service on this machine. Without apt or network those tests skip, and the next run tries again.
-APT_DOWNLOAD := timeout 300 apt-get -qq -o Acquire::Retries=0 -o Acquire::http::Timeout=20 download prometheus
-
+# Some tests ask a real Prometheus. Where there is none yet, each run tries again to get it.
 .venv/prometheus.stamp: .venv/stamp
-	@if command -v prometheus >/dev/null; then touch $@; exit; fi; \
-	echo "fetching Prometheus"; \
-	rm -rf .venv/prometheus && mkdir .venv/prometheus && cd .venv/prometheus; \
-	{ $(APT_DOWNLOAD) || { timeout 300 apt-get -qq update && $(APT_DOWNLOAD); }; } >apt.log 2>&1 \
-		&& dpkg-deb --extract prometheus_*.deb . \
-		&& ln -sf ../prometheus/usr/bin/prometheus ../prometheus/usr/bin/promtool ../bin/ \
-		&& rm prometheus_*.deb && touch ../prometheus.stamp \
-		|| echo "no Prometheus here (.venv/prometheus/apt.log says why): the tests that need it will skip"
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" tests/get_prometheus.sh .venv
+	@if PATH="$(CURDIR)/.venv/bin:$$PATH" command -v prometheus >/dev/null; then touch $@; fi

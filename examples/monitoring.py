@@ -1,6 +1,7 @@
 """A Prometheus beside the demo, with the configuration and the rules that `opentelemetry-mcp-dashboards write` gives.
 
-It runs where Prometheus is installed (Debian: apt-get install prometheus; `make test` also leaves one in .venv).
+It runs where Prometheus is installed (Debian: apt-get install prometheus). `make test` installs it as root, and leaves
+one without web pages in .venv for everybody else.
 """
 
 import shutil
@@ -58,24 +59,31 @@ class Monitoring:
 
     def places(self) -> dict[str, str]:
         """What to open, by what is to be seen there; Prometheus has to be up."""
-        pages = self._pages()
-        shown = {"g0.tab": "0", "g0.range_input": "15m"}
-        graphs = {
-            f"Prometheus: {title}": f"{pages}/graph?{urllib.parse.urlencode({'g0.expr': query, **shown})}"
-            for title, query in QUERIES.items()
-        }
         return {
-            "Prometheus": self.url,
-            "Prometheus: alerts, with what to do": f"{pages}/alerts",
-            **graphs,
+            **self._pages(),
             f"Grafana: import, with {self.url} as the data source": str(self.directory / "grafana" / "mcp-server.json"),
             "Grafana: the clients' side": str(self.directory / "grafana" / "mcp-client.json"),
         }
 
-    def _pages(self) -> str:
-        """Debian's Prometheus has the pages of old, in a place of their own."""
+    def _pages(self) -> dict[str, str]:
+        # Debian's Prometheus has older pages, at a path of their own. Its binary alone, without the rest of the
+        # package, has no pages at all.
+        base = next((base for base in (self.url, f"{self.url}/classic") if self._answers(f"{base}/alerts")), None)
+        if base is None:
+            return {
+                "Prometheus: only its API, since its web pages are not installed": f"{self.url}/api/v1/targets",
+            }
+        shown = {"g0.tab": "0", "g0.range_input": "15m"}
+        graphs = {
+            f"Prometheus: {title}": f"{base}/graph?{urllib.parse.urlencode({'g0.expr': query, **shown})}"
+            for title, query in QUERIES.items()
+        }
+        return {"Prometheus": self.url, "Prometheus: alerts, with what to do": f"{base}/alerts", **graphs}
+
+    @staticmethod
+    def _answers(url: str) -> bool:
         try:
-            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{self.url}/alerts", timeout=5).close()
+            urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5).close()
         except OSError:
-            return f"{self.url}/classic"
-        return self.url
+            return False
+        return True

@@ -22,7 +22,8 @@ install_package() {
 		printf '#!/bin/sh\nexit 101\n' >$policy && chmod 755 $policy || return
 	fi
 	DEBIAN_FRONTEND=noninteractive with_lists $APT install --yes --no-install-recommends prometheus || return
-	if command -v systemctl >/dev/null; then systemctl disable prometheus.service || true; fi
+	# The package has enabled its service for the next start of the machine. This covers systemd as well.
+	update-rc.d prometheus disable
 }
 
 unpack_package() {

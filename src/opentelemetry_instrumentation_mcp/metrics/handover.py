@@ -14,6 +14,22 @@ A cell begins small and gets more room whenever it was full before a reader came
 All grow alike, by powers of two: those that a request fills evenly are full at once, and one request in :data:`CAP` or
 so pays for all of them. Were each full at a time of its own, one in two hundred would be late, which is more than a
 99th percentile takes.
+
+**Threads.** These are all the operations on shared objects that rely on being atomic. The interpreter's lock makes them
+so, and on a free-threaded build the lock of each list, dictionary or set does (PEP 703):
+
+* ``values.append(number)`` and ``values.extend(row)``, where the row is a tuple or a list: no lock of ours is held.
+* ``values[:count]``, then ``del values[:count]``: only whoever holds the lock of the cell deletes, and only from the
+  front, so the values that others append in between stay.
+* ``len(values)`` against ``due``: if either is out of date, a drain is early or late by a few values.
+* ``values.clear()`` where nobody reads or the cell is abandoned: it drops what nobody is to get.
+* ``dict.get`` and ``dict.setdefault`` where cells are found (:mod:`.series`, :mod:`.recorder`). Two threads may make
+  two cells for one attribute set; both are drained, since a ledger keeps every cell that it has made.
+* ``set.add`` and ``set.discard`` on the numbers of threads at work; each thread looks for its own number only.
+
+A connection and its requests belong to one event loop, so their own attributes need nothing. Attribute sets are
+admitted under a lock (:class:`~.instruments.Bound`). Numbers that several threads count by ``x += 1`` are bounds, not
+metrics: a lost one admits one cell more. ``tests/unit/test_threads.py`` holds all of this with a million values.
 """
 
 from __future__ import annotations

@@ -183,12 +183,13 @@ def test_every_kind_of_middleware_sees_the_same_messages_as_without_us(collect: 
 
 
 def test_the_time_of_a_middleware_is_its_own(collect: Collect) -> None:
-    assert call(build(Looks(), Sleeps()), "slow", {"seconds": 0.3}) == "slept"
+    assert call(build(Looks(), Sleeps()), "slow", {"seconds": 1}) == "slept"
     points = collect()
     time_of = own_time(points, "Sleeps")
-    assert 0.1 <= time_of["request"][1] < 0.2
-    assert 0.2 <= time_of["response"][1] < 0.3
-    assert sum(total for _, total in own_time(points, "Looks").values()) < 0.1
+    # The tool's second is in none of them; a busy machine has the time between.
+    assert 0.1 <= time_of["request"][1] < 1
+    assert 0.2 <= time_of["response"][1] < 1
+    assert sum(total for _, total in own_time(points, "Looks").values()) < 1
 
 
 def test_the_exception_of_a_tool_passes_through_as_the_same_object(collect: Collect) -> None:

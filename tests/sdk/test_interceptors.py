@@ -57,6 +57,10 @@ def tool(context: Any) -> bool:
     return context.method == "tools/call"
 
 
+LONG = 1.0
+"""Seconds that are somebody else's: a busy machine makes an interceptor's own time longer, but not by that much."""
+
+
 async def call_with(setup: Setup, middleware: Middleware, name: str = "ok", arguments: Any = None) -> Any:
     """Call a tool of the example server through one more middleware; the result, or the error."""
     async with setups.connect(setup) as link:
@@ -187,10 +191,10 @@ def test_the_time_of_a_middleware_is_its_own(setup: Setup, collect: Collect) -> 
         await anyio.sleep(0.2)
         return result
 
-    assert text(anyio.run(call_with, setup, busy, "slow", {"seconds": 0.3})) == "slept"
+    assert text(anyio.run(call_with, setup, busy, "slow", {"seconds": LONG})) == "slept"
     time_of = own_time(collect(), "busy")
-    assert 0.1 <= time_of["request"][1] < 0.2
-    assert 0.2 <= time_of["response"][1] < 0.3
+    assert 0.1 <= time_of["request"][1] < LONG
+    assert 0.2 <= time_of["response"][1] < LONG
 
 
 @only_2
@@ -200,13 +204,13 @@ def test_nested_middleware_are_timed_apart(collect: Collect) -> None:
 
     async def inner(context: Any, call_next: Any) -> Any:
         if tool(context):
-            await anyio.sleep(0.15)
+            await anyio.sleep(LONG)
         return await call_next(context)
 
     anyio.run(low_level_call, done, outer, inner)
     points = collect()
-    assert own_time(points, "outer")["request"][1] < 0.1
-    assert own_time(points, "inner")["request"][1] >= 0.15
+    assert own_time(points, "outer")["request"][1] < LONG
+    assert own_time(points, "inner")["request"][1] >= LONG
 
 
 @only_2
@@ -214,7 +218,7 @@ def test_what_a_retry_waits_between_its_calls_is_its_own_time(collect: Collect) 
     tries: list[Any] = []
 
     async def fails_once(context: Any, params: Any) -> Any:
-        await anyio.sleep(0.2)
+        await anyio.sleep(LONG)
         tries.append(context)
         if len(tries) == 1:
             raise RuntimeError("not yet")
@@ -231,14 +235,14 @@ def test_what_a_retry_waits_between_its_calls_is_its_own_time(collect: Collect) 
     points = collect()
     assert actions(points, "retries") == {"continue": points.sum(ACTIONS, {"interceptor": "retries"})}
     time_of = own_time(points, "retries")
-    assert time_of["request"][1] < 0.1
-    assert 0.1 <= time_of["response"][1] < 0.2
+    assert time_of["request"][1] < LONG
+    assert 0.1 <= time_of["response"][1] < LONG
 
 
 @only_2
 def test_a_hedge_is_charged_for_nothing_while_a_call_is_running(collect: Collect) -> None:
     async def slow(context: Any, params: Any) -> Any:
-        await anyio.sleep(0.2)
+        await anyio.sleep(2 * LONG)
         return await done(context, params)
 
     async def hedges(context: Any, call_next: Any) -> Any:
@@ -251,14 +255,14 @@ def test_a_hedge_is_charged_for_nothing_while_a_call_is_running(collect: Collect
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(one)
-            await anyio.sleep(0.1)
+            await anyio.sleep(LONG)
             tasks.start_soon(one)
         return results[0]
 
     assert text(anyio.run(low_level_call, slow, hedges)) == "done"
     points = collect()
     assert set(actions(points, "hedges")) == {"continue"}
-    assert sum(total for _, total in own_time(points, "hedges").values()) < 0.1
+    assert sum(total for _, total in own_time(points, "hedges").values()) < LONG
 
 
 @only_2
@@ -538,7 +542,7 @@ def test_the_interceptor_of_an_extension_is_seen_and_one_that_does_not_intercept
                 await session.list_tools()
                 with pytest.raises(SDKError):
                     await session.call_tool("ok", {})
-                await session.call_tool("slow", {"seconds": 0.3})
+                await session.call_tool("slow", {"seconds": LONG})
 
     anyio.run(scenario)
     points = collect()
@@ -547,7 +551,7 @@ def test_the_interceptor_of_an_extension_is_seen_and_one_that_does_not_intercept
     assert actions(points, "Vetoing") == {"reject": 1, "continue": 1}
     count, total = own_time(points, "Looking")["request"]
     assert count == 2
-    assert 0.2 <= total < 0.3
+    assert 0.2 <= total < LONG
 
 
 @only_2
@@ -635,14 +639,16 @@ def test_a_request_with_a_host_that_is_not_allowed_is_rejected_by_the_transport_
     security: Any = import_module("mcp.server.transport_security").TransportSecuritySettings(
         enable_dns_rebinding_protection=True, allowed_hosts=["127.0.0.1:*"]
     )
+    started = time.perf_counter()
     assert post(http_app(transport_security=security)) == 200
     assert post(http_app(transport_security=security), host="evil.example") == 421
+    elapsed = time.perf_counter() - started
     points = collect()
     assert actions(points, "TransportSecurityMiddleware") == {"continue": 1, "reject": 1}
     [phase] = own_time(points, "TransportSecurityMiddleware").items()
     assert phase[0] == "request"
     assert phase[1][0] == 2
-    assert phase[1][1] < 0.1
+    assert 0 < phase[1][1] < elapsed
 
 
 class Verifier:
@@ -655,7 +661,7 @@ class Verifier:
             raise import_module("starlette.authentication").AuthenticationError("not a token")
         if token == "unknown":
             return None
-        await anyio.sleep(0.2)
+        await anyio.sleep(LONG)
         kind: Any = import_module("mcp.server.auth.provider").AccessToken
         scopes = ["use"] if token == "good" else []
         return kind(token=token, client_id="test", scopes=scopes, resource="http://127.0.0.1/mcp")
@@ -698,8 +704,8 @@ def test_a_good_token_passes_every_guard_and_the_verifier_has_its_own_time(colle
     points = collect()
     for name in ("RequireAuthMiddleware", "BearerAuthBackend", "Verifier", "TransportSecurityMiddleware"):
         assert actions(points, name) == {"continue": 1}
-    assert own_time(points, "Verifier")["request"][1] >= 0.2
-    assert sum(total for _, total in own_time(points, "BearerAuthBackend").values()) < 0.1
+    assert own_time(points, "Verifier")["request"][1] >= LONG
+    assert sum(total for _, total in own_time(points, "BearerAuthBackend").values()) < LONG
     # Watched, not changed.
     assert vars(verifier) == {}
     assert Verifier.verify_token.__module__ == __name__

@@ -66,11 +66,13 @@ class Door:
 
     Attributes:
         ports: The client's port of every HTTP request: one per connection.
+        gets: How many of them are GET.
         streams: Whether the standalone GET stream is served. It keeps a connection for as long as the session lasts.
         moved: Whether every POST is redirected to the same path with a query, once.
     """
 
     ports: list[int] = field(default_factory=list[int])
+    gets: int = 0
     streams: bool = True
     moved: bool = False
     base: str = ""
@@ -95,6 +97,7 @@ class Door:
                 await app(scope, receive, send)
                 return
             self.ports.append(scope["client"][1])
+            self.gets += scope["method"] == "GET"
             # What is sent to a proxy has a whole URL where the path is.
             scope["path"] = scope["path"].removeprefix(self.base)
             if scope["path"] == "/elsewhere":
@@ -173,9 +176,11 @@ def test_connections_and_requests_are_those_the_server_saw(setup: Setup, streams
 
 @pytest.mark.parametrize("setup", [each for each in HTTP if each is not SSE], ids=str)
 def test_the_third_of_three_calls_waits_for_one_of_two_connections(setup: Setup, collect: Collect) -> None:
-    seconds = 0.3
+    # The third call waits for about so long, give or take half of it on a busy machine. A client that was refused a
+    # stream for the server's messages asks for it again after a second; then that waits as well.
+    seconds = 0.8
 
-    async def scenario() -> tuple[Points, Points]:
+    async def scenario() -> tuple[Points, Points, int]:
         limits = httpx.Limits(max_connections=2)
         async with (
             server(setup) as door,
@@ -183,21 +188,22 @@ def test_the_third_of_three_calls_waits_for_one_of_two_connections(setup: Setup,
             client(door, setup, http) as session,
         ):
             await session.call_tool("ok", {})
-            before = collect()
+            before, gets = collect(), door.gets
             async with anyio.create_task_group() as tasks:
                 for _ in range(3):
                     tasks.start_soon(session.call_tool, "slow", {"seconds": seconds})
-            return before, collect()
+            return before, collect(), door.gets - gets
 
-    before, after = anyio.run(scenario)
+    before, after, gets = anyio.run(scenario)
 
     def long(points: Points) -> int:
         (point,) = points.select(WAIT)
         return sum(point.buckets[point.bounds.index(0.25) + 1 :])
 
-    assert (long(before), long(after)) == (0, 1)
+    assert long(before) == 0
+    assert 1 <= long(after) <= 1 + gets
     waited = after.select(WAIT)[0].total - before.select(WAIT)[0].total
-    assert seconds - 0.05 < waited < seconds + 0.2
+    assert seconds / 2 < waited < (1 + gets) * 2 * seconds
 
 
 def test_a_reused_connection_is_there_at_once(collect: Collect) -> None:
@@ -205,13 +211,14 @@ def test_a_reused_connection_is_there_at_once(collect: Collect) -> None:
         async with server() as door, client(door) as session:
             await session.call_tool("ok", {})
             before = collect()
-            for _ in range(10):
-                await session.call_tool("ok", {})
+            for _ in range(5):
+                await session.call_tool("slow", {"seconds": 0.2})
             return before, collect()
 
     before, after = anyio.run(scenario)
-    assert after.sum(WAIT) - before.sum(WAIT) >= 10
-    assert after.select(WAIT)[0].total - before.select(WAIT)[0].total < 0.1
+    assert after.sum(WAIT) - before.sum(WAIT) >= 5
+    # Not even on a busy machine it is as long as the calls themselves.
+    assert after.select(WAIT)[0].total - before.select(WAIT)[0].total < 5 * 0.2
 
 
 @pytest.mark.parametrize("setup", HTTP, ids=str)
@@ -467,10 +474,10 @@ def test_a_request_that_gives_up_waiting_is_not_there(collect: Collect) -> None:
         limits, timeout = httpx.Limits(max_connections=1), httpx.Timeout(10, pool=0.1)
         async with server() as door, httpx.AsyncClient(limits=limits, timeout=timeout) as http:
             # PoolTimeout takes the whole transport with it.
-            with anyio.fail_after(10), pytest.raises(BaseException) as raised:
+            with anyio.fail_after(60), pytest.raises(BaseException) as raised:
                 async with client(door, http_client=http) as session, anyio.create_task_group() as tasks:
                     for _ in range(2):
-                        tasks.start_soon(session.call_tool, "slow", {"seconds": 0.3})
+                        tasks.start_soon(session.call_tool, "slow", {"seconds": 5})
             assert "PoolTimeout" in "".join(traceback.format_exception(raised.value))
         return door
 
@@ -661,7 +668,7 @@ def test_uninstrument_leaves_the_pool_and_the_client_alone(collect: Collect) -> 
             before = collect()
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(session.call_tool, "slow", {"seconds": 0.1})
-                await anyio.sleep(0.05)
+                await until(lambda: collect().sum(WAIT) > before.sum(WAIT))
                 MCPInstrumentor().uninstrument()
             await session.call_tool("ok", {})
             after = collect()

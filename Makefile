@@ -38,7 +38,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix lint bench soak pictures clean
+.PHONY: help demo test matrix pythons lint bench soak pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -46,16 +46,23 @@ help: ## show this list
 demo: $(DEMO_VENV)/stamp ## run instrumented example servers and clients, show their metrics (KEEP=1, MCP=1.30.0)
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python examples/demo.py
 
-# .venv/bin is on PATH for the Prometheus that may have been put there.
+# .venv/bin is on PATH for the Prometheus that may have been put there, and pyenv's Pythons for the environments that run
+# on others than this one. In CI a Python that is not there is an error.
+TEST_PATH := $(CURDIR)/.venv/bin:$(PATH)$(subst $(space),,$(patsubst %,:%,$(wildcard $(HOME)/.pyenv/versions/3.1*/bin)))
+TOX = PATH="$(TEST_PATH)" .venv/bin/tox run $(if $(CI),--skip-missing-interpreters false)
+
 test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run $(if $(ARGS),-- $(ARGS))
+	@$(TOX) $(if $(ARGS),-- $(ARGS))
 
 # The releases are the lines `mcp2.1: mcp == 2.1.1` of tox.ini, and the combinations with fastmcp in its env_list.
 FASTMCP = mcp1-fastmcp2,mcp1-fastmcp3,mcp2-fastmcp4
 MATRIX = $(shell sed -n 's/^ *\(mcp[0-9.]*\): mcp == .*/\1/p' tox.ini)
 
 matrix: .venv/stamp .venv/prometheus.stamp ## test with every release of the SDK, and of fastmcp (ARGS=...)
-	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/tox run -e $(subst $(space),$(comma),$(MATRIX)),$(FASTMCP) $(if $(ARGS),-- $(ARGS))
+	@$(TOX) -e $(subst $(space),$(comma),$(MATRIX)),$(FASTMCP) $(if $(ARGS),-- $(ARGS))
+
+pythons: .venv/stamp ## test on every Python at hand, with both generations of the SDK; as root on Debian's newest, too
+	@PATH="$(TEST_PATH)" .venv/bin/python tests/pythons.py
 
 lint: .venv/stamp ## lint and type check only
 	@.venv/bin/tox run -e lint,types

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
@@ -11,6 +13,13 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 
 from .points import Points
+
+
+@pytest.fixture(scope="session", autouse=True)
+def say_what_is_tested(record_testsuite_property: Callable[[str, object], None]) -> None:
+    """For who reads the report (``--junitxml``)."""
+    record_testsuite_property("python", platform.python_version())
+    record_testsuite_property("mcp", version("mcp"))
 
 
 @pytest.fixture

@@ -14,6 +14,9 @@ OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO: Final = "OTEL_INSTRUMENT
 OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS"
 """Names of resource attributes, separated by commas, that are labels of every series on a Prometheus page."""
 
+OTEL_INSTRUMENTATION_MCP_PROMETHEUS_ALLOWED_HOSTS: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_ALLOWED_HOSTS"
+"""Further host names, separated by commas, by which a Prometheus page on the loopback may be asked for."""
+
 OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR"
 """A directory in which each server keeps a ``file_sd`` target file for Prometheus; by default there is none."""
 

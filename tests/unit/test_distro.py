@@ -310,7 +310,7 @@ def test_a_reader_that_cannot_listen_at_all_says_so_once_and_goes_on(
     def refuse(*_: object) -> None:
         raise OSError("no sockets today")
 
-    monkeypatch.setattr("socketserver.TCPServer.server_bind", refuse)
+    monkeypatch.setattr("socket.socket.listen", refuse)
 
     readers.append(reader := listening())
     provider = MeterProvider(metric_readers=[reader])

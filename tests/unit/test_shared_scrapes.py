@@ -120,7 +120,7 @@ def test_formats_and_compression_are_the_scrapers_choice(collector: Collector) -
 
 
 def test_single_names(collector: Collector) -> None:
-    page = Pages().own(Request(names=("calls_total", "took_sum", "nothing")))
+    page = Pages().own(Request(names=frozenset({"calls_total", "took_sum", "nothing"})))
 
     assert {name for name, _ in samples(page.body)} == {"calls_total", "took_sum"}
     assert b"python_info" not in page.body
@@ -253,7 +253,7 @@ def test_what_only_the_predecessor_had_is_still_there(collector: Collector) -> N
 
 def test_a_page_of_single_names_is_not_kept(collector: Collector) -> None:
     place = Worker()
-    Pages(place).own(Request(names=("calls_total",)))
+    Pages(place).own(Request(names=frozenset({"calls_total"})))
 
     assert place.page is None
 

@@ -1,7 +1,8 @@
-"""HTTP for scrapers: two pages, a bounded number of threads, and no patience with clients that do not get on.
+"""HTTP for scrapers: two pages, a bounded number of connections and threads, and no patience with slow clients.
 
-The server of the standard library would do, but for three things: it starts a thread for every connection, waits for a
-slow client as long as that likes, and looks its own host name up when it starts. Each connection here is one request.
+One thread watches all connections and never waits for one of them. It reads requests, sends answers, and has a
+deadline for each. Only a request that has arrived gets a thread, for as long as its page is being made. So clients that
+do not get on have nothing that others need. Each connection is one request.
 """
 
 from __future__ import annotations
@@ -9,37 +10,56 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import selectors
 import socket
-import socketserver
 import struct
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from io import BytesIO
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 from ..safety import report_failure
+from .hosts import Hosts, is_loopback
 
 _logger = logging.getLogger(__name__)
 
 METRICS_PATH: Final = "/metrics"
 
 MOST_CONNECTIONS: Final = 32
-"""Connections answered at a time, a thread each; the next ones wait in the system's queue."""
+"""Answers at a time that are being made or sent; each is a thread at first, and then the bytes of a page."""
+
+MOST_OPEN: Final = 128
+"""Connections at a time, and so file descriptors; the next ones wait in the system's queue."""
 
 REQUEST_SECONDS: Final = 3.0
 """How long a client may take for its request, from the first byte to the last header."""
 
 SEND_SECONDS: Final = 10.0
-"""How long a client may take to receive the answer; Prometheus gives up after ten seconds, too."""
+"""How long a client may take to receive the whole answer; Prometheus gives up after ten seconds, too."""
+
+CROWDED_SECONDS: Final = 0.5
+"""How long each of the two may take at the least, when others wait for a place: the slowest client is dropped then."""
+
+MOST_NAMES: Final = 1000
+"""The metrics that one request may name."""
 
 _LONGEST_HEAD: Final = 65_536
+_LONGEST_NAMES: Final = _LONGEST_HEAD // 2
 _LINGER_SECONDS: Final = 0.5
+
+# So many scrapers can arrive at once without one of them being sent away.
+_QUEUE: Final = 128
+
+# How exactly deadlines are kept.
+_TICK_SECONDS: Final = 0.1
 
 _ROOT_PAGE: Final = (
     b"<!DOCTYPE html><html lang=en><title>Metrics</title><p>For Prometheus: <a href=/metrics>/metrics</a></html>\n"
@@ -58,7 +78,7 @@ class Request:
 
     accept: str = ""
     encoding: str = ""
-    names: tuple[str, ...] = ()
+    names: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -76,8 +96,40 @@ class Page:
     headers: tuple[tuple[str, str], ...] = field(default=())
 
 
-class Listener(socketserver.TCPServer):
+class _Stage(Enum):
+    """What a connection waits for."""
+
+    READING = "the client's request"
+    READY = "a thread"
+    MAKING = "its page"
+    SENDING = "the client, to receive the answer"
+    LINGERING = "the client, to close the connection"
+
+
+_EVENTS: Final = {
+    _Stage.READING: selectors.EVENT_READ,
+    _Stage.SENDING: selectors.EVENT_WRITE,
+    _Stage.LINGERING: selectors.EVENT_READ,
+}
+"""The stages in which it is the client's turn, and how it is seen."""
+
+
+class _Connection:
+    """One request and its answer. A thread that makes the page sets ``answer``; the rest is the serving thread's."""
+
+    __slots__ = ("answer", "head", "since", "socket")
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.socket = connection
+        self.head = bytearray()
+        self.answer: list[memoryview] = []
+        self.since = 0.0
+
+
+class Listener:
     """Listens from its creation on, answers from :meth:`start` on.
+
+    Where it is bound to a loopback address, it answers only those who mean this machine (:mod:`.hosts`).
 
     Args:
         family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
@@ -88,99 +140,272 @@ class Listener(socketserver.TCPServer):
         OSError: From binding.
     """
 
-    allow_reuse_address = True
-    # So many scrapers can arrive at once without one of them being sent away.
-    request_queue_size = 128
-
     def __init__(self, family: socket.AddressFamily, address: Any, respond: Callable[[Request], Page]) -> None:
-        self.address_family = family
-        self.respond = respond
-        self._places = threading.BoundedSemaphore(MOST_CONNECTIONS)
-        self._open: set[socket.socket] = set()
+        self._respond = respond
         self._closing = False
-        self._thread: threading.Thread | None = None
-        super().__init__(address, _Handler)
+        self._has_started = False
+        self._accepts = False
+        # In the order in which they came to their stages.
+        self._connections: dict[_Connection, _Stage] = {}
+        self._made: deque[_Connection] = deque()
+        self._socket = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            if os.name == "posix":
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._socket.bind(address)
+            self._socket.listen(_QUEUE)
+            self._socket.setblocking(False)
+            self._woken, self._waker = socket.socketpair()
+        except BaseException:
+            self._socket.close()
+            raise
+        self._woken.setblocking(False)
+        self._waker.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        self._is_of_the_network = family in (socket.AF_INET, socket.AF_INET6)
+        is_private = self._is_of_the_network and is_loopback(self._socket.getsockname()[0])
+        self._hosts = Hosts() if is_private else None
 
     @property
     def port(self) -> int:
         """The port listened on, by TCP."""
-        return self.socket.getsockname()[1]
+        return self._socket.getsockname()[1]
 
     def start(self) -> None:
-        """Answer, in a thread of its own."""
-        self._thread = threading.Thread(target=self.serve_forever, name="otel-mcp-metrics", daemon=True)
-        self._thread.start()
+        """Answer, in a thread of its own.
+
+        Raises:
+            RuntimeError: If there is no thread to be had; the listener is closed then.
+        """
+        self._selector.register(self._woken, selectors.EVENT_READ)
+        self._has_started = True
+        try:
+            threading.Thread(target=self._serve, name="otel-mcp-metrics", daemon=True).start()
+        except BaseException:
+            self._has_started = False
+            self.close()
+            raise
 
     def close(self) -> None:
-        """Stop listening. Answers under way are finished, or end with the process."""
+        """Stop listening, and wait for nothing. Answers under way are finished, or end with the process."""
         self._closing = True
-        if self._thread is not None:
-            # Wakes the serving thread on Linux; elsewhere it sees the request to stop within half a second.
-            with suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-            self.shutdown()
-        self.server_close()
+        with suppress(OSError):
+            # A connection that is still in the queue is not answered any more.
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+        if self._has_started:
+            self._wake()
+        else:
+            self._release()
 
     def abandon(self) -> None:
         """Close this process' copies of the sockets, in a forked child; the listener is its parent's."""
-        self.server_close()
-        for connection in tuple(self._open):
-            connection.close()
+        self._socket.close()
+        self._release()
+        for connection in tuple(self._connections):
+            connection.socket.close()
 
-    def get_request(self) -> tuple[socket.socket, Any]:
-        try:
-            connection, address = super().get_request()
-        except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):
-                # The connection stays in the queue, and the loop would be back at once.
-                time.sleep(0.05)
-            raise
-        return connection, address
+    # From here on everything is the serving thread's, unless it says something else.
 
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        return request.family in (socket.AF_INET, socket.AF_INET6) or is_of_this_user(request)
+    def _serve(self) -> None:
+        while self._connections or not self._closing:
+            try:
+                self._turn()
+            except Exception as error:
+                report_failure("the metrics page was not served for a second", error)
+                time.sleep(1)
+        self._release()
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        while not self._places.acquire(timeout=0.5):
-            if self._closing:
-                self.shutdown_request(request)
+    def _turn(self) -> None:
+        """Let everything go on that can, once."""
+        self._keep_accepting()
+        for key, _ in self._selector.select(_TICK_SECONDS if self._connections else None):
+            if key.fileobj is self._socket:
+                self._accept()
+            elif key.fileobj is self._woken:
+                with suppress(BlockingIOError):
+                    self._woken.recv(4096)
+            elif key.data in self._connections:
+                self._go_on(key.data)
+        while self._made:
+            connection = self._made.popleft()
+            if connection.answer:
+                self._enter(connection, _Stage.SENDING)
+                self._go_on(connection)
+            else:
+                self._drop(connection)
+        self._drop_the_late()
+        self._start_making()
+
+    def _keep_accepting(self) -> None:
+        """Accept connections as long as there is room; where there is none, make some."""
+        if len(self._connections) >= MOST_OPEN:
+            self._drop_the_slowest(_EVENTS)
+        accepts = not self._closing and len(self._connections) < MOST_OPEN
+        if accepts and not self._accepts:
+            self._selector.register(self._socket, selectors.EVENT_READ)
+        elif self._accepts and not accepts:
+            self._selector.unregister(self._socket)
+        self._accepts = accepts
+
+    def _accept(self) -> None:
+        while len(self._connections) < MOST_OPEN:
+            try:
+                accepted, _ = self._socket.accept()
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE) and not self._drop_the_slowest(_EVENTS, at_least=0):
+                    # The connection stays in the queue, and the loop would be back at once.
+                    time.sleep(0.05)
                 return
-        self._open.add(request)
-        try:
-            threading.Thread(target=self._answer, args=(request, client_address), daemon=True).start()
-        except BaseException:
-            self._leave(request)
-            raise
+            connection = _Connection(accepted)
+            try:
+                accepted.setblocking(False)
+                is_welcome = self._is_of_the_network or is_of_this_user(accepted)
+            except OSError:
+                is_welcome = False
+            if not is_welcome:
+                accepted.close()
+                continue
+            self._enter(connection, _Stage.READING)
+            # Most clients have sent their request by now.
+            self._go_on(connection)
 
-    def _answer(self, request: socket.socket, client_address: Any) -> None:
+    def _go_on(self, connection: _Connection) -> None:
+        stage = self._connections[connection]
         try:
-            self.finish_request(request, client_address)
-        except Exception:
-            self.handle_error(request, client_address)
+            if stage is _Stage.READING:
+                self._read(connection)
+            elif stage is _Stage.SENDING:
+                self._send(connection)
+            elif not connection.socket.recv(_LONGEST_HEAD):
+                self._drop(connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            # A client that went away.
+            self._drop(connection)
+
+    def _read(self, connection: _Connection) -> None:
+        chunk = connection.socket.recv(_LONGEST_HEAD)
+        head = connection.head
+        # The end may have come in two pieces.
+        start = max(len(head) - 3, 0)
+        head += chunk
+        is_whole = head.find(b"\r\n\r\n", start) >= 0 or head.find(b"\n\n", start) >= 0 or len(head) >= _LONGEST_HEAD
+        if is_whole or (head and not chunk):
+            self._enter(connection, _Stage.READY)
+        elif not chunk:
+            self._drop(connection)
+
+    def _send(self, connection: _Connection) -> None:
+        part = connection.answer[0]
+        sent = connection.socket.send(part)
+        if sent < len(part):
+            connection.answer[0] = part[sent:]
+            return
+        del connection.answer[0]
+        if not connection.answer:
+            # Closing with unread input resets the connection, and the answer may be lost with it. So the client gets
+            # time to read it before it learns that the rest of its request was of no interest.
+            connection.socket.shutdown(socket.SHUT_WR)
+            self._enter(connection, _Stage.LINGERING)
+
+    def _start_making(self) -> None:
+        """Give threads to requests that have arrived, in their order, as long as there are places."""
+        for connection in [each for each, stage in self._connections.items() if stage is _Stage.READY]:
+            busy = [stage for stage in self._connections.values() if stage in (_Stage.MAKING, _Stage.SENDING)]
+            if len(busy) >= MOST_CONNECTIONS and not self._drop_the_slowest((_Stage.SENDING,)):
+                return
+            self._enter(connection, _Stage.MAKING)
+            try:
+                threading.Thread(target=self._make, args=(connection,), name="otel-mcp-scrape", daemon=True).start()
+            except Exception as error:
+                self._drop(connection)
+                report_failure("a scrape was not answered, there is no thread for it", error)
+
+    def _make(self, connection: _Connection) -> None:
+        """Make the answer, in a thread for this alone."""
+        try:
+            exchange = _Exchange(bytes(connection.head[:_LONGEST_HEAD]), self._respond, self._hosts)
+            exchange.handle()
+            connection.answer = [memoryview(part) for part in exchange.answer() if part]
+        except Exception as error:
+            report_failure("a scrape was not answered", error)
         finally:
-            self.shutdown_request(request)
-            self._leave(request)
+            self._made.append(connection)
+            self._wake()
 
-    def _leave(self, request: socket.socket) -> None:
-        self._open.discard(request)
-        self._places.release()
+    def _enter(self, connection: _Connection, stage: _Stage) -> None:
+        before = _EVENTS.get(self._connections.pop(connection, _Stage.MAKING))
+        self._connections[connection] = stage
+        connection.since = time.monotonic()
+        after = _EVENTS.get(stage)
+        if before is None and after is not None:
+            self._selector.register(connection.socket, after, connection)
+        elif before is not None and after is None:
+            self._selector.unregister(connection.socket)
+        elif before != after and after is not None:
+            self._selector.modify(connection.socket, after, connection)
 
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        # A client that went away, or never got on. The standard library would print a traceback.
-        _logger.debug("a connection to the metrics page failed", exc_info=True)
+    def _drop(self, connection: _Connection) -> None:
+        if self._connections.pop(connection, None) in _EVENTS:
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(connection.socket)
+        connection.socket.close()
+
+    def _drop_the_late(self) -> None:
+        now = time.monotonic()
+        patience = {
+            _Stage.READING: 0.0 if self._closing else REQUEST_SECONDS,
+            _Stage.READY: SEND_SECONDS,
+            _Stage.SENDING: SEND_SECONDS,
+            _Stage.LINGERING: _LINGER_SECONDS,
+        }
+        for connection, stage in tuple(self._connections.items()):
+            if stage in patience and now - connection.since >= patience[stage]:
+                self._drop(connection)
+
+    def _drop_the_slowest(self, stages: Iterable[_Stage], at_least: float = CROWDED_SECONDS) -> bool:
+        """Drop the client that has taken the longest, unless that is not long; whether one was dropped."""
+        wanted = frozenset(stages)
+        slowest = next((each for each, stage in self._connections.items() if stage in wanted), None)
+        if slowest is None or time.monotonic() - slowest.since < at_least:
+            return False
+        self._drop(slowest)
+        return True
+
+    def _wake(self) -> None:
+        """Let the serving thread look what there is to do; from any thread."""
+        # It is full: the thread will look anyway. It is closed: there is no thread any more.
+        with suppress(OSError):
+            self._waker.send(b"\0")
+
+    def _release(self) -> None:
+        """Close what only this process needs; from any thread."""
+        self._waker.close()
+        self._woken.close()
+        # Its descriptor alone: taking sockets out of it, a forked child would take them out of its parent's.
+        self._selector.close()
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """One request and its answer."""
+class _Exchange(BaseHTTPRequestHandler):
+    """One request and its answer, without a socket."""
 
-    server: Listener  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
 
-    def setup(self) -> None:
-        super().setup()
-        head = _head(self.connection)
-        self.connection.settimeout(SEND_SECONDS)
+    def __init__(self, head: bytes, respond: Callable[[Request], Page], hosts: Hosts | None) -> None:
+        # Not that of the base class, which handles a socket.
         self.rfile = BytesIO(head)
+        self.wfile = self._written = BytesIO()
+        self.requestline = ""
+        self._respond = respond
+        self._hosts = hosts
+        self._body = b""
+
+    def answer(self) -> tuple[bytes, bytes]:
+        """The head of the answer and its body, which is as large as a page."""
+        head = self._written.getvalue()
+        return (head + self._body, b"") if len(self._body) < _LONGEST_HEAD else (head, self._body)
 
     def handle(self) -> None:
         self.raw_requestline = self.rfile.readline(_LONGEST_HEAD)
@@ -189,28 +414,36 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             target = urlsplit(self.path)
-            names = tuple(parse_qs(target.query).get("name[]", ()))
         except ValueError:
             self.send_error(HTTPStatus.BAD_REQUEST)
             return
-        if target.path not in ("/", METRICS_PATH):
+        hosts: list[str] = self.headers.get_all("Host", [])
+        if len(hosts) > 1:
+            self._reply(HTTPStatus.BAD_REQUEST, _text("There may be one Host"))
+        elif self._hosts is not None and not all(map(self._hosts.allow, (target.netloc, *hosts))):
+            self._reply(HTTPStatus.FORBIDDEN, _text(self._hosts.refusal()))
+        elif target.path not in ("/", METRICS_PATH):
             self._reply(HTTPStatus.NOT_FOUND, _text(f"The metrics are at {METRICS_PATH}"))
         elif self.command not in ("GET", "HEAD"):
             self._reply(HTTPStatus.METHOD_NOT_ALLOWED, _text("GET or HEAD", ("Allow", "GET, HEAD")))
         elif target.path == "/":
             self._reply(HTTPStatus.OK, Page("text/html; charset=utf-8", _ROOT_PAGE))
+        elif (names := _names(target.query)) is None:
+            self._reply(HTTPStatus.BAD_REQUEST, _text(f"At most {MOST_NAMES} names, of {_LONGEST_NAMES} bytes in all"))
         else:
             headers = self.headers
             self._scrape(Request(headers.get("Accept", ""), headers.get("Accept-Encoding", ""), names))
 
     def _scrape(self, request: Request) -> None:
         try:
-            page = self.server.respond(request)
-        except TimeoutError as error:
-            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, _text(str(error)))
-        except Exception as error:
+            page = self._respond(request)
+        except TimeoutError:
+            _logger.debug("a scrape came to nothing in time", exc_info=True)
+            self._reply(HTTPStatus.SERVICE_UNAVAILABLE, _text("An earlier scrape is still being collected"))
+        except BaseException as error:
+            # An application's collector may raise whatever it likes, and this thread is not the application's.
             report_failure("a scrape failed", error)
-            self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, _text(f"{type(error).__name__}: {error}"))
+            self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, _text("The page cannot be made; the log says more"))
         else:
             self._reply(HTTPStatus.OK, page)
 
@@ -223,12 +456,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "close")
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(page.body)
-
-    def finish(self) -> None:
-        with suppress(OSError):
-            super().finish()
-            _linger(self.connection)
+            self._body = page.body
 
     def version_string(self) -> str:
         return "opentelemetry-distro-mcp"
@@ -237,36 +465,22 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: the standard library would write to stderr for every request."""
 
 
+def _names(query: str) -> frozenset[str] | None:
+    """The metrics that a query names; None if it is too long, or longer than what a worker may ask its siblings."""
+    try:
+        names = frozenset(parse_qs(query, max_num_fields=MOST_NAMES).get("name[]", ()))
+    except ValueError:
+        return None
+    return names if len(names_query(names)) <= _LONGEST_NAMES else None
+
+
+def names_query(names: frozenset[str]) -> str:
+    """A query for these metrics."""
+    return urlencode([("name[]", name) for name in sorted(names)])
+
+
 def _text(text: str, *headers: tuple[str, str]) -> Page:
     return Page("text/plain; charset=utf-8", f"{text}\n".encode(), headers)
-
-
-def _head(connection: socket.socket) -> bytes:
-    """The request up to the empty line; what there is of it when the client stops, or its time is up."""
-    deadline = time.monotonic() + REQUEST_SECONDS
-    head = b""
-    while len(head) < _LONGEST_HEAD and b"\r\n\r\n" not in head and b"\n\n" not in head:
-        remaining = deadline - time.monotonic()
-        if remaining <= 0:
-            raise TimeoutError
-        connection.settimeout(remaining)
-        chunk = connection.recv(4096)
-        if not chunk:
-            break
-        head += chunk
-    return head
-
-
-def _linger(connection: socket.socket) -> None:
-    """Let the client read the answer before it learns that the rest of its request was of no interest.
-
-    Closing with unread input resets the connection, and the answer may be lost with it.
-    """
-    connection.shutdown(socket.SHUT_WR)
-    connection.settimeout(_LINGER_SECONDS)
-    deadline = time.monotonic() + _LINGER_SECONDS
-    while time.monotonic() < deadline and connection.recv(_LONGEST_HEAD):
-        pass
 
 
 def is_of_this_user(connection: socket.socket) -> bool:

@@ -218,7 +218,7 @@ class _Families:
         return iter(self._families)
 
 
-def _chosen(families: list[Metric], names: tuple[str, ...]) -> Iterable[Metric]:
+def _chosen(families: list[Metric], names: frozenset[str]) -> Iterable[Metric]:
     """The families that have samples of these names, with nothing but those; all of them without names."""
     if not names:
         return families

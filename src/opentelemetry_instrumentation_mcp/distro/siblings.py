@@ -11,13 +11,12 @@ import socket
 import time
 from collections.abc import Callable
 from typing import Final
-from urllib.parse import urlencode
 
 from prometheus_client.metrics_core import Metric
 
 from ..safety import report_failure
 from . import history
-from .listener import METRICS_PATH, Request, is_of_this_user
+from .listener import METRICS_PATH, Request, is_of_this_user, names_query
 from .pages import labelled, rendered
 from .workers import Membership
 
@@ -91,8 +90,7 @@ class _Connection(http.client.HTTPConnection):
 
 
 def _target(request: Request) -> str:
-    query = urlencode([("name[]", name) for name in request.names])
-    return f"{METRICS_PATH}?{query}" if query else METRICS_PATH
+    return f"{METRICS_PATH}?{names_query(request.names)}" if request.names else METRICS_PATH
 
 
 def _answer(name: str, connection: http.client.HTTPConnection, deadline: float) -> bytes | None:

@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, SummaryMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    SummaryMetricFamily,
+)
 from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
@@ -164,18 +174,147 @@ def test_a_hundred_scrapers_share_a_few_collections(collector: Collector) -> Non
     assert collector.collections <= 10
 
 
-def test_a_collection_that_fails_is_everybodys_own_failure(collector: Collector) -> None:
-    pages = Pages()
+class Broken:
+    """A collector of the application's that does not do what it should."""
 
-    def fail() -> None:
-        raise ValueError("broken")
+    def __init__(self, collect: Callable[[], Any]) -> None:
+        self.collect = collect
 
-    collector.meanwhile = fail
-    for _ in range(2):
-        with pytest.raises(ValueError, match="broken"):
-            pages.own(Request())
-    collector.meanwhile = lambda: None
-    assert value(pages.own(Request()).body, "calls_total") == 0
+    def describe(self) -> list[Metric]:
+        return []
+
+
+@contextmanager
+def registered(*collectors: Any) -> Generator[None]:
+    for collector in collectors:
+        REGISTRY.register(collector)
+    try:
+        yield
+    finally:
+        for collector in collectors:
+            REGISTRY.unregister(collector)
+
+
+def gauge(name: str = "odd", value: Any = 1, documentation: Any = "Odd", **labels: Any) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(name, documentation, labels=list(labels))
+    family.add_metric(list(labels.values()), value)
+    return family
+
+
+def raises() -> list[Metric]:
+    raise ValueError("s3cr3t")
+
+
+def raises_in_the_middle() -> Iterator[Metric]:
+    yield gauge("first_half")
+    raise ValueError("s3cr3t")
+
+
+@pytest.mark.parametrize("request_", [Request(), OPENMETRICS, Request(names=frozenset({"odd", "calls_total"}))])
+@pytest.mark.parametrize(
+    "collect",
+    [
+        raises,
+        raises_in_the_middle,
+        lambda: None,
+        lambda: 5,
+        lambda: ["s3cr3t"],
+        lambda: [None],
+        lambda: [gauge(value=None)],
+        lambda: [gauge(value="s3cr3t")],
+        lambda: [gauge(documentation=None)],
+        lambda: [gauge(s3cr3t=None)],
+        lambda: [gauge(s3cr3t=b"bytes")],
+    ],
+)
+@pytest.mark.parametrize("kept", [None, b"text/plain\n# TYPE odd gauge\nodd 1\n# TYPE calls counter\ncalls_total 1\n"])
+def test_a_collector_that_fails_costs_what_it_has_and_a_line(
+    collector: Collector,
+    collect: Callable[[], Any],
+    request_: Request,
+    kept: bytes | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    collector.value = 4
+    after = Broken(lambda: [gauge("later", 2)])
+    with registered(Broken(collect), after):
+        pages = Pages(Worker("0", kept) if kept else None)
+        bodies = [pages.own(request_).body for _ in range(2)]
+
+    for body in bodies:
+        assert 4 in [number for (name, _), number in samples(body).items() if name == "calls_total"]
+        assert b"odd{" not in body and b"\nodd " not in body and b"first_half" not in body
+        assert bool(request_.names) or b"\nlater" in body
+    # One line for both scrapes, and nothing of what the exception says.
+    assert len(caplog.messages) == 1
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_page_has_the_order_of_the_registry_and_its_target(collector: Collector) -> None:
+    class Still:
+        def describe(self) -> list[Metric]:
+            return []
+
+        def collect(self) -> list[Metric]:
+            info = InfoMetricFamily("build", "Info")
+            info.add_metric([], {"version": "1"})
+            return [gauge("z"), gauge("a"), info]
+
+    def without_processes(page: bytes) -> list[bytes]:
+        # What the process collector measures changes from one collection to the next.
+        return [line for line in page.splitlines() if b"process_" not in line and b"python_gc" not in line]
+
+    before = REGISTRY.get_target_info()
+    REGISTRY.set_target_info({"service": "weather"})
+    try:
+        with registered(Still()):
+            page, stock = Pages().own(Request()).body, generate_latest(REGISTRY)
+    finally:
+        REGISTRY.set_target_info(before)
+    assert without_processes(page) == without_processes(stock)
+    assert b'target_info{service="weather"} 1.0' in page
+
+
+def test_a_registry_of_another_shape_is_collected_as_a_whole(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Other:
+        def collect(self) -> Iterator[Metric]:
+            yield gauge("before")
+            yield from collector.collect()
+            raise ValueError("s3cr3t")
+
+    monkeypatch.setattr(module, "REGISTRY", Other())
+    body = Pages().own(Request()).body
+
+    assert value(body, "calls_total") == 0
+    assert b"\nbefore 1.0\n" in body
+    assert len(caplog.messages) == 1
+
+
+BAD = "caf\udce9"
+
+
+@pytest.mark.parametrize("accept", ["", OPENMETRICS.accept, f"{OPENMETRICS.accept};escaping=allow-utf-8"])
+@pytest.mark.parametrize("worker", [None, "0"])
+def test_what_cannot_be_encoded_is_shown_with_replacement_characters(
+    collector: Collector, accept: str, worker: str | None
+) -> None:
+    collector.value = 3
+    collector.labels = {"tool": BAD}
+    info = InfoMetricFamily("target", BAD)
+    info.add_metric([], {"service_name": BAD})
+    odd = CounterMetricFamily("odd", f"{BAD} \ud800", labels=[BAD] if "utf" in accept else [])
+    odd.add_metric(["x"] if "utf" in accept else [], 1)
+    place = Worker(worker)
+    with registered(Broken(lambda: [info, odd])):
+        for factor in (1, 2 if worker else 1):
+            body = Pages(place).own(Request(accept)).body
+            labels = (("tool", "caf\ufffd"), *((("worker", worker),) if worker else ()))
+            assert samples(body)["calls_total", labels] == 3 * factor
+            assert 'service_name="caf\ufffd"' in body.decode()
+            assert "caf\ufffd \ufffd" in body.decode()
 
 
 def test_a_collection_that_does_not_end_costs_the_others_a_bounded_time(
@@ -192,6 +331,47 @@ def test_a_collection_that_does_not_end_costs_the_others_a_bounded_time(
             pages.own(Request())
         go_on.set()
         assert first.result(10)
+
+
+def test_one_page_is_made_at_a_time_and_shared_by_all_who_ask_for_the_same(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered, lock = module.rendered, threading.Lock()
+    at_work, most, renders = 0, 0, 0
+
+    def counted(families: list[Metric], request: Request) -> bytes:
+        nonlocal at_work, most, renders
+        with lock:
+            at_work, renders = at_work + 1, renders + 1
+            most = max(most, at_work)
+        time.sleep(0.2)
+        with lock:
+            at_work -= 1
+        return rendered(families, request)
+
+    monkeypatch.setattr(module, "rendered", counted)
+    pages = Pages()
+    request = Request(names=frozenset({"calls_total"}))
+
+    def scrape(_: int) -> None:
+        for _ in range(5):
+            assert value(pages.own(request).body, "calls_total") == 0
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(scrape, range(8)))
+    assert most == 1
+    assert renders <= 20
+
+
+def test_a_collection_keeps_only_so_many_different_pages(collector: Collector) -> None:
+    pages = Pages()
+    # As if others were waiting for it all the time.
+    collection = pages._collect(1)  # pyright: ignore[reportPrivateUsage]
+    requests = [Request(names=frozenset({"calls_total", f"n{number}"})) for number in range(100)]
+
+    bodies = {collection.page(request, None).body for request in requests}
+    assert len(bodies) == 1
+    assert len(collection._bodies) <= module.MOST_BODIES  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_worker_has_its_number_on_every_series_and_other_processes_have_none(collector: Collector) -> None:
@@ -297,6 +477,9 @@ def test_families_that_only_some_have_and_odd_label_values_survive() -> None:
         b'# HELP a A\n# TYPE a counter\na{x="\\n# HELP a"} 1.0\na 3.0\n'
         b"# HELP b \n# TYPE b gauge\nb 2.0\n# HELP c \n# TYPE c gauge\n"
     )
+    assert merged([b"# HELP bare\n# TYPE bare gauge\nbare 1\n", b"# HELP bare\nbare 2\n"]) == (
+        b"# HELP bare\n# TYPE bare gauge\nbare 1\nbare 2\n"
+    )
     assert merged([b"# HELP a A\n# TYPE a gauge\n# UNIT a s\na 1\n# EOF\n"] * 2) == (
         b"# HELP a A\n# TYPE a gauge\n# UNIT a s\na 1\na 1\n# EOF\n"
     )
@@ -314,6 +497,16 @@ def test_families_that_only_some_have_and_odd_label_values_survive() -> None:
         (b'a{b="c",worker="1"} 1.0', b'a{worker="3",b="c",exported_worker="1"} 1.0'),
         (b'{"a.b c",x="y"} 1.0', b'{"a.b c",worker="3",x="y"} 1.0'),
         (b'a_bucket{le="1.0"} 1.0 # {trace="x"} 0.5', b'a_bucket{worker="3",le="1.0"} 1.0 # {trace="x"} 0.5'),
+        (
+            b'a_total{b="c"} 1.0 # {b="c",worker="1"} 0.5',
+            b'a_total{worker="3",b="c"} 1.0 # {b="c",worker="1"} 0.5',
+        ),
+        (
+            b'{"a",b="},worker=\\"",worker="1"} 1.0 # {x="y",worker="1"} 1',
+            b'{"a",worker="3",b="},worker=\\"",exported_worker="1"} 1.0 # {x="y",worker="1"} 1',
+        ),
+        (b'a{b=",worker=",c="\\\\"} 1.0', b'a{worker="3",b=",worker=",c="\\\\"} 1.0'),
+        (b'{"a{b} \\" c"} 1.0', b'{"a{b} \\" c",worker="3"} 1.0'),
         (b"# HELP a {b} c", b"# HELP a {b} c"),
         (b"# EOF", b"# EOF"),
     ],
@@ -322,3 +515,36 @@ def test_the_label_is_put_into_the_text_where_the_format_has_it(line: bytes, lab
     page = b"# HELP a A\n%s\nb 2.0\n"
 
     assert labelled(page % line, "3") == b'# HELP a A\n%s\nb{worker="3"} 2.0\n' % labelled_line
+
+
+NAMES = ["a b", "a c", 'a "b" c', "a\\b", "a\nb", "a b c", "a_b", "a"]
+
+
+@pytest.mark.parametrize("accept", ["text/plain;version=1.0.0", "application/openmetrics-text;version=1.0.0"])
+def test_families_with_quoted_names_are_not_mixed_up(accept: str) -> None:
+    request = Request(f"{accept};escaping=allow-utf-8")
+    families = [gauge(name, number, f"Help of {number}", x="y") for number, name in enumerate(NAMES)]
+    with registered(Broken(lambda: families)):
+        others = [Pages(Worker(str(number))).own(request).body for number in (1, 2)]
+        page = Pages(Worker("0")).with_siblings(Others(*others))(request).body
+
+    lines = page.decode().splitlines()
+    start, end = lines.index('# HELP "a b" Help of 0'), lines.index("# TYPE a gauge") + 4
+    quoted = [
+        ('"a b"', "{0},{1}"),
+        ('"a c"', "{0},{1}"),
+        (r'"a \"b\" c"', "{0},{1}"),
+        (r'"a\\b"', "{0},{1}"),
+        (r'"a\nb"', "{0},{1}"),
+        ('"a b c"', "{0},{1}"),
+        ("a_b", "{1}"),
+        ("a", "{1}"),
+    ]
+    expected: list[str] = []
+    for number, (name, _) in enumerate(quoted):
+        expected += [f"# HELP {name} Help of {number}", f"# TYPE {name} gauge"]
+        for worker in "012":
+            labels = f'worker="{worker}",x="y"'
+            series = f"{{{name},{labels}}}" if name.startswith('"') else f"{name}{{{labels}}}"
+            expected.append(f"{series} {number}.0")
+    assert lines[start:end] == expected

@@ -15,6 +15,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from ..safety import report_failure
+from .encodable import encodable
+
 _OPENMETRICS: Final = "application/openmetrics-text"
 _ADDITIVE: Final = ("counter", "histogram", "summary")
 
@@ -54,18 +57,31 @@ def added(families: list[Metric], past: dict[str, Metric]) -> list[Metric]:
     """``families`` with the values of ``past``, by name, added; those of both are left as they are."""
     if not past:
         return families
-    result = [_sum(family, past[family.name]) if family.name in past else family for family in families]
-    present = {family.name for family in families}
+    # What was kept is a page, so there is nothing in it that cannot be encoded.
+    present = {encodable(family.name) for family in families}
+    result = [
+        _sum(family, before) if (before := past.get(encodable(family.name))) is not None else family
+        for family in families
+    ]
     return result + [family for name, family in past.items() if name not in present]
 
 
 def _sum(family: Metric, past: Metric) -> Metric:
     if family.type != past.type:
         return family
+    try:
+        return _total(family, past)
+    except Exception as error:
+        # A collector of the application's may have put anything into its samples.
+        report_failure(f"what a worker's predecessor has counted of {family.name} is not added", error)
+        return family
+
+
+def _total(family: Metric, past: Metric) -> Metric:
     values = {_key(sample): sample for sample in past.samples}
     total = Metric(family.name, family.documentation, family.type, family.unit)
     for sample in family.samples:
-        before = values.pop(_key(sample), None)
+        before = values.pop(_key(sample), None) or values.pop(_clean_key(sample), None)
         total.samples.append(sample if before is None else sample._replace(value=sample.value + before.value))
     total.samples.extend(values.values())
     return total
@@ -74,3 +90,8 @@ def _sum(family: Metric, past: Metric) -> Metric:
 def _key(sample: Any) -> _Key:
     # An empty label is the same as none; which one a page shows depends on what else it shows.
     return sample.name, tuple(sorted((name, value) for name, value in sample.labels.items() if value))
+
+
+def _clean_key(sample: Any) -> _Key:
+    labels = ((encodable(name), encodable(value)) for name, value in sample.labels.items() if value)
+    return encodable(sample.name), tuple(sorted(labels))

@@ -1,7 +1,7 @@
 """What a scrape shows: one collection for all who came before it began, and one page made of several workers' pages.
 
 A worker's page has its number as a label, goes on from its predecessor's and is kept for its successor. The rendering
-is prometheus_client's, and so is the choice of the format by the ``Accept`` header.
+is prometheus_client's.
 """
 
 from __future__ import annotations
@@ -14,20 +14,27 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 from prometheus_client import REGISTRY
-from prometheus_client.exposition import choose_encoder, gzip_accepted
 from prometheus_client.metrics_core import Metric
 
 from ..safety import report_failure
-from . import history
+from . import collecting, formats, history
+from .encodable import encodable
 from .listener import Page, Request
 
 WORKER_LABEL: Final = "worker"
 
-_THEIR_LABEL: Final = re.compile(rb'(^|,)worker="')
-_QUOTED_NAME: Final = re.compile(rb'"(?:[^"\\]|\\.)*"')
+# A quote within a name or a label's value is escaped.
+_QUOTED: Final = rb'"(?:[^"\\]|\\.)*"'
+_QUOTED_NAME: Final = re.compile(_QUOTED)
+_NAME: Final = re.compile(_QUOTED + rb"|[^ \n]*")
+_LABELS: Final = re.compile(rb"(?:[^\"}]|" + _QUOTED + rb")*")
+_THEIR_LABEL: Final = re.compile(rb"(?P<label>(?:^|(?<=,))worker=)|" + _QUOTED)
 
 PATIENCE_SECONDS: Final = 10.0
 """How long a scrape waits for a collection that another one has under way."""
+
+MOST_BODIES: Final = 8
+"""The different pages of one collection that are kept for those who share it."""
 
 # Of 5,000 series, the default of 9 takes a third longer and makes a tenth less.
 _GZIP_LEVEL: Final = 6
@@ -81,19 +88,46 @@ class Pages:
 
     def own(self, request: Request) -> Page:
         """The page of this process alone."""
-        return self._join().page(request, None)
+        return self._page(request, None)
 
     def keep(self) -> None:
         """Write down what there is to tell, for a successor. Raises what a collection raises."""
         if self._place is not None:
-            self._join().page(Request(), None)
+            self._page(Request(), None)
 
     def with_siblings(self, siblings: Siblings) -> Callable[[Request], Page]:
         """Makes the page of the whole server."""
-        return lambda request: self._join().page(request, siblings)
+        return lambda request: self._page(request, siblings)
 
-    def _join(self) -> _Collection:
-        """A collection that begins after this call, by this thread or another.
+    def _page(self, request: Request, siblings: Siblings | None) -> Page:
+        """The page of a collection that begins after this call, by this thread or another.
+
+        Raises:
+            TimeoutError: If the one before it does not come to an end.
+        """
+        shared = self._join()
+        if isinstance(shared, _Collection):
+            return shared.page(request, siblings)
+        number, collection, has_ended = shared, None, False
+
+        def end() -> None:
+            nonlocal has_ended
+            if not has_ended:
+                has_ended = True
+                self._end(number, collection)
+
+        try:
+            collection = self._collect(number)
+            # The next one begins when this process has done its part, without waiting for siblings.
+            return collection.page(request, siblings, end)
+        finally:
+            end()
+
+    def _collect(self, number: int) -> _Collection:
+        return _Collection(number, collecting.families(REGISTRY), self._place)
+
+    def _join(self) -> _Collection | int:
+        """A collection of another thread that has begun after this call, or the number of the one to begin now.
 
         Raises:
             TimeoutError: If the one before it does not come to an end.
@@ -111,20 +145,17 @@ class Pages:
                     return self._latest[1]
                 self._running = True
                 self._begun += 1
-                number = self._begun
+                return self._begun
             finally:
                 self._waiting -= 1
                 self._forget()
-        collection: _Collection | None = None
-        try:
-            collection = _Collection(number, list(REGISTRY.collect()), self._place)
-            return collection
-        finally:
-            with self._changed:
-                self._running = False
-                self._latest = (number, collection) if collection is not None else None
-                self._forget()
-                self._changed.notify_all()
+
+    def _end(self, number: int, collection: _Collection | None) -> None:
+        with self._changed:
+            self._running = False
+            self._latest = (number, collection) if collection is not None else None
+            self._forget()
+            self._changed.notify_all()
 
     def _forget(self) -> None:
         """Let go of a collection that nobody waits for: it is as large as the page."""
@@ -142,29 +173,48 @@ class _Collection:
         self._lock = threading.Lock()
         self._bodies: dict[tuple[object, ...], bytes] = {}
 
-    def page(self, request: Request, siblings: Siblings | None) -> Page:
-        """The page in the format that the scraper asks for, made once for all who ask for the same."""
-        content_type = choose_encoder(request.accept)[1]
-        compressed = gzip_accepted(request.encoding)
-        whole = siblings is not None
-        plain, packed = ((content_type, request.names, whole, packed) for packed in (False, True))
-        with self._lock:
-            if plain not in self._bodies:
-                self._bodies[plain] = self._body(request, siblings)
-            if not compressed:
-                return Page(content_type, self._bodies[plain])
-            if packed not in self._bodies:
-                self._bodies[packed] = gzip.compress(self._bodies[plain], _GZIP_LEVEL)
-        return Page(content_type, self._bodies[packed], (("Content-Encoding", "gzip"),))
+    def page(self, request: Request, siblings: Siblings | None, is_made: Callable[[], None] | None = None) -> Page:
+        """The page in the format that the scraper asks for, made once for all who ask for the same.
 
-    def _body(self, request: Request, siblings: Siblings | None) -> bytes:
+        Args:
+            request: What the scraper asks for.
+            siblings: Whose pages are part of it.
+            is_made: Called when this process has made its own part, and only waits for others.
+        """
+        format_ = formats.chosen(request.accept)
+        plain = (format_.content_type, request.names, siblings is not None)
+        with self._lock:
+            body = self._kept(plain, lambda: self._body(format_, request.names, siblings, is_made))
+            if not formats.takes_gzip(request.encoding):
+                return Page(format_.content_type, body)
+            packed = self._kept((*plain, "gzip"), lambda: gzip.compress(body, _GZIP_LEVEL))
+        return Page(format_.content_type, packed, (("Content-Encoding", "gzip"),))
+
+    def _kept(self, key: tuple[object, ...], make: Callable[[], bytes]) -> bytes:
+        body = self._bodies.get(key)
+        if body is None:
+            body = make()
+            if len(self._bodies) < MOST_BODIES:
+                self._bodies[key] = body
+        return body
+
+    def _body(
+        self,
+        format_: formats.Format,
+        names: frozenset[str],
+        siblings: Siblings | None,
+        is_made: Callable[[], None] | None,
+    ) -> bytes:
+        request = Request(format_.accept, names=names)
         # They are at work while this process renders its own part.
         answers = siblings.ask(request) if siblings is not None else list[bytes]
         own = rendered(self._families, request)
         if self._place is not None:
-            if not request.names:
-                self._place.keep(self._number, choose_encoder(request.accept)[1], own)
+            if not names:
+                self._place.keep(self._number, format_.content_type, own)
             own = labelled(own, self._place.label)
+        if is_made is not None:
+            is_made()
         others = answers()
         return merged([own, *others]) if others else own
 
@@ -192,8 +242,45 @@ class _Place:
 
 
 def rendered(families: list[Metric], request: Request) -> bytes:
-    """A page of these families as the request wants it, uncompressed."""
-    return choose_encoder(request.accept)[0](_Families(_chosen(families, request.names)))
+    """A page of these families as the request wants it, uncompressed.
+
+    What cannot be encoded is replaced. A family that cannot be rendered at all is left out, with a line in the log.
+    """
+    encode = formats.chosen(request.accept).encode
+    try:
+        return encode(_Families(_chosen(families, request.names)))
+    except Exception:
+        # The encoders make nothing of all families if one is wrong; which one, they do not say.
+        parts = [_rendered_alone(encode, family, request.names) for family in families]
+        end = _EOF if encode(_Families(())).endswith(_EOF) else b""
+        return b"".join([*parts, end])
+
+
+def _rendered_alone(encode: Callable[[Any], bytes], family: Metric, names: frozenset[str]) -> bytes:
+    try:
+        return encode(_Families(_chosen([_clean(family)], names))).removesuffix(_EOF)
+    except Exception as error:
+        report_failure(f"the metric {encodable(family.name)} is not on the page", error)
+        return b""
+
+
+def _clean(family: Metric) -> Metric:
+    """The family with nothing in it that cannot be encoded."""
+    copied = _copied(family, [_clean_sample(sample) for sample in family.samples])
+    copied.name, copied.unit = encodable(family.name), encodable(family.unit)
+    copied.documentation = encodable(family.documentation)
+    return copied
+
+
+def _clean_sample(sample: Any) -> Any:
+    exemplar = sample.exemplar
+    if exemplar is not None:
+        exemplar = exemplar._replace(labels=_clean_labels(exemplar.labels))
+    return sample._replace(name=encodable(sample.name), labels=_clean_labels(sample.labels), exemplar=exemplar)
+
+
+def _clean_labels(labels: dict[str, str]) -> dict[str, str]:
+    return {encodable(name): encodable(value) for name, value in labels.items()}
 
 
 def _past(worker: Worker, label: str) -> dict[str, Metric]:
@@ -247,13 +334,20 @@ def _labelled(line: bytes, label: bytes) -> bytes:
         name, _, rest = line.partition(b" ")
         return b"%s{%s} %s" % (name, label, rest)
     if WORKER_LABEL.encode() in rest:
-        # A quote within a label's value is escaped, so this cannot be one.
-        rest = _THEIR_LABEL.sub(rb'\1exported_worker="', rest)
+        # Not in what follows the labels, where an exemplar has its own.
+        match = _LABELS.match(rest)
+        end = match.end() if match is not None else len(rest)
+        rest = _THEIR_LABEL.sub(_exported, rest[:end]) + rest[end:]
     if not name and (quoted := _QUOTED_NAME.match(rest)):
         # A name of any characters, which stands within the braces and before the labels.
         end = quoted.end()
         return b"{%s,%s%s" % (rest[:end], label, rest[end:])
     return b"%s{%s,%s" % (name, label, rest)
+
+
+def _exported(match: re.Match[bytes]) -> bytes:
+    """What takes the place of a label of our name; a name or a value in quotes stays as it is."""
+    return b"exported_" + match[0] if match["label"] else match[0]
 
 
 def _copied(family: Metric, samples: list[Any]) -> Metric:
@@ -272,7 +366,7 @@ def merged(pages: Sequence[bytes]) -> bytes:
     for page in pages:
         # A label's value cannot be taken for a heading: a line break in it is escaped.
         for block in (b"\n" + page.removesuffix(_EOF)).split(_HELP)[1:]:
-            name = block[: block.index(b" ")]
+            name = _family_name(block)
             family = families.get(name)
             if family is None:
                 families[name] = [b"# HELP " + block.removesuffix(b"\n")]
@@ -281,6 +375,12 @@ def merged(pages: Sequence[bytes]) -> bytes:
     lines = [part for family in families.values() for part in family]
     end = _EOF if pages and pages[0].endswith(_EOF) else b""
     return b"\n".join([*lines, end])
+
+
+def _family_name(block: bytes) -> bytes:
+    """What a block begins with: a name, or one in quotes that may have blanks in it."""
+    match = _NAME.match(block)
+    return match[0] if match is not None else b""
 
 
 def _without_headings(block: bytes) -> bytes:

@@ -21,6 +21,7 @@ from ..environment import configuration_file, sdk_is_disabled
 from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
 from ..version import __version__
 from . import console
+from .encodable import resource_variables
 from .exporters import LOGS, METRICS, TRACES, Exporters
 from .forking import begin_at_zero_in_children
 from .installed import entry_points
@@ -67,12 +68,13 @@ class MCPConfigurator:
         # The SDK would build its readers all the same, and ours would open a port with nothing behind it.
         if sdk_is_disabled():
             return
-        if (file := configuration_file()) is not None:
-            from . import declarative  # noqa: PLC0415
+        with resource_variables():
+            if (file := configuration_file()) is not None:
+                from . import declarative  # noqa: PLC0415
 
-            pushes = declarative.configure(file)
-        else:
-            pushes = _configure_from_variables(kwargs)
+                pushes = declarative.configure(file)
+            else:
+                pushes = _configure_from_variables(kwargs)
         begin_at_zero_in_children(get_meter_provider())
         if pushes or os.environ.get(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR, "").strip():
             from .flush import flush_at_the_end  # noqa: PLC0415

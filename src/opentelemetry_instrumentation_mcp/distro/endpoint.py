@@ -25,6 +25,7 @@ from opentelemetry.sdk.environment_variables import (
 
 from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
 from ..safety import report_failure
+from .encodable import encodable
 from .file_sd import TargetFile
 from .listener import METRICS_PATH, Listener
 from .origin import Origin, origin
@@ -211,7 +212,7 @@ class Endpoint:
             return False
         target = f"{_target_host(self.host)}:{self.port}"
         # The number of the supervisor, not of the worker that happens to listen: that one's successor is no new server.
-        labels = {"service": _service_name(), "pid": str(self._origin.pid)}
+        labels = {"service": encodable(_service_name()), "pid": str(self._origin.pid)}
         try:
             self._target = TargetFile(os.path.expanduser(directory), target, labels)
         except OSError as error:

@@ -157,7 +157,8 @@ def join(server: Origin, address: str) -> Membership:
     if fcntl is None:
         raise OSError("this system has no such locks")
     path, base = _base()
-    name = hashlib.sha256(f"{server.server}\n{address}".encode()).hexdigest()[:16]
+    # A configured host may be any bytes, and it is not for this to say so.
+    name = hashlib.sha256(f"{server.server}\n{address}".encode(errors="surrogatepass")).hexdigest()[:16]
     try:
         with _alone(base):
             _sweep(base, name)

@@ -21,6 +21,7 @@ from .generation import V2
 fastmcp: Any = pytest.importorskip("fastmcp")
 
 MAJOR = int(version("fastmcp").split(".")[0])
+RELEASE = tuple(map(int, version("fastmcp").split(".")[:2]))
 
 ONCE = ("prompts/list", "prompts/get", "resources/list", "resources/read")
 
@@ -135,6 +136,48 @@ def test_the_span_of_a_server_has_what_fastmcp_says(spans: Spans) -> None:
     assert span.attributes["fastmcp.server.name"] == "fast"
     assert span.attributes["gen_ai.operation.name"] == "execute_tool"
     assert span.scope == ("fastmcp" if V2 else "opentelemetry_instrumentation_mcp")
+
+
+@pytest.mark.skipif(MAJOR < 3, reason="fastmcp 2 makes no spans")
+def test_both_spans_of_a_request_have_its_id_and_the_code_of_an_error(spans: Spans) -> None:
+    async def scenario() -> None:
+        async with fastmcp.Client(build()) as client:
+            await client.call_tool("ok", {})
+            with suppress(Exception):
+                await client.get_prompt("no_such_prompt")
+
+    anyio.run(scenario)
+    for method in ("tools/call", "prompts/get"):
+        sent, served = spans.one(CLIENT, method), spans.one(SERVER, method)
+        assert isinstance(sent.attributes["jsonrpc.request.id"], str)
+        assert sent.attributes["jsonrpc.request.id"] == served.attributes["jsonrpc.request.id"]
+        assert ("rpc.response.status_code" in sent.attributes) == (method == "prompts/get")
+        assert sent.attributes.get("rpc.response.status_code") == served.attributes.get("rpc.response.status_code")
+    assert spans.one(CLIENT, "tools/call").attributes["gen_ai.operation.name"] == "execute_tool"
+
+
+@pytest.mark.skipif(MAJOR < 3, reason="fastmcp 2 makes no spans")
+def test_what_a_mounted_server_handles_says_its_own_name_not_that_of_the_request(spans: Spans) -> None:
+    outer = fastmcp.FastMCP("outer")
+    outer.mount(build(), **{"namespace" if MAJOR >= 3 else "prefix": "in"})
+
+    async def scenario() -> None:
+        async with fastmcp.Client(outer) as client:
+            await client.call_tool("in_ok", {})
+            with suppress(Exception):
+                await client.call_tool("in_fail", {})
+
+    anyio.run(scenario)
+    below = SERVER if RELEASE < (4, 2) else "INTERNAL"
+    senders = {span.id for span in spans.of(CLIENT)}
+    for tool, error in (("ok", None), ("fail", "tool_error")):
+        (request,) = (span for span in spans.of(SERVER, "tools/call") if span.parent in senders and tool in span.name)
+        mounted = spans.named(f"tools/call {tool}")
+        assert (mounted.kind, mounted.trace) == (below, request.trace)
+        assert request.attributes["gen_ai.tool.name"] == f"in_{tool}"
+        assert mounted.attributes["gen_ai.tool.name"] == tool
+        assert "rpc.response.status_code" not in mounted.attributes
+        assert mounted.error == request.error == error
 
 
 @pytest.mark.skipif(MAJOR < 3, reason="fastmcp 2 makes no spans")

@@ -233,9 +233,9 @@ class Operations:
         self._add_session(attributes, session_id)
         span.set_attributes(attributes)
 
-    def about(self, span: Span, method: str, params: object) -> None:
+    def about(self, span: Span, method: str, params: object, request_id: str | int | None) -> None:
         """Add to a native span what it does not say about its message."""
-        attributes, _ = self._attributes(method, params, None)
+        attributes, _ = self._attributes(method, params, request_id)
         span.set_attributes(attributes)
 
     def _add_session(self, attributes: Attributes, session_id: object) -> None:

@@ -61,8 +61,25 @@ class _Call:
 
 
 _CALL: Final[ContextVar[_Call | None]] = ContextVar("opentelemetry_instrumentation_mcp_call", default=None)
-_REQUEST: Final[ContextVar[Any]] = ContextVar("opentelemetry_instrumentation_mcp_request_context", default=None)
-"""The ``ServerRequestContext`` of the message that is handled in this context."""
+
+
+class _Served:
+    """A message that this process handles.
+
+    Attributes:
+        context: Its ``ServerRequestContext``.
+        is_described: Whether its SERVER span was found. Further ones that fastmcp opens within are not the message's.
+    """
+
+    __slots__ = ("context", "is_described")
+
+    def __init__(self, context: Any) -> None:
+        self.context = context
+        self.is_described = False
+
+
+_REQUEST: Final[ContextVar[_Served | None]] = ContextVar("opentelemetry_instrumentation_mcp_served", default=None)
+"""The message that is handled in this context."""
 
 
 class NativeSpans:
@@ -161,7 +178,7 @@ class NativeSpans:
         return otel_span
 
     @contained
-    def describe_call(self, span: Span, call: _Call, request_id: object) -> None:
+    def describe_call(self, span: Span, call: _Call, request_id: Any) -> None:
         """Add to a CLIENT span what it lacks."""
         dispatcher = call.dispatcher
         calls: dict[object, _Call] | None = getattr(dispatcher, _CALLS, None)
@@ -172,7 +189,7 @@ class NativeSpans:
         calls[request_id] = call
         if not span.is_recording():
             return
-        self._operations.about(span, call.method, call.params)
+        self._operations.about(span, call.method, call.params, request_id)
         span.set_attributes(self._peer_of(dispatcher))
         session = seam.client_session(dispatcher)
         # A request of 2026-07-28 says its revision itself; `initialize` is before any.
@@ -184,12 +201,21 @@ class NativeSpans:
             span.set_attribute(PROTOCOL_VERSION, version)
 
     @contained
-    def describe_request(self, span: Span) -> None:
-        """Add to a SERVER span what it lacks."""
-        context = _REQUEST.get()
-        if context is None or not span.is_recording():
-            return
-        self._operations.about(span, context.method, context.params)
+    def describe_request(self, span: Span) -> _Served | None:
+        """Add to a SERVER span what it lacks.
+
+        Returns:
+            The message, if this is its span.
+        """
+        served = _REQUEST.get()
+        if served is None or served.is_described or not span.is_recording():
+            return None
+        served.is_described = True
+        self._describe(span, served.context)
+        return served
+
+    def _describe(self, span: Span, context: Any) -> None:
+        self._operations.about(span, context.method, context.params, context.request_id)
         scope = getattr(context.request, "scope", None)
         if scope is None:
             dispatcher = getattr(getattr(context.session, "_request_outbound", None), "_dispatcher", None)
@@ -287,12 +313,12 @@ class ServerSpan:
 
     def __enter__(self) -> Span:
         self._span: Span = self._block.__enter__()
-        self._native.describe_request(self._span)
+        self._served = self._native.describe_request(self._span)
         return self._span
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> Any:
         if error is not None and self._span.is_recording():
-            _raised(self._span, error)
+            _raised(self._span, error, self._served)
         try:
             return self._block.__exit__(kind, error, traceback)
         finally:
@@ -300,15 +326,14 @@ class ServerSpan:
 
 
 @contained
-def _raised(span: Span, error: BaseException) -> None:
+def _raised(span: Span, error: BaseException, served: _Served | None) -> None:
     if ending.is_cancellation(error):
         mark(span, str(CANCELLED.error_type))
         return
-    context = _REQUEST.get()
-    if context is None or context.request_id is None:
+    if served is None or served.context.request_id is None:
         return
     # The SDK's span says what was raised; this is what will be answered.
-    outbound = context.session._request_outbound
+    outbound = served.context.session._request_outbound
     code = _CRASH_CODE if hasattr(outbound, "_dispatcher") else _MODERN_CRASH_CODE
     answer = messages.outcome_of(error, code).code
     if answer is not None:
@@ -394,7 +419,7 @@ def _make_context(original: Any) -> Any:
     @functools.wraps(original)
     def _make_context(self: Any, *args: Any, **kwargs: Any) -> Any:
         context = original(self, *args, **kwargs)
-        _REQUEST.set(context)
+        _REQUEST.set(_Served(context))
         return context
 
     return _make_context

@@ -38,7 +38,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix pythons lint bench soak pictures clean
+.PHONY: help demo test matrix pythons lint outdated bench soak pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -54,8 +54,8 @@ TOX = PATH="$(TEST_PATH)" .venv/bin/tox run $(if $(CI),--skip-missing-interprete
 test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)
 	@$(TOX) $(if $(ARGS),-- $(ARGS))
 
-# The releases are the lines `mcp2.1: mcp == 2.1.1` of tox.ini, and the combinations with fastmcp in its env_list.
-FASTMCP = mcp1-fastmcp2,mcp1-fastmcp3,mcp2-fastmcp4
+# The releases are the lines `mcp2.1: mcp == 2.1.1` of tox.ini, and the lines of fastmcp.
+FASTMCP = mcp1-fastmcp2,mcp1-fastmcp3,mcp2-fastmcp4,mcp2-fastmcp4-first
 MATRIX = $(shell sed -n 's/^ *\(mcp[0-9.]*\): mcp == .*/\1/p' tox.ini)
 
 matrix: .venv/stamp .venv/prometheus.stamp ## test with every release of the SDK, and of fastmcp (ARGS=...)
@@ -66,6 +66,9 @@ pythons: .venv/stamp ## test on every Python at hand, with both generations of t
 
 lint: .venv/stamp ## lint and type check only
 	@.venv/bin/tox run -e lint,types
+
+outdated: .venv/stamp ## show which releases in tox.ini and pyproject.toml have a newer one
+	@.venv/bin/python -m tests.outdated
 
 # The releases are those of tox.ini. Results stay in build/bench, so that a part that is run anew replaces its own only.
 BENCH_SDKS := 1.30.0 2.3.0

@@ -78,17 +78,24 @@ def _values() -> str:
     return "\n".join(lines)
 
 
-def _releases() -> str:
+def _releases() -> tuple[str, str]:
     # The tests skip by it, so it stands with them.
     sys.path.insert(0, str(PAGE.parents[1]))
-    from tests.sdk.releases import table  # noqa: PLC0415
+    from tests.sdk.releases import fastmcp, table  # noqa: PLC0415
 
-    return table()
+    return table(), fastmcp()
 
 
 def updated(page: str) -> str:
     """The text of the page with its generated parts written anew."""
-    parts = {"metrics": _metrics(), "releases": _releases(), "values": _values(), "buckets": _buckets()}
+    releases, fastmcp = _releases()
+    parts = {
+        "metrics": _metrics(),
+        "releases": releases,
+        "fastmcp": fastmcp,
+        "values": _values(),
+        "buckets": _buckets(),
+    }
     for name, part in parts.items():
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         pattern = re.compile(f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", re.DOTALL)

@@ -88,3 +88,12 @@ def table() -> str:
         cells = ("yes" if feature.is_in(version) else "" for version in releases.values())
         lines.append(f"| {feature.title} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def fastmcp() -> str:
+    """The tested releases of fastmcp, as a sentence of the documentation."""
+    pins = re.findall(r"^ +fastmcp(\d)\S*: fastmcp == ([\d.]+)$", _TOX.read_text(encoding="utf-8"), re.MULTILINE)
+    newest = {version[0]: release for release, version in tested().items()}
+    on = {1: [pin for major, pin in pins if major != "4"], 2: [pin for major, pin in pins if major == "4"]}
+    (v1, v2) = (f"{' and '.join(on[major])} on mcp {newest[major]}" for major in (1, 2))
+    return f"fastmcp is tested with {v1}, and with {v2}:\nservers and clients, proxies and mounted servers."

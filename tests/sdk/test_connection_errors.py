@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
+from enum import IntEnum
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -183,6 +184,94 @@ def test_a_get_that_is_not_allowed_and_a_probe_that_is_refused_are_no_errors(col
         anyio.run(scenario)
         # 1.x answers the GET with 406, which is a refusal; the probe and the DELETE are not counted.
         assert set(errors(collect(), "server")) <= {"406", "400"}
+
+
+class Status(IntEnum):
+    """As Python 3.10 shows the members of ``http.HTTPStatus``, which the SDK answers with: by their names."""
+
+    NO = 400
+
+    def __str__(self) -> str:
+        return f"Status.{self.name}"
+
+
+def test_a_status_with_a_name_is_shown_as_the_number(collect: Collect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On both sides: what the server is answered with reaches its ``send``, and the client's ``status_code``."""
+    responses = import_module("starlette.responses")
+    original = responses.Response.__init__
+
+    def named(self: Any, content: Any = None, status_code: int = 200, *args: Any, **kwargs: Any) -> None:
+        original(self, content, Status.NO if status_code == 400 else status_code, *args, **kwargs)
+
+    monkeypatch.setattr(responses.Response, "__init__", named)
+    points = refused(collect, 400, {"json": INITIALIZE | {"method": "ping"}, "headers": HEADERS})
+    assert errors(points, "server") == {"400": 1}
+
+
+NO_METHODS = ("OPTIONS", "PUT", "PATCH")
+"""With which nobody speaks MCP. A browser asks by OPTIONS whether it may post at all."""
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/messages/"])
+@pytest.mark.parametrize("method", [*NO_METHODS, "HEAD"])
+def test_a_method_that_is_no_part_of_the_protocol_is_one_error(method: str, path: str, collect: Collect) -> None:
+    setup = HTTP if path == "/mcp" else SSE
+
+    async def scenario() -> None:
+        app = setups.http_app(example.build(), setup)
+        async with setups.serve(app) as base, httpx.AsyncClient() as http:
+            reply = await http.request(method, base + path, headers={"access-control-request-method": "POST"})
+            assert reply.status_code == 405
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "server") == {"405": 1}
+    assert points.by(TRANSPORT, "mcp.connection.errors") == {setup.transport: 1}
+    assert points.sum("mcp.requests.total") == 0
+    assert points.sum("mcp.connections.active") == 0
+
+
+@pytest.mark.skipif(not V2, reason="mcp 1.x does not speak it")
+@pytest.mark.parametrize("method", NO_METHODS)
+def test_a_method_that_2026_07_28_does_not_know_is_one_error(method: str, collect: Collect) -> None:
+    async def scenario() -> None:
+        app = setups.http_app(example.build(), HTTP)
+        async with setups.serve(app) as base, httpx.AsyncClient() as http:
+            reply = await http.request(method, f"{base}/mcp", headers={"mcp-protocol-version": "2026-07-28"})
+            assert reply.status_code == 405
+
+    anyio.run(scenario)
+    points = collect()
+    assert errors(points, "server") == {"405": 1}
+    assert points.sum("mcp.requests.total") == 0
+
+
+@pytest.mark.parametrize(("origin", "status"), [("http://evil.example", 403), (None, 405)])
+def test_a_preflight_that_fails_is_one_error_whatever_the_answer(
+    origin: str | None, status: int, collect: Collect
+) -> None:
+    """The browser keeps the answer from the page; the server's operator is the only one who can see it."""
+    asked = {"access-control-request-method": "POST", "access-control-request-headers": "mcp-protocol-version"}
+
+    async def scenario() -> None:
+        app = setups.http_app(example.build(), HTTP)
+        async with setups.serve(app) as base, httpx.AsyncClient() as http:
+            headers = asked | {"origin": origin or base}
+            assert (await http.options(f"{base}/mcp", headers=headers)).status_code == status
+
+    anyio.run(scenario)
+    assert errors(collect(), "server") == {str(status): 1}
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_a_get_or_delete_that_an_sse_server_does_not_take_is_no_error(method: str, collect: Collect) -> None:
+    async def scenario() -> None:
+        app = setups.http_app(example.build(), SSE)
+        async with setups.serve(app) as base, httpx.AsyncClient() as http:
+            assert (await http.request(method, f"{base}/messages/")).status_code == 405
+
+    anyio.run(scenario)
+    assert errors(collect(), "server") == {}
 
 
 def test_an_unparsable_line_is_one_error_of_a_stdio_server(tmp_path: Path) -> None:

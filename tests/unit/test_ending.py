@@ -91,7 +91,7 @@ def test_an_error_says_more_than_what_the_transport_knew(ended: Ended, role: Rol
 @pytest.mark.parametrize("role", Role)
 @pytest.mark.parametrize("error", [None, _CANCELLED])
 def test_a_transport_that_broke_says_how(ended: Ended, role: Role, error: BaseException | None) -> None:
-    assert ended(role, error, failure=(End.ERROR, "503"), end=End.CLOSED) == ("error", "503")
+    assert ended(role, error, failure=(End.ERROR, 503), end=End.CLOSED) == ("error", "503")
 
 
 def test_a_client_that_sees_the_end_of_the_stream_has_lost_its_peer(ended: Ended) -> None:

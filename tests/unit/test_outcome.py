@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import IntEnum
+
 import pytest
 
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
@@ -13,7 +16,13 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import (
     End,
     error_reply,
     http_error,
+    number_name,
+    status_name,
 )
+from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.vocabulary import Role, Transport
+
+from ..points import Points
 
 _BLAME_THE_CALLER = (-32700, -32600, -32601, -32602, -32002)
 _OTHER_CLIENT_ERRORS = (-32020, -32021, -32022, -32042)
@@ -141,3 +150,39 @@ def test_an_outcome_shows_what_it_is() -> None:
 def test_a_cancellation_that_was_answered_with_code_0_keeps_its_code() -> None:
     outcome = error_reply(0, "Request cancelled")
     assert (outcome.error_type, outcome.code) == ("0", "0")
+
+
+class Number(IntEnum):
+    """As Python 3.10 shows a member of ``http.HTTPStatus``: by its name."""
+
+    TEAPOT = 418
+    NOT_FOUND = -32601
+    CANCELLED = -32800
+
+    def __str__(self) -> str:
+        return f"Number.{self.name}"
+
+    def __format__(self, format_spec: str) -> str:
+        return str(self)
+
+
+def test_a_number_with_a_name_is_shown_as_the_number() -> None:
+    assert status_name(Number.TEAPOT) == "418"
+    assert http_error(Number.TEAPOT).error_type == "418"
+    assert number_name(Number.TEAPOT) == "418"
+
+
+@pytest.mark.parametrize("code", [Number.NOT_FOUND, Number.CANCELLED])
+def test_a_code_with_a_name_is_shown_as_the_number(code: Number) -> None:
+    # Known ones are remembered, by a key that equals the plain number's.
+    for given in (code, int(code)):
+        outcome = error_reply(given)
+        assert (outcome.error_type, outcome.code) == (str(int(code)), str(int(code)))
+
+
+@pytest.mark.parametrize("error", [Number.TEAPOT, 418])
+def test_a_connection_error_by_a_number_with_a_name_is_shown_as_the_number(
+    error: int, recorder: Recorder, collect: Callable[[], Points]
+) -> None:
+    recorder.connection_error(Role.SERVER, Transport.STREAMABLE_HTTP, error)
+    assert collect().by("error.type", "mcp.connection.errors") == {"418": 1}

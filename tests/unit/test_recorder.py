@@ -1098,7 +1098,7 @@ def test_every_metric_of_the_catalogue_can_be_moved(recorder: Recorder, collect:
             connection.notified(direction, "notifications/progress")
         connection.dead(Death.WRITE_FAILED)
         connection.close(End.EVICTED)
-        recorder.connection_error(role, Transport.STREAMABLE_HTTP, "503")
+        recorder.connection_error(role, Transport.STREAMABLE_HTTP, 503)
         recorder.tasks(role).add(1)
     recorder.keepalive(Transport.STREAMABLE_HTTP)
     recorder.interceptor("Guard").dealt(0.1, 0.1, Action.ERROR, "ValueError")

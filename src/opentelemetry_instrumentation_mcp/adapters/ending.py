@@ -56,7 +56,7 @@ def close(connection: Connection, link: Link, role: Role, error: BaseException |
     connection.close(end, name)
 
 
-def _end(connection: Connection, link: Link, role: Role, error: BaseException | None) -> tuple[End, str | None]:
+def _end(connection: Connection, link: Link, role: Role, error: BaseException | None) -> tuple[End, str | int | None]:
     if error is not None and not is_cancellation(error):
         return End.ERROR, leaf_name(error)
     if link.failure is not None:

@@ -145,7 +145,7 @@ class Post(Use):
             self._link.connection.dead(Death.SESSION_NOT_FOUND)
         if self._message.__dict__.get("method") == _PROBE or self._is_answered_in_json_rpc():
             return
-        self._error(str(status))
+        self._error(status)
 
     def let_go(self) -> None:
         """Hold on to nothing."""
@@ -157,8 +157,9 @@ class Post(Use):
         """The POST raised."""
         status = getattr(getattr(error, "response", None), "status_code", None)
         if isinstance(status, int):
-            outcome, name = http_error(status), str(status)
-            failure: tuple[End, str | None] = (End.ERROR, name)
+            outcome = http_error(status)
+            name: str | int = status
+            failure: tuple[End, str | int | None] = (End.ERROR, name)
         else:
             outcome, name = CONNECTION_LOST, leaf_name(error)
             connection = self._link.connection
@@ -196,7 +197,7 @@ class Post(Use):
         if self._request is not None and not self._request.ended:
             self._request.hint = outcome
 
-    def _error(self, name: str) -> None:
+    def _error(self, name: str | int) -> None:
         if self._adapter.recorder is not None:
             self._adapter.recorder.connection_error(Role.CLIENT, self._link.transport, name)
 
@@ -429,7 +430,7 @@ def _sse_request(adapter: Adapter, original: Any) -> Any:
             opening_failed(adapter, Role.CLIENT, Transport.SSE, error)
             raise
         if response.status_code >= 400 and adapter.recorder is not None:
-            adapter.recorder.connection_error(Role.CLIENT, Transport.SSE, str(response.status_code))
+            adapter.recorder.connection_error(Role.CLIENT, Transport.SSE, response.status_code)
         return response
 
     return request_within_origin

@@ -23,6 +23,9 @@ from .adapter import Adapter
 _PARSE_ERROR: Final = -32700
 _PROBE: Final = b"server/discover"
 _METHOD_HEADER: Final = b"mcp-method"
+_OPTIONAL: Final = frozenset({"GET", "DELETE"})
+"""The HTTP methods that a server may do without. Nothing of the protocol is asked with others, such as OPTIONS: with
+that a browser asks whether a page of another origin may post at all, and shows nobody the answer."""
 _COLON: Final = ord(":")
 _TO_THE_LIMIT: Final = (frozenset({"asgi_app"}), frozenset({"session_manager", "asgi_app"}))
 """All that the manager's ``handle_request`` uses, and ``StreamableHTTPASGIApp.__call__`` of 2.x, where they go straight
@@ -123,12 +126,12 @@ class Answer:
         scope, status = self.scope, self.status
         if any(key == _METHOD_HEADER and value == _PROBE for key, value in scope.get("headers", ())):
             return
-        if status == 405 and scope.get("method") != "POST":
+        if status == 405 and scope.get("method") in _OPTIONAL:
             # A server need not have a standalone stream, nor sessions to delete.
             return
         recorder = self.edge.adapter.recorder
         if recorder is not None:
-            error = str(_PARSE_ERROR) if self._is_parse_error() else str(status)
+            error = _PARSE_ERROR if self._is_parse_error() else status
             recorder.connection_error(Role.SERVER, self._transport, error)
 
     def _is_parse_error(self) -> bool:
@@ -308,7 +311,7 @@ def _unauthorized(adapter: Adapter, guard: Any, status: int) -> None:
     is_streamable = type(guard.app).__name__ == "StreamableHTTPASGIApp"
     transport = Transport.STREAMABLE_HTTP if is_streamable else Transport.SSE
     if adapter.recorder is not None:
-        adapter.recorder.connection_error(Role.SERVER, transport, str(status))
+        adapter.recorder.connection_error(Role.SERVER, transport, status)
 
 
 PATCHES: Final = (

@@ -71,7 +71,7 @@ class Link:
         self.http_transport = http
         self.deleting = False
         self.end: End | None = None
-        self.failure: tuple[End, str | None] | None = None
+        self.failure: tuple[End, str | int | None] | None = None
         self.outbound: Callable[[Any], Any] = lambda _: None
         self.posts: deque[Any] | None = None
         self.is_sent_again = False
@@ -125,7 +125,7 @@ def opening_failed(adapter: Adapter, role: Role, transport: Transport, error: Ba
     if adapter.recorder is None or ending.is_cancellation(error):
         return
     status = getattr(getattr(error, "response", None), "status_code", None)
-    adapter.recorder.connection_error(role, transport, str(status) if status else ending.leaf_name(error))
+    adapter.recorder.connection_error(role, transport, status if isinstance(status, int) else ending.leaf_name(error))
 
 
 @contained

@@ -367,12 +367,12 @@ class Connection:
             return OTHER
         return name if outcome is OK and names.prove(target, name) else OTHER
 
-    def close(self, end: End, error_type: str | None = None) -> None:
+    def close(self, end: End, error_type: str | int | None = None) -> None:
         """The connection ended, and its session with it. Only the first call counts.
 
         Args:
             end: How.
-            error_type: The exception's class name; used with :attr:`End.ERROR`.
+            error_type: The exception's class name, or an HTTP status; used with :attr:`End.ERROR`.
         """
         if self.closed:
             return
@@ -382,19 +382,19 @@ class Connection:
             elif end is End.CLOSED and self._dead:
                 end = End.PEER_LOST
             self.closed = True
-            error_type = self.over(self.opened, end, error_type)
+            error = self.over(self.opened, end, error_type)
             if self._session is not None:
-                self._close_session(end, error_type, perf_counter())
+                self._close_session(end, error, perf_counter())
         except Exception as error:
             report("Connection.close", error)
 
-    def over(self, opened: float, end: End, error_type: str | None = None) -> str | None:
+    def over(self, opened: float, end: End, error_type: str | int | None = None) -> str | None:
         """It ended, or one of the exchanges that it stands for.
 
         Args:
             opened: When that was opened.
             end: How it ended.
-            error_type: The exception's class name; used with :attr:`End.ERROR`.
+            error_type: The exception's class name, or an HTTP status; used with :attr:`End.ERROR`.
 
         Returns:
             The bounded name of the exception.

@@ -72,12 +72,18 @@ CONNECTION_LOST: Final = Outcome("connection_lost", "ConnectionError")
 _CANCELLED_REPLY: Final = Outcome("cancelled", "0", "0")
 
 
+def number_name(number: int) -> str:
+    """A code or status as text: the number, also of a member of an ``IntEnum``, which Python 3.10 shows by its name."""
+    return str(int(number))
+
+
 @cache
 def _known_code(code: int) -> Outcome:
+    name = number_name(code)
     if code in _CANCELLED_CODES:
-        return Outcome("cancelled", str(code), str(code))
+        return Outcome("cancelled", name, name)
     status = "client_error" if code in _CLIENT_ERRORS else "server_error"
-    return Outcome(status, str(code), str(code), code in CALLER_FAULTS)
+    return Outcome(status, name, name, code in CALLER_FAULTS)
 
 
 _UNKNOWN_CODE: Final = Outcome("server_error", OTHER, OTHER)
@@ -113,4 +119,4 @@ def _http_error(status: str, name: str) -> Outcome:
 
 def status_name(status: int) -> str:
     """The ``error.type`` of an HTTP status: a peer can make up hundreds, and those nobody ever defined are one."""
-    return str(status) if status in _STATUSES else OTHER
+    return number_name(status) if status in _STATUSES else OTHER

@@ -24,7 +24,7 @@ from .instruments import Bound, Instruments
 from .interceptor import Interceptor, Passages
 from .labels import METHODS, OTHER, Names, Registry, Table, Target, bounded_version
 from .limits import Limits
-from .outcome import status_name
+from .outcome import number_name, status_name
 from .series import Identity, Series
 from .vocabulary import Address, Death, Direction, Heartbeat, Mode, Role, Transport
 
@@ -174,7 +174,7 @@ class Recorder:
         self.shared_cell(catalogue.CONNECTIONS_ACTIVE, *attributes).touch()
 
     @contained
-    def connection_error(self, role: Role, transport: Transport, error: str) -> None:
+    def connection_error(self, role: Role, transport: Transport, error: str | int) -> None:
         """A transport failed, or refused something before it was a request.
 
         Args:
@@ -183,7 +183,7 @@ class Recorder:
             error: A JSON-RPC code or an HTTP status where there was an answer, else an exception's class name.
         """
         # JSON-RPC codes, which are negative, are bounded where they come from.
-        name = error if error[1:].isdigit() and error[0] == "-" else self.exception_name(error)
+        name = number_name(error) if isinstance(error, int) and error < 0 else self.exception_name(error)
         self.shared_cell(catalogue.CONNECTION_ERRORS, role.value, transport.value, name).add(1)
 
     @contained
@@ -346,9 +346,9 @@ class Recorder:
         """Whether a listing of this server ever passed by."""
         return (identity.role, identity.server_name, target) in self._listed
 
-    def exception_name(self, name: str | None) -> str:
+    def exception_name(self, name: str | int | None) -> str:
         """The bounded class name of an exception, or the HTTP status that is in its place."""
-        return status_name(int(name)) if name is not None and name.isdecimal() else self._exceptions.admit(name)
+        return status_name(name) if isinstance(name, int) else self._exceptions.admit(name)
 
     def drain(self) -> None:
         """Hand over what every cell holds."""

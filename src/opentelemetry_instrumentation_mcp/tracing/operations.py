@@ -23,7 +23,7 @@ from ..metrics.catalogue import (
     SERVER_PORT,
 )
 from ..metrics.labels import OTHER, TARGETS, Target
-from ..metrics.outcome import Outcome
+from ..metrics.outcome import Outcome, number_name
 from ..metrics.series import NETWORK
 from ..metrics.vocabulary import Address, Transport
 from ..version import __version__
@@ -146,7 +146,7 @@ class Operation:
             error = outcome.error_type
             if outcome.code is not None:
                 # Metrics fold codes nobody knows; one span can say which it was.
-                error = str(code) if outcome.code == OTHER and code is not None else outcome.code
+                error = number_name(code) if outcome.code == OTHER and isinstance(code, int) else outcome.code
                 span.set_attribute(RPC_STATUS_CODE, error)
             if error is not None and not (outcome.caller_fault and self.kind is SpanKind.SERVER):
                 mark(span, error, message)

@@ -19,7 +19,7 @@ from opentelemetry.trace import Span, SpanKind, TracerProvider
 
 from ...metrics.catalogue import PROTOCOL_VERSION, RPC_STATUS_CODE
 from ...metrics.labels import bounded_version
-from ...metrics.outcome import CANCELLED, CONNECTION_LOST, TIMEOUT, TOOL_ERROR, Outcome
+from ...metrics.outcome import CANCELLED, CONNECTION_LOST, TIMEOUT, TOOL_ERROR, Outcome, number_name
 from ...metrics.vocabulary import Transport
 from ...safety import contained
 from ...tracing import propagation
@@ -381,8 +381,8 @@ def _answered(call: _Call, outcome: Any) -> None:
     code = getattr(outcome, "code", None)
     if code is not None:
         # 2.0 does not say so.
-        span.set_attribute(RPC_STATUS_CODE, str(code))
-        mark(span, str(code), getattr(outcome, "message", None))
+        span.set_attribute(RPC_STATUS_CODE, name := number_name(code))
+        mark(span, name, getattr(outcome, "message", None))
     elif call.method == "tools/call" and fields(outcome).get("isError") is True:
         mark(span, str(TOOL_ERROR.error_type))
 

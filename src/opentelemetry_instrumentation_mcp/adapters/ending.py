@@ -62,11 +62,14 @@ def _end(connection: Connection, link: Link, role: Role, error: BaseException | 
     if link.failure is not None:
         return link.failure
     if role is Role.CLIENT:
-        return (End.PEER_LOST if error is None else End.CLOSED), None
+        # The end of the stream is the peer's, unless this process has left the transport under its session.
+        return (End.PEER_LOST if error is None and not link.is_left_under(connection) else End.CLOSED), None
     if link.end is not None:
         return link.end, None
     if link.http_transport is not None and idle_expired(link.http_transport):
         return End.EVICTED, None
     if error is None:
-        return (End.PEER_LOST if connection.lost_requests else End.CLOSED), None
+        if not connection.lost_requests:
+            return End.CLOSED, None
+        return (End.SHUTDOWN if link.is_left_under(connection) else End.PEER_LOST), None
     return (End.CLOSED if link.mode is Mode.STATELESS and not connection.lost_requests else End.SHUTDOWN), None

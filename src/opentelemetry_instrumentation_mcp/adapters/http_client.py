@@ -357,10 +357,11 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
         opening = original(*bound.args, **bound.kwargs)
         if link is None:
             return opening
+        link.opened_by(opening)
         watched = Opening.of(
             opening,
             opened=lambda streams: adapter.streams.tag(link, *streams[:2]),
-            closing=lambda streams: adapter.streams.untag(*streams[:2]),
+            closing=lambda streams: adapter.streams.leave(*streams[:2]),
             failed=lambda error: opening_failed(adapter, Role.CLIENT, Transport.SSE, error),
         )
         return opening if watched is None else watched

@@ -8,6 +8,7 @@ know; each is patched to leave a :class:`Link` under the identity of the streams
 from __future__ import annotations
 
 import functools
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
 from types import ModuleType
@@ -38,6 +39,9 @@ class Link:
         http_transport: The server-side streamable HTTP transport.
         end: How the pair is about to end, as far as the transport knows.
         failure: How it broke: the end it means and the error's name.
+        generator: The SDK's asynchronous generator that closes the streams when this process leaves the transport,
+            until that is seen.
+        has_ended: Whether the session has seen the end of its read stream.
         outbound: Finds a request sent on the pair by its JSON-RPC id.
         posts: Messages a client has written and not yet posted, where a transport posts them in that order.
         is_sent_again: Whether the next POST of a message repeats the one before.
@@ -49,7 +53,9 @@ class Link:
         "deleting",
         "end",
         "failure",
+        "generator",
         "has_bytes",
+        "has_ended",
         "http_transport",
         "is_sent_again",
         "mode",
@@ -72,9 +78,35 @@ class Link:
         self.deleting = False
         self.end: End | None = None
         self.failure: tuple[End, str | int | None] | None = None
+        self.generator: weakref.ref[Any] | None = None
+        self.has_ended: Callable[[], bool] = lambda: False
         self.outbound: Callable[[Any], Any] = lambda _: None
         self.posts: deque[Any] | None = None
         self.is_sent_again = False
+
+    @contained
+    def opened_by(self, generator: Any) -> None:
+        """The SDK's generator has yielded the streams. Not held: whoever drops it closes the streams, too."""
+        self.generator = weakref.ref(generator)
+
+    @contained
+    def leave(self) -> None:
+        """This process leaves the transport. If its session has seen the end before, that was the peer's."""
+        self.generator = None
+        if self.connection is not None and not self.has_ended():
+            self.connection.is_left = True
+
+    def is_left_under(self, connection: Connection) -> bool:
+        """Whether this process has left the transport under its connection.
+
+        A generator that is dropped, or closed by its event loop, is resumed without passing :class:`Opening`.
+        """
+        return connection.is_left or (self.generator is not None and _is_resumed(self.generator()))
+
+
+def _is_resumed(generator: Any) -> bool:
+    """Whether an asynchronous generator is past the ``yield`` at which it has waited, or not there any more."""
+    return generator is None or bool(getattr(generator, "ag_running", False)) or generator.ag_frame is None
 
 
 class Streams:
@@ -93,6 +125,12 @@ class Streams:
         """Forget the streams."""
         for stream in streams:
             self._links.pop(id(stream), None)
+
+    @contained
+    def leave(self, *streams: Any) -> None:
+        """This process leaves the transport behind the streams, which ends with that; forget them."""
+        for link in {self._links.pop(id(stream), None) for stream in streams} - {None}:
+            link.leave()
 
     def find(self, *streams: Any) -> Link | None:
         """The link of the first of ``streams`` that has one."""
@@ -115,8 +153,11 @@ def address_of(url: object) -> Address | None:
 
 
 @contained
-def _link(adapter: Adapter, transport: Transport, url: object, streams: Iterable[Any]) -> None:
-    adapter.streams.tag(Link(transport, address=address_of(url)), *streams)
+def _link(adapter: Adapter, transport: Transport, url: object, streams: Iterable[Any], generator: Any = None) -> None:
+    link = Link(transport, address=address_of(url))
+    if generator is not None:
+        link.opened_by(generator)
+    adapter.streams.tag(link, *streams)
 
 
 @contained
@@ -220,10 +261,13 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
                 warn_on_stdio()
             url = args[0] if args else kwargs.get("url")
             opening = original(*args, **kwargs)
+            # A server's transport, once left, still waits for its client to end the stream.
+            is_ours = role is Role.CLIENT
+            forget = adapter.streams.leave if is_ours else adapter.streams.untag
             watched = Opening.of(
                 opening,
-                opened=lambda streams: _link(adapter, transport, url, streams[:2]),
-                closing=lambda streams: adapter.streams.untag(*streams[:2]),
+                opened=lambda streams: _link(adapter, transport, url, streams[:2], opening if is_ours else None),
+                closing=lambda streams: forget(*streams[:2]),
                 failed=lambda error: opening_failed(adapter, role, transport, error),
             )
             return opening if watched is None else watched
@@ -244,8 +288,8 @@ def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
             opening = original(*args, **kwargs)
             watched = Opening.of(
                 opening,
-                opened=lambda pairs: _link_pairs(adapter, pairs),
-                closing=lambda pairs: adapter.streams.untag(*(stream for pair in pairs for stream in pair)),
+                opened=lambda pairs: _link_pairs(adapter, pairs, opening),
+                closing=lambda pairs: adapter.streams.leave(*(stream for pair in pairs for stream in pair)),
                 failed=lambda error: None,
             )
             return opening if watched is None else watched
@@ -256,9 +300,9 @@ def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
 
 
 @contained
-def _link_pairs(adapter: Adapter, pairs: Any) -> None:
+def _link_pairs(adapter: Adapter, pairs: Any, generator: Any) -> None:
     for pair in pairs:
-        _link(adapter, Transport.IN_MEMORY, None, pair)
+        _link(adapter, Transport.IN_MEMORY, None, pair, generator)
 
 
 def _patch(function: str, transport: Transport, role: Role) -> Callable[[Adapter, ModuleType], None]:

@@ -48,11 +48,13 @@ def _client(adapter: Adapter, original: Any) -> Any:
             return original(*args, **kwargs)
         link = Link(Transport.WEBSOCKET, address=address_of(args[0] if args else kwargs.get("url")))
         link.posts = deque()
+        opening = original(*args, **kwargs)
+        link.opened_by(opening)
         return _Opening(
-            original(*args, **kwargs),
+            opening,
             link,
             opened=lambda streams: adapter.streams.tag(link, *streams[:2]),
-            closing=lambda streams: adapter.streams.untag(*streams[:2]),
+            closing=lambda streams: adapter.streams.leave(*streams[:2]),
             failed=lambda error: opening_failed(adapter, Role.CLIENT, Transport.WEBSOCKET, error),
         )
 

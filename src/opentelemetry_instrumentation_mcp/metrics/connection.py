@@ -170,6 +170,7 @@ class Connection:
         "_silence",
         "closed",
         "is_closing",
+        "is_left",
         "lost_requests",
         "opened",
         "registry",
@@ -186,6 +187,8 @@ class Connection:
         self._silence = Death.PEER_CLOSED
         self.is_closing = False
         """Whether its message loop is over, so that what is lost from now on is lost with it."""
+        self.is_left = False
+        """Whether this process has given up the transport, so that what fails from now on is its own doing."""
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, Series] | None = None
@@ -310,8 +313,8 @@ class Connection:
 
     @contained
     def dead(self, reason: Death) -> None:
-        """The peer was found dead; only the first way it was found counts, and none after the end."""
-        if self._dead or self.closed:
+        """The peer was found dead; only the first way it was found counts, and none after the end of the transport."""
+        if self._dead or self.closed or self.is_left:
             return
         self._dead = True
         self._recorder.deaths(self.series.identity, reason).add(1)

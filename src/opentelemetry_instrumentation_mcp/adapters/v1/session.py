@@ -363,6 +363,10 @@ def _end_of(stream: Any) -> type[Exception] | None:
     return function.__globals__.get("EndOfStream") if names_in(function) == _ANEXT else None
 
 
+def _always() -> bool:
+    return True
+
+
 class _ReadStream(_Stream):
     def __init__(self, stream: Any, tap: Tap) -> None:
         super().__init__(stream, tap)
@@ -394,11 +398,16 @@ class _ReadStream(_Stream):
         if tap.notification is not None or tap.spans is not None:
             tap.settle()
         if self._end is None:
-            item = await self._stream.__anext__()
+            try:
+                item = await self._stream.__anext__()
+            except StopAsyncIteration:
+                tap.link.has_ended = _always
+                raise
         else:
             try:
                 item = await self._stream.receive()
             except self._end:
+                tap.link.has_ended = _always
                 raise StopAsyncIteration from None
         tap.received(item)
         return item

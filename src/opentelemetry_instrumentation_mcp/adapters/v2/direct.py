@@ -48,6 +48,8 @@ def _run(adapter: Adapter, original: Any) -> Any:
         except BaseException as error:
             ending.close(line.connection, line.link, line.role, error)
             raise
+        # It returns when it is closed, by this process; nothing comes from the other side.
+        line.connection.is_left = True
         ending.close(line.connection, line.link, line.role, None)
 
     return run

@@ -85,6 +85,7 @@ class Line:
         self.is_retired = False
         """Whether this is from before an ``uninstrument()``, and only goes on until what was open has ended."""
         link.outbound = self.outbound.get
+        link.has_ended = closed
 
     @property
     def is_cut(self) -> bool:

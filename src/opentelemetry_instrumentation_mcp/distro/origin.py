@@ -8,6 +8,7 @@ commands and settings are.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,7 +16,10 @@ from typing import Final
 
 # By the command line, since it is known before multiprocessing itself has set anything up in the process.
 _STARTED_BY_MULTIPROCESSING: Final = {"--multiprocessing-fork"}
-_HELPERS: Final = ("from multiprocessing.resource_tracker import", "from multiprocessing.forkserver import")
+_HELPER: Final = re.compile(
+    # From 3.14 on, and from 3.13.18 on, the fork server imports sys before that.
+    r"(?:import \w+; ?)*from multiprocessing\.(?:resource_tracker|forkserver) import main; ?main\("
+)
 
 _FORKED_WITHOUT_EXEC: Final = 0x40
 """PF_FORKNOEXEC of Linux' task flags."""
@@ -57,7 +61,7 @@ def _find_origin() -> Origin:
 
 def is_helper() -> bool:
     """Whether this is a process that ``multiprocessing`` keeps for itself."""
-    return any(argument.startswith(_HELPERS) for argument in sys.orig_argv)
+    return any(_HELPER.match(argument) for argument in sys.orig_argv)
 
 
 def is_alive(server: str, pid: int) -> bool:

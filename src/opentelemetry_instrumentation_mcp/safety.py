@@ -66,6 +66,14 @@ def report_failure(what: str, error: BaseException) -> None:
         return
 
 
+def is_refused_at_the_end(error: BaseException) -> bool:
+    """Whether Python has refused something, a new thread for instance, because the interpreter is ending.
+
+    It does so from 3.12 on. There is no way to find that out beforehand.
+    """
+    return isinstance(error, RuntimeError) and "interpreter shutdown" in str(error)
+
+
 def _line(error: BaseException) -> str:
     """The line of code that raised."""
     traceback = error.__traceback__

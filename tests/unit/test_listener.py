@@ -579,3 +579,29 @@ def test_a_page_that_is_open_to_the_network_is_for_every_name() -> None:
         listener.start()
 
         assert status_of(raw(listener, head("evil.example"))) == 200
+
+
+def test_closing_waits_a_bounded_time_for_a_thread_that_something_holds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    held_up, released = threading.Event(), threading.Event()
+
+    def hold_up(_: Listener) -> None:
+        held_up.set()
+        assert released.wait(60)
+
+    monkeypatch.setattr(Listener, "_turn", hold_up)
+    listener = Listener(socket.AF_INET, ("127.0.0.1", 0), lambda _: PAGE)
+    listener.start()
+    try:
+        assert held_up.wait(30)
+        assert ends(lambda: listener.close(last=lambda: None))
+    finally:
+        released.set()
+
+
+def test_what_is_left_to_do_is_done_by_the_serving_thread() -> None:
+    by: list[str] = []
+    listener = Listener(socket.AF_INET, ("127.0.0.1", 0), lambda _: PAGE)
+    listener.start()
+    listener.close(last=lambda: by.append(threading.current_thread().name))
+
+    assert by == ["otel-mcp-metrics"]

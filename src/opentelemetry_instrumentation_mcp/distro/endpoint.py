@@ -13,7 +13,8 @@ import socket
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ from opentelemetry.sdk.environment_variables import (
 )
 
 from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
-from ..safety import report_failure
+from ..safety import is_refused_at_the_end, report_failure
 from .encodable import encodable
 from .file_sd import TargetFile
 from .listener import METRICS_PATH, Listener
@@ -46,6 +47,14 @@ _SUCCESSION_SECONDS: Final = 2.0
 """How long a worker waits for the port: of one that dies, the locks may be free before the sockets are."""
 
 
+CLOSE_SECONDS: Final = 2.0
+"""The most that closing waits for a step of opening."""
+
+
+class _Closed(Exception):
+    """The endpoint was closed before it was open."""
+
+
 class Endpoint:
     """The place of this process' metrics; nowhere until :meth:`open`.
 
@@ -62,6 +71,7 @@ class Endpoint:
         self._lock = threading.Lock()
         self._opened = False
         self._closed = False
+        self._is_left_to_opening = False
         self._listener: Listener | None = None
         self._answering: Listener | None = None
         self._membership: Membership | None = None
@@ -70,31 +80,39 @@ class Endpoint:
         self._pages = Pages()
 
     def open(self) -> None:
-        """Listen, or stand by for the worker that does. Only the first call does anything; none raises."""
-        with self._lock:
-            if self._opened or self._closed:
-                return
-            self._opened = True
-            try:
-                self._open()
-            except Exception as error:
-                # The application does not depend on its metrics, whatever the reason is.
-                _logger.warning("cannot serve the metrics of this process (%s)", error)
+        """Listen, or stand by for the worker that does. Only the first call does anything; none raises.
+
+        A :meth:`close` in another thread ends it: nothing new is made then, and what has been made is closed.
+        """
+        try:
+            with self._step():
+                if self._opened:
+                    return
+                self._opened = True
+            self._open()
+        except _Closed:
+            return
+        except Exception as error:
+            # The application does not depend on its metrics, whatever the reason is.
+            self._fail("cannot serve the metrics of this process", error)
 
     def close(self) -> None:
-        """Stop serving. A second call, and one before :meth:`open`, does no harm."""
+        """Stop serving, in bounded time. A second call, and one before :meth:`open`, does no harm."""
         self._closed = True
-        with self._lock:
+        if not self._lock.acquire(timeout=CLOSE_SECONDS):
+            # Something holds a step of opening up, a file system that does not answer for instance.
+            self._is_left_to_opening = True
+            if not self._lock.acquire(blocking=False):
+                return
+        try:
             if self._target is not None:
                 self._target.remove()
-            self.keep()
-            for listener in (self._listener, self._answering):
-                if listener is not None:
-                    listener.close()
-            if self._membership is not None:
-                self._membership.leave()
-            self._listener = self._answering = self._membership = self._target = None
-            self.port, self.url = 0, ""
+            if (listener := self._listener or self._answering) is not None:
+                # In its thread: a callback of the application's that hangs is not to hold up the end of the process.
+                listener.close(last=self.keep)
+            self._release()
+        finally:
+            self._lock.release()
 
     def keep(self) -> None:
         """Write down what this worker has counted; for other processes there is nothing to do. Never raises."""
@@ -111,49 +129,102 @@ class Endpoint:
                 with suppress(OSError):
                     inherited.abandon()
 
+    @contextmanager
+    def _step(self) -> Generator[None]:
+        """A part of opening that makes what :meth:`close` has to undo, or that writes to the log.
+
+        Whatever may take its time is between two steps, so that closing does not wait for it.
+
+        Raises:
+            _Closed: Instead of the step, if this has been closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise _Closed
+            try:
+                yield
+            finally:
+                if self._is_left_to_opening:
+                    self._release()
+
+    def _release(self) -> None:
+        """Close what there is, and leave the other workers; the caller holds the lock."""
+        self._stop()
+        if self._membership is not None:
+            self._membership.leave()
+            self._membership = None
+
+    def _stop(self) -> None:
+        if self._target is not None:
+            self._target.remove()
+        for listener in (self._listener, self._answering):
+            if listener is not None:
+                listener.close()
+        self._listener = self._answering = self._target = None
+        self.port, self.url = 0, ""
+
+    def _fail(self, what: str, error: Exception) -> None:
+        """Log it, and close a listener that nobody serves. A worker stays one: its counters are kept at the end."""
+        with suppress(_Closed), self._step():
+            self._stop()
+            # The process has no need of a page any more.
+            level = logging.DEBUG if is_refused_at_the_end(error) else logging.WARNING
+            _logger.log(level, "%s (%s)", what, error)
+
     def _open(self) -> None:
         remarks: list[str] = []
         host = os.environ.get(OTEL_EXPORTER_PROMETHEUS_HOST, "").strip() or DEFAULT_HOST
         port = _configured_port(remarks)
         self._origin = origin()
-        try:
-            self._membership = join(self._origin, f"{host}:{port}")
-        except OSError as error:
-            # A process that has no siblings does not miss them.
-            level = logging.WARNING if self._origin.is_worker else logging.DEBUG
-            _logger.log(level, "the workers of this server cannot find each other (%s): each serves its own", error)
-        membership = self._membership
-        if membership is not None:
-            self._pages = Pages(membership)
+        membership = self._join(self._origin, f"{host}:{port}")
         if membership is None or membership.listens():
             self._serve(host, port, remarks)
         else:
             self._stand_by(membership, host, port, remarks)
 
+    def _join(self, server: Origin, address: str) -> Membership | None:
+        try:
+            membership = join(server, address, is_over=lambda: self._closed)
+        except OSError as error:
+            with self._step():
+                # A process that has no siblings does not miss them.
+                level = logging.WARNING if server.is_worker else logging.DEBUG
+                _logger.log(level, "the workers of this server cannot find each other (%s): each serves its own", error)
+            return None
+        try:
+            pages = Pages(membership)
+            with self._step():
+                self._membership, self._pages = membership, pages
+        except _Closed:
+            membership.leave()
+            raise
+        return membership
+
     def _stand_by(self, membership: Membership, host: str, port: int, remarks: list[str]) -> None:
         """Answer the worker that listens, and succeed it when it dies."""
-        membership.clear_socket()
-        self._answering = Listener(socket.AF_UNIX, membership.socket, self._pages.own)
-        self._answering.start()
-        arguments = (membership, host, port, remarks)
-        threading.Thread(target=self._succeed, args=arguments, name="otel-mcp-successor", daemon=True).start()
+        with self._step():
+            membership.clear_socket()
+            self._answering = Listener(socket.AF_UNIX, membership.socket, self._pages.own)
+            self._answering.start()
+            arguments = (membership, host, port, remarks)
+            threading.Thread(target=self._succeed, args=arguments, name="otel-mcp-successor", daemon=True).start()
 
     def _succeed(self, membership: Membership, host: str, port: int, remarks: list[str]) -> None:
         while not membership.listens(wait=True):
             if self._closed:
                 return
             time.sleep(1)
-        with self._lock:
-            if self._closed:
-                return
-            try:
-                self._serve(host, port, remarks)
-            except Exception as error:
-                _logger.warning("cannot serve the metrics of this server (%s)", error)
-            if self._answering is not None:
-                self._answering.close()
-                self._answering = None
-            membership.clear_socket()
+        try:
+            self._serve(host, port, remarks)
+            with self._step():
+                if self._answering is not None:
+                    self._answering.close()
+                    self._answering = None
+                membership.clear_socket()
+        except _Closed:
+            return
+        except Exception as error:
+            self._fail("cannot serve the metrics of this server", error)
 
     def _serve(self, host: str, port: int, remarks: list[str]) -> None:
         """Listen, and say in one line what is not as configured."""
@@ -161,13 +232,23 @@ class Endpoint:
         whose = "server" if is_worker else "process"
         deadline = time.monotonic() + (_SUCCESSION_SECONDS if is_worker else 0)
         try:
-            self._listener = self._bind(host, port, remarks, deadline)
+            listener = self._bind(host, port, remarks, deadline)
         except (OSError, ValueError) as error:
-            remarks.append(f"cannot listen ({error})")
-            _logger.warning("%s; the metrics of this %s are not served", "; ".join(remarks), whose)
+            with self._step():
+                remarks.append(f"cannot listen ({error})")
+                _logger.warning("%s; the metrics of this %s are not served", "; ".join(remarks), whose)
             return
-        self._listener.start()
-        self.port = self._listener.port
+        try:
+            with self._step():
+                self._listener = listener
+                self._announce(listener, port, remarks, whose)
+        except _Closed:
+            listener.close()
+            raise
+
+    def _announce(self, listener: Listener, port: int, remarks: list[str], whose: str) -> None:
+        listener.start()
+        self.port = listener.port
         self.url = f"http://{_reachable_name(self.host)}:{self.port}{METRICS_PATH}"
         is_published = self._publish(remarks)
         if port == 0 and not is_published:

@@ -48,43 +48,61 @@ class TargetFile:
         # Processes of several containers may share a directory, and each have the number 1.
         name = f"{_PREFIX}{readable}-{secrets.token_hex(4)}.json"
         self.path = os.path.join(directory, name)
-        unfinished = f"{self.path}.tmp"
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._descriptor = os.open(unfinished, flags, 0o644)
+        self._unfinished = f"{self.path}.tmp"
+        self._descriptor = -1
         _mine.update((name, f"{name}.tmp"))
+        _there.add(self)
         try:
-            _lock(self._descriptor)
-            content = json.dumps([{"targets": [target], "labels": labels}], indent=2)
-            os.write(self._descriptor, f"{content}\n".encode())
-            os.replace(unfinished, self.path)
-        except OSError:
-            self._forget(unfinished)
+            self._descriptor = self._written(json.dumps([{"targets": [target], "labels": labels}], indent=2))
+        except BaseException:
+            self.remove()
             raise
-        _in_place.add(self)
+
+    def _written(self, content: str) -> int:
+        """Write the file, lock it, put it in place, and return its descriptor."""
+        descriptor = os.open(self._unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+        try:
+            if _is_over:
+                raise OSError("the process is about to end")
+            _lock(descriptor)
+            os.write(descriptor, f"{content}\n".encode())
+            os.replace(self._unfinished, self.path)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return descriptor
 
     def remove(self) -> None:
-        """Remove it. Whoever did that already did no harm."""
-        _in_place.discard(self)
-        self._forget(self.path)
+        """Remove it. Whoever did that already did no harm, and another thread may still be writing it."""
+        _there.discard(self)
+        # In this order: one that is not in place yet can be put there no more.
+        for path in (self._unfinished, self.path):
+            with suppress(OSError):
+                os.unlink(path)
+        self._close()
 
     def abandon(self) -> None:
         """Close what a forked child has inherited; the file is its parent's."""
-        _in_place.discard(self)
-        os.close(self._descriptor)
+        _there.discard(self)
+        self._close()
 
-    def _forget(self, path: str) -> None:
-        with suppress(OSError):
-            os.unlink(path)
-        with suppress(OSError):
-            os.close(self._descriptor)
+    def _close(self) -> None:
+        # Once: the next file to be opened, the application's perhaps, gets the same number.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            with suppress(OSError):
+                os.close(descriptor)
 
 
-_in_place: set[TargetFile] = set()
+_there: set[TargetFile] = set()
+_is_over = False
 
 
 def remove_all() -> None:
-    """Remove this process' files: it is about to end."""
-    for file in tuple(_in_place):
+    """Remove this process' files, and let no more be written: it is about to end."""
+    global _is_over
+    _is_over = True
+    for file in tuple(_there):
         file.remove()
 
 

@@ -51,6 +51,9 @@ CROWDED_SECONDS: Final = 0.5
 MOST_NAMES: Final = 1000
 """The metrics that one request may name."""
 
+LAST_SECONDS: Final = 5.0
+"""The most that closing waits for what the serving thread has left to do."""
+
 _LONGEST_HEAD: Final = 65_536
 _LONGEST_NAMES: Final = _LONGEST_HEAD // 2
 _LINGER_SECONDS: Final = 0.5
@@ -143,6 +146,8 @@ class Listener:
     def __init__(self, family: socket.AddressFamily, address: Any, respond: Callable[[Request], Page]) -> None:
         self._respond = respond
         self._closing = False
+        self._last: Callable[[], None] | None = None
+        self._has_done_the_last = threading.Event()
         self._has_started = False
         self._accepts = False
         # In the order in which they came to their stages.
@@ -186,17 +191,25 @@ class Listener:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Stop listening, and wait for nothing. Answers under way are finished, or end with the process."""
+    def close(self, last: Callable[[], None] | None = None) -> None:
+        """Stop listening, in bounded time. Answers under way are finished, or end with the process.
+
+        Args:
+            last: What the serving thread does before it ends. The caller waits for that alone, but not for ever; and
+                from Python 3.12 on an ending interpreter would refuse a new thread for it. Must not raise.
+        """
+        self._last = last
         self._closing = True
         with suppress(OSError):
             # A connection that is still in the queue is not answered any more.
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-        if self._has_started:
-            self._wake()
-        else:
+        if not self._has_started:
             self._release()
+            return
+        self._wake()
+        if last is not None:
+            self._has_done_the_last.wait(LAST_SECONDS)
 
     def abandon(self) -> None:
         """Close this process' copies of the sockets, in a forked child; the listener is its parent's."""
@@ -214,7 +227,16 @@ class Listener:
             except Exception as error:
                 report_failure("the metrics page was not served for a second", error)
                 time.sleep(1)
+            if self._closing:
+                self._do_the_last()
+        self._do_the_last()
         self._release()
+
+    def _do_the_last(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last()
+            self._has_done_the_last.set()
 
     def _turn(self) -> None:
         """Let everything go on that can, once."""

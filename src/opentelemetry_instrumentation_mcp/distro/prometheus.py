@@ -24,7 +24,7 @@ from ..environment_variables import (
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS,
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO,
 )
-from ..safety import report_failure
+from ..safety import is_refused_at_the_end, report_failure
 from . import life
 from .origin import origin
 
@@ -89,14 +89,15 @@ class PrometheusReader(PrometheusMetricReader):
         """Listen now, without waiting for a sign of life. Never raises, and does nothing the second time."""
         try:
             with self._opening:
-                if self._is_shut_down:
-                    return
-                if self._endpoint is None:
+                if self._endpoint is None and not self._is_shut_down:
                     # Not before: most processes under the launcher never come to this.
                     from .endpoint import Endpoint  # noqa: PLC0415
 
                     self._endpoint = Endpoint()
-                self._endpoint.open()
+                # Whoever shuts down does not wait for this, and closes the endpoint that he sees. One that he does not
+                # see yet was made before this line, and he has said so before he looked.
+                if self._endpoint is not None and not self._is_shut_down:
+                    self._endpoint.open()
         except Exception as error:
             report_failure("the metrics page was not opened", error)
 
@@ -115,7 +116,8 @@ class PrometheusReader(PrometheusMetricReader):
             threading.Thread(target=self.start, name="otel-mcp-endpoint", daemon=True).start()
         except Exception as error:
             # There is no thread to be had, and whoever has recorded something is not to hear of it.
-            report_failure("the metrics page was not opened", error)
+            if not is_refused_at_the_end(error):
+                report_failure("the metrics page was not opened", error)
 
     def _collect_alone(self) -> Iterable[PrometheusMetric]:
         with self._collecting:
@@ -165,8 +167,8 @@ class PrometheusReader(PrometheusMetricReader):
 
     def shutdown(self, timeout_millis: float = 30_000, **kwargs: Any) -> None:
         """Close the listener and leave the registry. A second call, and one without a listener, does no harm."""
-        with self._opening:
-            self._is_shut_down = True
+        # Without the lock of an opening under way, which may take its time: this is done at exit. See `start`.
+        self._is_shut_down = True
         if self._endpoint is not None:
             self._endpoint.close()
         # The registry no longer knows the collector after a first call.

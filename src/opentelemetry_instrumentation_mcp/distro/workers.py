@@ -12,7 +12,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -29,6 +29,8 @@ MOST_WORKERS: Final = 128
 _NAME: Final = "opentelemetry-distro-mcp"
 _SERVER_FILE: Final = "server.json"
 _JOIN_SECONDS: Final = 5.0
+_LEAVE_SECONDS: Final = 0.5
+"""How long a process that ends waits for others that join."""
 
 # Places in the lock file: who listens, the process the others come from, and the workers.
 _LISTENER: Final = 0
@@ -79,8 +81,10 @@ class Membership:
         """Write this process' page down, for its siblings and for whoever has its place after it.
 
         Raises:
-            OSError: If that cannot be done.
+            OSError: If that cannot be done, or the place is another process' by now.
         """
+        if self._left:
+            raise OSError("this process has left its server")
         name, unfinished = f"{self.name}.page", f"{self.name}.unfinished"
         with os.fdopen(_open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self._directory), "wb") as file:
             file.write(page)
@@ -119,7 +123,8 @@ class Membership:
         path, name = os.path.split(self._path)
         base = _private(path)
         try:
-            with _alone(base):
+            # Whoever joins next removes it as well.
+            with _alone(base, _LEAVE_SECONDS):
                 _remove(base, name, self._directory)
         finally:
             os.close(base)
@@ -144,15 +149,16 @@ class Membership:
         return os.path.join(by_descriptor if os.path.isdir(by_descriptor) else self._path, name)
 
 
-def join(server: Origin, address: str) -> Membership:
+def join(server: Origin, address: str, is_over: Callable[[], bool] = lambda: False) -> Membership:
     """Join the other processes of a server.
 
     Args:
         server: Where this process comes from.
         address: The configured host and port; the same for those that share them.
+        is_over: Whether to wait no longer for others of this user that join.
 
     Raises:
-        OSError: If there is no directory that can be trusted, or all places are taken.
+        OSError: If there is no directory that can be trusted, all places are taken, or it is over.
     """
     if fcntl is None:
         raise OSError("this system has no such locks")
@@ -160,7 +166,7 @@ def join(server: Origin, address: str) -> Membership:
     # A configured host may be any bytes, and it is not for this to say so.
     name = hashlib.sha256(f"{server.server}\n{address}".encode(errors="surrogatepass")).hexdigest()[:16]
     try:
-        with _alone(base):
+        with _alone(base, _JOIN_SECONDS, is_over):
             _sweep(base, name)
             return _enter(base, name, os.path.join(path, name), server)
     finally:
@@ -233,17 +239,21 @@ def _give_back(lock: int, place: int) -> None:
 
 
 @contextmanager
-def _alone(base: int) -> Generator[None]:
-    """Nobody else of this user joins or sweeps meanwhile."""
+def _alone(base: int, seconds: float, is_over: Callable[[], bool] = lambda: False) -> Generator[None]:
+    """Nobody else of this user joins or sweeps meanwhile.
+
+    Raises:
+        OSError: If another one does so all the time, or it is over.
+    """
     lock = _open("lock", os.O_RDWR | os.O_CREAT, base)
     try:
-        deadline = time.monotonic() + _JOIN_SECONDS
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 _take(lock, 0)
                 break
             except OSError:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or is_over():
                     raise
                 time.sleep(0.01)
         yield

@@ -142,14 +142,18 @@ class Streams:
 
 
 def address_of(url: object) -> Address | None:
-    """The host and port of an endpoint URL."""
+    """The host and port of an endpoint URL; None if it is none."""
     if not isinstance(url, str):
         return None
-    parts = urlsplit(url)
-    if not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        if not parts.hostname:
+            return None
+        default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
+        return Address(parts.hostname, parts.port or default)
+    except ValueError:
+        # The SDK's own to refuse.
         return None
-    default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
-    return Address(parts.hostname, parts.port or default)
 
 
 @contained

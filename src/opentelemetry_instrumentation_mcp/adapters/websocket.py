@@ -17,6 +17,7 @@ from typing import Any, Final
 from ..metrics.vocabulary import Role, Transport
 from ..safety import contained
 from .adapter import Adapter
+from .arguments import argument
 from .interceptors.interception import Instead
 from .outbound import leave
 from .sizes import wire_size
@@ -44,21 +45,25 @@ class _Opening(Opening):
 def _client(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def websocket_client(*args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
-            return original(*args, **kwargs)
-        link = Link(Transport.WEBSOCKET, address=address_of(args[0] if args else kwargs.get("url")))
-        link.posts = deque()
         opening = original(*args, **kwargs)
-        link.opened_by(opening)
-        return _Opening(
-            opening,
-            link,
-            opened=lambda streams: adapter.streams.tag(link, *streams[:2]),
-            closing=lambda streams: adapter.streams.leave(*streams[:2]),
-            failed=lambda error: opening_failed(adapter, Role.CLIENT, Transport.WEBSOCKET, error),
-        )
+        watched = _watched(adapter, opening, argument(args, kwargs, 0, "url")) if adapter.recorder is not None else None
+        return opening if watched is None else watched
 
     return websocket_client
+
+
+@contained
+def _watched(adapter: Adapter, opening: Any, url: object) -> _Opening:
+    link = Link(Transport.WEBSOCKET, address=address_of(url))
+    link.posts = deque()
+    link.opened_by(opening)
+    return _Opening(
+        opening,
+        link,
+        opened=lambda streams: adapter.streams.tag(link, *streams[:2]),
+        closing=lambda streams: adapter.streams.leave(*streams[:2]),
+        failed=lambda error: opening_failed(adapter, Role.CLIENT, Transport.WEBSOCKET, error),
+    )
 
 
 def _json(adapter: Adapter, original: Any) -> Any:

@@ -7,10 +7,14 @@ and restored in reverse order.
 
 from __future__ import annotations
 
+import functools
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from types import CellType, FunctionType
-from typing import Any, cast
+from types import CellType, FunctionType, ModuleType
+from typing import Any, Final, cast
+
+import wrapt
 
 _logger = logging.getLogger("opentelemetry_instrumentation_mcp")
 
@@ -46,6 +50,22 @@ def names_in(function: Any) -> frozenset[str]:
     function = getattr(function, "__func__", function)
     # What stands around another function may show that one's code as its own.
     return frozenset(function.__code__.co_names) if type(function) is FunctionType else frozenset()
+
+
+_Hook = Callable[[ModuleType], None]
+
+_waiting: Final[dict[str, list[_Hook]]] = {}
+"""The hooks that wait for a module, by its name. wrapt cannot forget a hook, so it gets one for each module, which is
+held as long as the process lives, and these are held here until they are called or taken back."""
+
+_waiting_lock: Final = threading.Lock()
+
+
+def _imported(name: str, module: ModuleType) -> None:
+    with _waiting_lock:
+        hooks = _waiting.pop(name, [])
+    for hook in tuple(hooks):
+        hook(module)
 
 
 class Patches:
@@ -116,6 +136,22 @@ class Patches:
         def undo() -> None:
             if cell.cell_contents is replacement:
                 cell.cell_contents = original
+
+        self._undo.append(undo)
+
+    def when_imported(self, name: str, hook: _Hook) -> None:
+        """Call a hook with the module of this name: now, or when it is imported, or never after :meth:`restore`."""
+        with _waiting_lock:
+            is_first = name not in _waiting
+            hooks = _waiting.setdefault(name, [])
+            hooks.append(hook)
+        if is_first:
+            # Calls it at once if the module is there.
+            wrapt.register_post_import_hook(functools.partial(_imported, name), name)
+
+        def undo() -> None:
+            if hook in hooks:
+                hooks.remove(hook)
 
         self._undo.append(undo)
 

@@ -133,6 +133,46 @@ def test_instrument_works_whenever_it_comes(steps: tuple[str, ...]) -> None:
     assert in_a_fresh_process("".join(steps)) == "client 1\nserver 1\n"
 
 
+def test_rounds_of_instrument_and_uninstrument_leave_nothing_in_memory() -> None:
+    """Neither with the modules that are there nor with those that never come; with spans and without."""
+    printed = in_a_fresh_process("""
+        import gc
+        import sys
+        import weakref
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+        from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+        from opentelemetry_instrumentation_mcp import MCPInstrumentor
+        import mcp
+        from opentelemetry_instrumentation_mcp.adapters.adapter import Adapter
+
+        adapters = weakref.WeakSet()
+        make = Adapter.__init__
+        def remember(self, *args, **kwargs):
+            adapters.add(self)
+            make(self, *args, **kwargs)
+        Adapter.__init__ = remember
+
+        tracers = TracerProvider()
+        tracers.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
+        meters = MeterProvider()
+        instrumentor = MCPInstrumentor()
+        objects = []
+        for number in range(50):
+            spans = {"tracer_provider": tracers} if number % 2 else {}
+            instrumentor.instrument(meter_provider=meters, **spans)
+            made = len(adapters)
+            instrumentor.uninstrument()
+            if number in (9, 49):
+                gc.collect()
+                objects.append(len(gc.get_objects()))
+        gc.collect()
+        print(made > 0, len(adapters), (objects[1] - objects[0]) // 40)
+    """)
+    assert printed == "True 0 0\n"
+
+
 def test_every_round_of_instrument_and_uninstrument_counts_its_own() -> None:
     reader = InMemoryMetricReader()
     provider = MeterProvider([reader])

@@ -14,8 +14,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Final, cast
 
-import wrapt
-
 from ..safety import report_failure
 from . import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2, websocket
 from .adapter import Adapter
@@ -40,16 +38,15 @@ _PATCHES: Final[tuple[tuple[str, _Patch], ...]] = (
 def install(adapter: Adapter) -> None:
     """Apply every patch to the modules that are imported, now, and to the others when they are."""
     for name, patch in _PATCHES:
-        wrapt.register_post_import_hook(when_imported(adapter, patch), name)
+        adapter.patches.when_imported(name, applying(adapter, patch))
     # Last, so that what it patches is around all else: a request's metrics are recorded within its span.
     adapter.spans.seek(adapter)
 
 
-def when_imported(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], None]:
+def applying(adapter: Adapter, patch: _Patch) -> Callable[[ModuleType], None]:
     """A post-import hook that applies a patch, as long as the adapter is not retired."""
 
     def hook(module: ModuleType) -> None:
-        # wrapt cannot forget a hook: one from before an uninstrument() finds its adapter retired.
         if adapter.recorder is None:
             return
         try:

@@ -110,7 +110,6 @@ class Adapter:
             self._unwatch_at_last(watched)
         for reference, event, function in self._hooked:
             _unhook(reference(), event, function)
-        # The hooks for modules to come cannot be taken back, and hold this adapter for ever.
         self.interceptors.clear()
         self.sizes.clear()
         self._hooked.clear()

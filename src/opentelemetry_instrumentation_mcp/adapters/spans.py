@@ -10,7 +10,6 @@ import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import wrapt
 from opentelemetry import trace
 
 from ..safety import report
@@ -55,7 +54,7 @@ class Spans:
             # Most processes never get here.
             from ..tracing.choices import Choices  # noqa: PLC0415
             from ..tracing.operations import Operations  # noqa: PLC0415
-            from . import fastmcp_spans, when_imported  # noqa: PLC0415
+            from . import applying, fastmcp_spans  # noqa: PLC0415
             from .v1 import spans as v1  # noqa: PLC0415
             from .v2.spans import NativeSpans  # noqa: PLC0415
 
@@ -68,7 +67,7 @@ class Spans:
                 *fastmcp_spans.patches(native, given, choices.enrichment),
             )
             for name, patch in patches:
-                wrapt.register_post_import_hook(when_imported(adapter, patch), name)
+                adapter.patches.when_imported(name, applying(adapter, patch))
             self._operations = operations
 
 

@@ -52,6 +52,16 @@ def names_in(function: Any) -> frozenset[str]:
     return frozenset(function.__code__.co_names) if type(function) is FunctionType else frozenset()
 
 
+def parameters_of(function: Any) -> tuple[str, ...]:
+    """The names of a Python function's parameters, ``self`` left out; empty for any other."""
+    function = getattr(function, "__func__", function)
+    if type(function) is not FunctionType:
+        return ()
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return names[1:] if names[:1] == ("self",) else names
+
+
 _Hook = Callable[[ModuleType], None]
 
 _waiting: Final[dict[str, list[_Hook]]] = {}

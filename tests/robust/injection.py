@@ -1,9 +1,9 @@
 """Makes functions of the package fail or dawdle, wherever they are: found in its source, not listed.
 
 The modules are compiled with a call of :func:`trip` in every function that is a hook or is called by one: functions of
-a module and methods, in ``metrics``, ``adapters`` and beside them. Not in what stands around the application's own
-call and has to let it through: coroutines and generators that await or yield, functions inside functions (the
-wrappers), special methods of stand-ins. A function that contains itself fails where it works, inside its ``try``.
+a module, methods, and functions inside functions, in ``metrics``, ``adapters`` and beside them. A function that contains
+itself fails where it works, inside each ``try`` of it. What stands around the application's own call, and has to let it
+through, fails nowhere else: wrappers, coroutines and generators that await or yield, special methods of stand-ins.
 """
 
 from __future__ import annotations
@@ -103,21 +103,39 @@ def _contains_itself(node: ast.AST) -> bool:
     )
 
 
-def _arm(module: str, owner: str, nodes: Sequence[ast.stmt]) -> None:
+def _lets_through(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether a function inside another is a wrapper: it takes whatever it is called with."""
+    return function.args.vararg is not None and function.args.kwarg is not None
+
+
+def _arm(module: str, owner: str, nodes: Sequence[ast.AST], inside: bool = False) -> None:
     for node in nodes:
         if isinstance(node, ast.ClassDef):
             if not any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases):
                 _arm(module, f"{owner}{node.name}.", node.body)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and _works(node):
-            name = f"{module.removeprefix(PACKAGE + '.')}:{owner}{node.name}"
-            plan.known.add(name)
-            call = ast.parse(f"{_TRIP}({name!r})").body[0]
-            tries = [each for each in _own(node) if _contains_itself(each)]
-            body: list[Any] = tries[0].body if tries and isinstance(tries[0], ast.Try) else node.body
-            first = 1 if body is node.body and _is_doc(body[0]) else 0
-            for each in ast.walk(call):
-                ast.copy_location(each, body[min(first, len(body) - 1)])
-            body.insert(first, call)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            # Before anything is put in.
+            inner, tries = _own(node), _tries(node)
+            for number, body in enumerate(tries):
+                _put(f"{module}:{owner}{node.name}" + (f"#{number + 1}" if number else ""), body, 0)
+            if not tries and _works(node) and not (inside and _lets_through(node)):
+                _put(f"{module}:{owner}{node.name}", node.body, 1 if _is_doc(node.body[0]) else 0)
+            _arm(module, f"{owner}{node.name}.", inner, inside=True)
+
+
+def _tries(function: ast.AST) -> list[list[Any]]:
+    """The bodies in which a function contains itself, one after another."""
+    found = [each for each in _own(function) if isinstance(each, ast.Try) and _contains_itself(each)]
+    return [each.body for each in sorted(found, key=lambda each: each.lineno)]
+
+
+def _put(name: str, body: list[Any], first: int) -> None:
+    name = name.removeprefix(PACKAGE + ".")
+    plan.known.add(name)
+    call = ast.parse(f"{_TRIP}({name!r})").body[0]
+    for each in ast.walk(call):
+        ast.copy_location(each, body[min(first, len(body) - 1)])
+    body.insert(first, call)
 
 
 class _Loader(importlib.machinery.SourceFileLoader):

@@ -20,6 +20,7 @@ from opentelemetry.trace import NoOpTracer, Span, SpanKind, TracerProvider
 from ..metrics.catalogue import ERROR_TYPE
 from ..tracing.operations import Operation
 from .adapter import Adapter
+from .arguments import Parameter
 from .v2.spans import NativeSpans, ServerSpan
 
 _SCOPE: Final = "fastmcp"
@@ -42,12 +43,15 @@ def patches(
     def tracer_of(original: Any) -> Any:
         """What fastmcp's ``get_tracer`` returns, with the provider we were given."""
 
+        version = Parameter(original, "version", 0)
+
         @functools.wraps(original)
-        def get_tracer(version: str | None = None) -> Any:
-            tracer: Any = original(version)
+        def get_tracer(*args: Any, **kwargs: Any) -> Any:
+            tracer: Any = original(*args, **kwargs)
             # Switched off by fastmcp's own settings.
             off = isinstance(tracer, NoOpTracer)
-            return tracer if provider is None or off else trace.get_tracer(_SCOPE, version, provider)
+            given = version.of(args, kwargs)
+            return tracer if provider is None or off else trace.get_tracer(_SCOPE, given, provider)
 
         return get_tracer
 
@@ -80,16 +84,17 @@ class _Tracer:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracer, name)
 
-    def start_as_current_span(self, name: str, *args: Any, **kwargs: Any) -> Any:
+    def start_as_current_span(self, *args: Any, **kwargs: Any) -> Any:
         """Start a span, or go on in ours if it is of the same message."""
         if kwargs.get("kind") is not SpanKind.SERVER:
-            return self._tracer.start_as_current_span(name, *args, **kwargs)
+            return self._tracer.start_as_current_span(*args, **kwargs)
         serving = SERVING.get()
+        name = str(args[0] if args else kwargs.get("name"))
         if serving is not None and not serving.ended and not serving.is_merged and name.startswith(serving.method):
             # Once: what a handler calls besides, and servers mounted below, have spans of their own.
             serving.is_merged = True
             return nullcontext(_Told(serving.span))
-        block = self._tracer.start_as_current_span(name, *args, **kwargs)
+        block = self._tracer.start_as_current_span(*args, **kwargs)
         return block if self._native is None else ServerSpan(self._native, block)
 
 

@@ -22,6 +22,7 @@ from ..metrics.vocabulary import Death, Role, Transport
 from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
+from .arguments import Parameter
 from .ending import leaf_name
 from .http_pool import endpoint_at, endpoint_of
 from .outbound import UNKNOWN, USE, Use, leave
@@ -248,18 +249,20 @@ def _patch_streamable(adapter: Adapter, module: ModuleType) -> None:
     adapter.patches.replace(transport, "_handle_post_request", lambda original: _handle_post(adapter, original))
     adapter.patches.replace(transport, "_handle_resumption_request", lambda original: _handle_post(adapter, original))
     if is_v2():
-        adapter.patches.replace(transport, "_resolve_abandoned_request", lambda o: _resolve_abandoned(adapter, o))
+        adapter.patches.replace(
+            transport, "_resolve_abandoned_request", lambda original: _resolve_abandoned(adapter, original)
+        )
 
 
 def _post_writer(adapter: Adapter, original: Any) -> Any:
+    client, write_stream = Parameter(original, "client", 0), Parameter(original, "write_stream", 3)
+
     @functools.wraps(original)
-    def post_writer(
-        self: Any, client: Any, write_stream_reader: Any, read_stream_writer: Any, write_stream: Any, *args: Any
-    ) -> Any:
+    def post_writer(self: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is not None:
-            _watch(adapter, self, client, write_stream)
+            _watch(adapter, self, client.of(args, kwargs), write_stream.of(args, kwargs))
         # Started by whoever called: a coroutine around it would be woken up with it, for every message.
-        return original(self, client, write_stream_reader, read_stream_writer, write_stream, *args)
+        return original(self, *args, **kwargs)
 
     return post_writer
 
@@ -301,21 +304,22 @@ def _content(request: Any) -> bytes | None:
 
 
 def _handle_post(adapter: Adapter, original: Any) -> Any:
+    ctx = Parameter(original, "ctx", 0)
+
     @functools.wraps(original)
-    async def handle_post_request(self: Any, ctx: Any) -> None:
+    async def handle_post_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
-            await original(self, ctx)
-            return
-        use = Post.of(adapter, self, ctx)
+            return await original(self, *args, **kwargs)
+        use = Post.of(adapter, self, ctx.of(args, kwargs))
         token = USE.set(use)
         try:
-            await original(self, ctx)
+            result = await original(self, *args, **kwargs)
+            if use.status >= 400:
+                use.refused(self)
+            return result
         except Exception as error:
             use.failed(error)
             raise
-        else:
-            if use.status >= 400:
-                use.refused(self)
         finally:
             leave(USE, token)
             try:
@@ -327,14 +331,14 @@ def _handle_post(adapter: Adapter, original: Any) -> Any:
 
 
 def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:
+    code = Parameter(original, "code", 3)
+
     @functools.wraps(original)
-    async def resolve_abandoned_request(
-        self: Any, read_stream_writer: Any, request_id: Any, message: str, **kwargs: Any
-    ) -> None:
+    async def resolve_abandoned_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         use = USE.get()
         if adapter.recorder is not None and use is not None:
-            use.abandoned("code" in kwargs)
-        await original(self, read_stream_writer, request_id, message, **kwargs)
+            use.abandoned(code.is_given(args, kwargs))
+        return await original(self, *args, **kwargs)
 
     return resolve_abandoned_request
 
@@ -346,17 +350,18 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _sse_client(adapter: Adapter, original: Any) -> Any:
-    signature = inspect.signature(original)
+    url, factory = Parameter(original, "url", 0), Parameter(original, "httpx_client_factory", 4)
+    default = _default(original, "httpx_client_factory")
 
     @functools.wraps(original)
     def sse_client(*args: Any, **kwargs: Any) -> Any:
-        bound = _bind(signature, args, kwargs) if adapter.recorder is not None else None
-        if bound is None:
-            return original(*args, **kwargs)
-        link = _sse_link(adapter, bound)
-        opening = original(*bound.args, **bound.kwargs)
+        link = _sse_link(url.of(args, kwargs)) if adapter.recorder is not None else None
         if link is None:
-            return opening
+            return original(*args, **kwargs)
+        if default is not None and not factory.is_given(args, kwargs):
+            kwargs = {**kwargs, "httpx_client_factory": default}
+        args, kwargs = factory.change(args, kwargs, functools.partial(_factory, adapter, link))
+        opening = original(*args, **kwargs)
         link.opened_by(opening)
         watched = Opening.of(
             opening,
@@ -370,22 +375,22 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _sse_link(adapter: Adapter, bound: inspect.BoundArguments) -> Link:
-    """The link of a client to be, whose factory of HTTP clients is watched."""
-    link = Link(Transport.SSE, address=address_of(bound.arguments.get("url")))
+def _sse_link(url: object) -> Link:
+    """The link of a client to be."""
+    link = Link(Transport.SSE, address=address_of(url))
     # SSE posts one message after another, in the order they were written.
     link.posts = deque()
-    bound.arguments["httpx_client_factory"] = _factory(adapter, link, bound.arguments["httpx_client_factory"])
     return link
 
 
 @contained
-def _bind(signature: inspect.Signature, args: Any, kwargs: Any) -> inspect.BoundArguments:
-    bound = signature.bind(*args, **kwargs)
-    bound.apply_defaults()
-    return bound
+def _default(original: Any, name: str) -> Any:
+    """What a parameter is by default; None if there is no such."""
+    default = inspect.signature(original).parameters[name].default
+    return None if default is inspect.Parameter.empty else default
 
 
+@contained
 def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
     async def on_request(request: Any) -> None:
         _sse_body_sent(adapter, link, request)
@@ -424,17 +429,22 @@ def _sse_answered(link: Link, response: Any) -> None:
 
 def _sse_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def request_within_origin(client: Any, method: str, *args: Any, **kwargs: Any) -> Any:
+    async def request_within_origin(*args: Any, **kwargs: Any) -> Any:
         try:
-            response = await original(client, method, *args, **kwargs)
+            response = await original(*args, **kwargs)
         except Exception as error:
             opening_failed(adapter, Role.CLIENT, Transport.SSE, error)
             raise
-        if response.status_code >= 400 and adapter.recorder is not None:
-            adapter.recorder.connection_error(Role.CLIENT, Transport.SSE, response.status_code)
+        _sse_refused(adapter, response)
         return response
 
     return request_within_origin
+
+
+@contained
+def _sse_refused(adapter: Adapter, response: Any) -> None:
+    if response.status_code >= 400 and adapter.recorder is not None:
+        adapter.recorder.connection_error(Role.CLIENT, Transport.SSE, response.status_code)
 
 
 PATCHES: Final = (

@@ -19,6 +19,7 @@ from ..patching import names_in
 from ..safety import contained, report
 from ..wire import fields
 from .adapter import Adapter
+from .arguments import Parameter
 
 _PARSE_ERROR: Final = -32700
 _PROBE: Final = b"server/discover"
@@ -186,14 +187,16 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
     edge = Edge(adapter, transport_of)
 
     def make(original: Any) -> Any:
+        scope, send = Parameter(original, "scope", 0), Parameter(original, "send", 2)
+
         @functools.wraps(original)
-        async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
-            answer = watch(edge, self, scope, send)
+        async def entry(self: Any, *args: Any, **kwargs: Any) -> Any:
+            answer = watch(edge, self, scope.of(args, kwargs), send.of(args, kwargs))
             if answer is None:
-                await original(self, scope, receive, send)
-                return
+                return await original(self, *args, **kwargs)
+            args, kwargs = send.put(args, kwargs, answer.send)
             try:
-                await original(self, scope, receive, answer.send)
+                return await original(self, *args, **kwargs)
             finally:
                 answer.over()
 
@@ -245,9 +248,9 @@ def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
 
 def _run(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def run(self: Any) -> Any:
+    def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         _ready(adapter, Transport.STREAMABLE_HTTP, self)
-        return original(self)
+        return original(self, *args, **kwargs)
 
     return run
 
@@ -294,11 +297,13 @@ def _is_in_a_loop() -> bool:
 
 def _patch_auth(adapter: Adapter, module: ModuleType) -> None:
     def make(original: Any) -> Any:
+        status_code = Parameter(original, "status_code", 1)
+
         @functools.wraps(original)
-        async def send_auth_error(self: Any, send: Any, status_code: int, *args: Any, **kwargs: Any) -> None:
+        async def send_auth_error(self: Any, *args: Any, **kwargs: Any) -> Any:
             if adapter.recorder is not None:
-                _unauthorized(adapter, self, status_code)
-            await original(self, send, status_code, *args, **kwargs)
+                _unauthorized(adapter, self, status_code.of(args, kwargs))
+            return await original(self, *args, **kwargs)
 
         return send_auth_error
 

@@ -38,6 +38,7 @@ from urllib.parse import urlsplit
 
 from ..safety import contained, report
 from .adapter import Adapter
+from .arguments import Parameter
 from .outbound import USE, Use, leave
 
 _MOST_NAMES: Final = 1000
@@ -90,13 +91,15 @@ def _use(url: object, client: Any = None) -> Use:
 def _method(adapter: Adapter, original: Any) -> Any:
     """Wrap a method of ``StreamableHTTPTransport`` whose first argument is the client."""
 
+    client = Parameter(original, "client", 0)
+
     @functools.wraps(original)
-    async def method(self: Any, client: Any, *args: Any, **kwargs: Any) -> Any:
+    async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
-            return await original(self, client, *args, **kwargs)
-        token = USE.set(_use(self.url, client))
+            return await original(self, *args, **kwargs)
+        token = USE.set(_use(getattr(self, "url", None), client.of(args, kwargs)))
         try:
-            return await original(self, client, *args, **kwargs)
+            return await original(self, *args, **kwargs)
         finally:
             leave(USE, token)
 
@@ -110,7 +113,7 @@ def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _sse_client(adapter: Adapter, original: Any) -> Any:
-    opened = asynccontextmanager(original)
+    opened, url = asynccontextmanager(original), Parameter(original, "url", 0)
 
     @functools.wraps(original)
     async def sse_client(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
@@ -120,7 +123,7 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
             else:
                 # Until it yields, no longer: the context is the caller's. Tasks started meanwhile have a copy of it,
                 # among them the one that posts on 1.x.
-                token = USE.set(_use(args[0] if args else kwargs.get("url")))
+                token = USE.set(_use(url.of(args, kwargs)))
                 try:
                     streams = await stack.enter_async_context(opened(*args, **kwargs))
                 finally:
@@ -131,13 +134,15 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
 
 
 def _sse_request(adapter: Adapter, original: Any) -> Any:
+    client, url = Parameter(original, "client", 0), Parameter(original, "url", 2)
+
     @functools.wraps(original)
-    async def request_within_origin(client: Any, method: str, url: Any, **kwargs: Any) -> Any:
+    async def request_within_origin(*args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
-            return await original(client, method, url, **kwargs)
-        token = USE.set(_use(url, client))
+            return await original(*args, **kwargs)
+        token = USE.set(_use(url.of(args, kwargs), client.of(args, kwargs)))
         try:
-            return await original(client, method, url, **kwargs)
+            return await original(*args, **kwargs)
         finally:
             leave(USE, token)
 
@@ -220,10 +225,11 @@ def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
     origins_of = pools.origins_of
 
     @functools.wraps(original)
-    def handle_async_request(self: Any, request: Any) -> Any:
+    def handle_async_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         use = USE.get()
         if use is not None and adapter.recorder is not None:
             try:
+                request = args[0] if args else kwargs["request"]
                 endpoint, url = use.endpoint, request.url
                 if (
                     endpoint is not None
@@ -239,15 +245,15 @@ def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
             except Exception as error:
                 report("http_pool.asked", error)
         # Awaited by whoever called: a coroutine around it would be woken up with it.
-        return original(self, request)
+        return original(self, *args, **kwargs)
 
     return handle_async_request
 
 
 def _create_connection(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def create_connection(self: Any, origin: Any) -> Any:
-        connection = original(self, origin)
+    def create_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
+        connection = original(self, *args, **kwargs)
         if adapter.recorder is not None:
             try:
                 # No look at its __dict__: Python would make one, and be slower with all its attributes from then on.
@@ -259,16 +265,17 @@ def _create_connection(adapter: Adapter, original: Any) -> Any:
     return create_connection
 
 
-def _handle_first(connection: Any, request: Any) -> Any:
+def _handle_first(connection: Any, *args: Any, **kwargs: Any) -> Any:
     """See the first request that a new connection gets; then the connection is as it was."""
     try:
         del connection.handle_async_request
+        request = args[0] if args else kwargs["request"]
         ask: _Ask | None = request.extensions.get(_ASK)
         if ask is not None:
             request.extensions[_ASK] = (ask[0], ask[1], perf_counter() - ask[1])
     except Exception as error:
         report("http_pool.assigned", error)
-    return connection.__class__.handle_async_request(connection, request)
+    return connection.__class__.handle_async_request(connection, *args, **kwargs)
 
 
 def _init(adapter: Adapter, original: Any) -> Any:
@@ -276,7 +283,10 @@ def _init(adapter: Adapter, original: Any) -> Any:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         if adapter.recorder is not None:
-            setattr(self, _UNUSED, True)
+            try:
+                setattr(self, _UNUSED, True)
+            except Exception as error:
+                report("http_pool.made", error)
 
     return __init__
 
@@ -287,7 +297,7 @@ def _send_request_headers(adapter: Adapter, original: Any) -> Any:
         recorder = adapter.recorder
         if recorder is not None:
             try:
-                request = kwargs["request"]
+                request = kwargs["request"] if "request" in kwargs else args[0]
                 # A tunnel through a proxy is asked for by a request as well, which is part of connecting.
                 if request.method != b"CONNECT":
                     created = getattr(self, _UNUSED, False)

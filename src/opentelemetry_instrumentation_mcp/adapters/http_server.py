@@ -17,6 +17,7 @@ from ..metrics.outcome import End
 from ..metrics.vocabulary import Mode, Transport
 from ..safety import contained
 from .adapter import Adapter
+from .arguments import Parameter
 from .ending import idle_expired
 from .http_edge import Edge, watch
 from .streams import Link
@@ -40,13 +41,15 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
     edge = Edge(adapter, _sse)
 
     def make(original: Any) -> Any:
+        scope, send = Parameter(original, "scope", 0), Parameter(original, "send", 2)
+
         @asynccontextmanager
-        async def connect_sse(self: Any, scope: Any, receive: Any, send: Any) -> AsyncGenerator[Any, None]:
-            answer = watch(edge, self, scope, send)
+        async def connect_sse(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            answer = watch(edge, self, scope.of(args, kwargs), send.of(args, kwargs))
             if answer is not None:
-                send = answer.send
+                args, kwargs = send.put(args, kwargs, answer.send)
             try:
-                async with original(self, scope, receive, send) as streams:
+                async with original(self, *args, **kwargs) as streams:
                     link = _sse_link(adapter, streams) if adapter.recorder is not None else None
                     try:
                         yield streams
@@ -71,8 +74,8 @@ def _sse_link(adapter: Adapter, streams: Any) -> Link:
 
 def _connect(adapter: Adapter, original: Any) -> Any:
     @asynccontextmanager
-    async def connect(self: Any) -> AsyncGenerator[Any, None]:
-        async with original(self) as streams:
+    async def connect(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        async with original(self, *args, **kwargs) as streams:
             if adapter.recorder is None:
                 yield streams
                 return
@@ -95,10 +98,10 @@ def _link(adapter: Adapter, transport: Any, streams: Any) -> None:
 
 def _terminate(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def terminate(self: Any) -> None:
+    async def terminate(self: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is not None:
             _terminating(self)
-        await original(self)
+        return await original(self, *args, **kwargs)
 
     return terminate
 
@@ -120,14 +123,13 @@ def _terminating(transport: Any) -> None:
 
 def _delete(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    async def handle_delete_request(self: Any, *args: Any, **kwargs: Any) -> None:
+    async def handle_delete_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         link: Link | None = getattr(self, _LINK, None)
         if adapter.recorder is None or link is None:
-            await original(self, *args, **kwargs)
-            return
+            return await original(self, *args, **kwargs)
         link.deleting = True
         try:
-            await original(self, *args, **kwargs)
+            return await original(self, *args, **kwargs)
         finally:
             link.deleting = False
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from itertools import islice
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 MOST_WAITING: Final = 10_000
 """So many messages may wait in each direction; of more, those that have waited longest are given up."""
+
+
+_AT_ONCE: Final = 100
 
 
 class Sizes:
@@ -70,18 +74,24 @@ class Sizes:
 
     def take(self, message: Any, metadata: Any) -> int:
         """The bytes of a message that has arrived; -1 if there are none or they are not known."""
+        # In any case: what stays would be another's, some day.
+        size = self.incoming.pop(id(message), -1)
         if metadata is not None:
             # A streamable HTTP server parses in two steps; the body is still with the request it came in.
             body = getattr(getattr(metadata, "request_context", None), "_body", None)
             if body is not None:
                 return len(body)
-        return self.incoming.pop(id(message), -1)
+        return size
 
     def give_up(self) -> None:
-        """Forget what has waited longest: dropped on the way, or parsed by the application for itself."""
+        """Forget what has waited longest: dropped on the way, or parsed by the application for itself.
+
+        A little at a time: this is on an event loop.
+        """
         for table in (self.outgoing, self.incoming):
-            for key in tuple(table)[: max(len(table) - MOST_WAITING // 2, 0)]:
-                table.pop(key, None)
+            if len(table) > MOST_WAITING:
+                for key in tuple(islice(table, _AT_ONCE)):
+                    table.pop(key, None)
 
     def clear(self) -> None:
         """Nothing waits."""
@@ -114,11 +124,11 @@ def _measured(adapter: Adapter, original: Any) -> Any:
     sizes = adapter.sizes
 
     @functools.wraps(original)
-    def model_dump_json(self: Any, *args: Any, **kwargs: Any) -> str:
-        text: str = original(self, *args, **kwargs)
+    def model_dump_json(self: Any, *args: Any, **kwargs: Any) -> Any:
+        text: Any = original(self, *args, **kwargs)
         if id(self) in sizes.outgoing:
             try:
-                sizes.serialised(self, len(text) if text.isascii() else len(text.encode()))
+                sizes.serialised(self, wire_size(text))
             except Exception as error:
                 report("sizes.serialised", error)
         return text
@@ -131,6 +141,9 @@ _VALIDATE: Final = frozenset({"PydanticUserError", "validator", "validate_json"}
 _VALIDATE_V1: Final = frozenset({"PydanticUserError", "__pydantic_validator__", "validate_json"})
 """All that pydantic's ``BaseModel.model_dump_json``, ``TypeAdapter.validate_json`` and
 ``BaseModel.model_validate_json`` use."""
+
+
+_KNOWN_OPTIONS: Final = frozenset({"by_alias", "exclude_unset", "exclude_none"})
 
 
 def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
@@ -151,21 +164,18 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
     request_class = getattr(sys.modules[model.__module__], "JSONRPCRequest", None)
 
     @functools.wraps(original)
-    def model_dump_json(
-        self: Any, *, by_alias: Any = None, exclude_unset: Any = False, exclude_none: Any = False, **others: Any
-    ) -> str:
+    def model_dump_json(self: Any, *args: Any, **kwargs: Any) -> Any:
         expected = pop(id(self), None)
-        if others or type(self) is not model:
-            options = {"by_alias": by_alias, "exclude_unset": exclude_unset, "exclude_none": exclude_none}
-            text: str = original(self, **options, **others)
-            data = text.encode() if expected is not None else b""
+        data: Any = None
+        if args or type(self) is not model or not kwargs.keys() <= _KNOWN_OPTIONS:
+            text: Any = original(self, *args, **kwargs)
         else:
-            data = to_json(self, by_alias=by_alias, exclude_unset=exclude_unset, exclude_none=exclude_none)
+            data = to_json(self, **kwargs)
             text = data.decode()
         if expected is not None:
             try:
                 root = self.__dict__["root"] if is_wrapped else self
-                size = len(data)
+                size = wire_size(text) if data is None else len(data)
                 if not isinstance(expected, tuple):
                     if expected.id == root.__dict__["id"]:
                         expected.measured(size, response=type(root) is not request_class)
@@ -190,13 +200,19 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
     sizes, incoming = adapter.sizes, adapter.sizes.incoming
 
     @functools.wraps(original)
-    def validate_json(data: Any, /, *, by_name: Any = None, **others: Any) -> Any:
+    def validate_json(*args: Any, **kwargs: Any) -> Any:
         try:
-            parsed = original(data, by_name=by_name, **others) if others else parse(data, by_name=by_name)
+            if len(args) == 1 and (not kwargs or (len(kwargs) == 1 and "by_name" in kwargs)):
+                parsed = parse(*args, **kwargs)
+            else:
+                parsed = original(*args, **kwargs)
         except Exception as error:
             _unparsable(adapter, error)
             raise
+        if adapter.recorder is None:
+            return parsed
         try:
+            data = args[0] if args else kwargs["data"]
             if type(data) is str and data.isascii():
                 # As wire_size() has it, without the call.
                 size = len(data)
@@ -239,13 +255,14 @@ def _validate_v1(adapter: Adapter, model: Any, original: Any) -> Any:
     sizes, incoming = adapter.sizes, adapter.sizes.incoming
 
     @functools.wraps(original.__func__)
-    def model_validate_json(cls: Any, json_data: Any, **options: Any) -> Any:
-        if parse is None or options or cls is not model:
-            parsed = original.__func__(cls, json_data, **options)
+    def model_validate_json(cls: Any, *args: Any, **kwargs: Any) -> Any:
+        if parse is None or len(args) != 1 or kwargs or cls is not model:
+            parsed = original.__func__(cls, *args, **kwargs)
         else:
-            parsed = parse(json_data)
+            parsed = parse(*args)
         if adapter.recorder is not None:
             try:
+                json_data = args[0] if args else kwargs["json_data"]
                 if type(json_data) is str and json_data.isascii() and json_data[-1:] != "\n":
                     incoming[id(parsed)] = len(json_data)
                 else:

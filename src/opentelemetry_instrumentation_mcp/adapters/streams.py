@@ -21,6 +21,7 @@ from ..metrics.outcome import End
 from ..metrics.vocabulary import Address, Mode, Role, Transport
 from ..safety import contained
 from . import ending
+from .arguments import Parameter
 
 if TYPE_CHECKING:
     from .adapter import Adapter
@@ -257,20 +258,23 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
     """Make a wrapper for the generator function of a transport that yields ``(read, write, ...)``."""
 
     def make(original: Any) -> Any:
+        url = Parameter(original, "url", 0)
+
         @functools.wraps(original)
         def generator(*args: Any, **kwargs: Any) -> Any:
             if adapter.recorder is None:
                 return original(*args, **kwargs)
             if transport is Transport.STDIO and role is Role.SERVER:
                 warn_on_stdio()
-            url = args[0] if args else kwargs.get("url")
             opening = original(*args, **kwargs)
             # A server's transport, once left, still waits for its client to end the stream.
             is_ours = role is Role.CLIENT
             forget = adapter.streams.leave if is_ours else adapter.streams.untag
             watched = Opening.of(
                 opening,
-                opened=lambda streams: _link(adapter, transport, url, streams[:2], opening if is_ours else None),
+                opened=lambda streams: _link(
+                    adapter, transport, url.of(args, kwargs), streams[:2], opening if is_ours else None
+                ),
                 closing=lambda streams: forget(*streams[:2]),
                 failed=lambda error: opening_failed(adapter, role, transport, error),
             )

@@ -17,7 +17,7 @@ from typing import Any, Final
 from ..metrics.vocabulary import Role, Transport
 from ..safety import contained
 from .adapter import Adapter
-from .arguments import argument
+from .arguments import Parameter
 from .interceptors.interception import Instead
 from .outbound import leave
 from .sizes import wire_size
@@ -43,10 +43,12 @@ class _Opening(Opening):
 
 
 def _client(adapter: Adapter, original: Any) -> Any:
+    url = Parameter(original, "url", 0)
+
     @functools.wraps(original)
     def websocket_client(*args: Any, **kwargs: Any) -> Any:
         opening = original(*args, **kwargs)
-        watched = _watched(adapter, opening, argument(args, kwargs, 0, "url")) if adapter.recorder is not None else None
+        watched = _watched(adapter, opening, url.of(args, kwargs)) if adapter.recorder is not None else None
         return opening if watched is None else watched
 
     return websocket_client
@@ -70,8 +72,8 @@ def _json(adapter: Adapter, original: Any) -> Any:
     """The module ``json`` as it is, but for a ``dumps`` that is watched."""
 
     @functools.wraps(original.dumps)
-    def dumps(*args: Any, **kwargs: Any) -> str:
-        text: str = original.dumps(*args, **kwargs)
+    def dumps(*args: Any, **kwargs: Any) -> Any:
+        text: Any = original.dumps(*args, **kwargs)
         _serialised(adapter, text)
         return text
 

@@ -15,6 +15,7 @@ from ...metrics.recorder import Recorder
 from ...patching import names_in
 from ...safety import report
 from ..adapter import Adapter
+from ..arguments import Parameter
 from .interception import interceptor_of, name_of, through
 from .passage import MOST_LEVELS, Chain
 
@@ -28,7 +29,9 @@ _COMPOSER: Final = frozenset({"reversed", "server", "middleware", "partial", "_a
 def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
     composer = getattr(getattr(module, "ServerRunner", None), "_compose_server_middleware", None)
     if names_in(composer) == _COMPOSER:
-        adapter.patches.replace(module.ServerRunner, "_compose_server_middleware", lambda o: _compose(adapter, o))
+        adapter.patches.replace(
+            module.ServerRunner, "_compose_server_middleware", lambda original: _compose(adapter, original)
+        )
     else:
         # It does something else by now, which is not for us to repeat: each middleware is watched by itself.
         adapter.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(adapter, original))
@@ -50,7 +53,7 @@ class _Looked(NamedTuple):
 
 def _compose(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def _compose_server_middleware(self: Any, inner: Any) -> Any:
+    def _compose_server_middleware(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             server = self.server
             try:
@@ -60,11 +63,11 @@ def _compose(adapter: Adapter, original: Any) -> Any:
             # Lists of the same objects are equal without asking any of them.
             if recorder is not adapter.recorder or middleware != server.middleware:
                 compose = _look(adapter, server).compose
-            if compose is not None:
-                return compose(inner)
+            if compose is not None and len(args) == 1 and not kwargs:
+                return compose(args[0])
         except Exception as error:
             report("chain.compose", error)
-        return original(self, inner)
+        return original(self, *args, **kwargs)
 
     return _compose_server_middleware
 
@@ -86,12 +89,22 @@ def _look(adapter: Adapter, server: Any) -> _Looked:
 
 
 def _apply_middleware(adapter: Adapter, original: Any) -> Any:
+    middleware, call_next, ctx = (
+        Parameter(original, name, place) for place, name in enumerate(("middleware", "call_next", "ctx"))
+    )
+
     @functools.wraps(original)
-    def apply_middleware(middleware: Any, call_next: Any, ctx: Any) -> Any:
-        interceptor = interceptor_of(adapter, middleware)
+    def apply_middleware(*args: Any, **kwargs: Any) -> Any:
+        following = call_next.of(args, kwargs)
+        interceptor = interceptor_of(adapter, middleware.of(args, kwargs)) if following is not None else None
         if interceptor is None:
-            return original(middleware, call_next, ctx)
-        return through(interceptor, call_next, lambda seen: original(middleware, seen, ctx), ctx)
+            return original(*args, **kwargs)
+
+        def run(seen: Any) -> Any:
+            given, named = call_next.put(args, kwargs, seen)
+            return original(*given, **named)
+
+        return through(interceptor, following, run, ctx.of(args, kwargs))
 
     return apply_middleware
 
@@ -103,30 +116,35 @@ def _patch_extension(adapter: Adapter, module: ModuleType) -> None:
 def bind_interceptor(adapter: Adapter, original: Any) -> Any:
     """Wrap a function that binds an extension (first) to the rest of the chain (last)."""
 
-    @functools.wraps(original)
-    def bind(extension: Any, *settings: Any) -> Any:
-        if adapter.recorder is None or not settings or not _intercepts(extension, original):
-            return original(extension, *settings)
-        *others, call_next = settings
+    extension_of, call_next = Parameter(original, "extension", 0), Parameter(original, "call_next", -1)
 
-        async def call(context: Any) -> Any:
+    @functools.wraps(original)
+    def bind(*args: Any, **kwargs: Any) -> Any:
+        extension, following = extension_of.of(args, kwargs), call_next.of(args, kwargs)
+        if adapter.recorder is None or following is None or not _intercepts(extension, original):
+            return original(*args, **kwargs)
+
+        async def call(*called: Any, **named: Any) -> Any:
             interceptor = interceptor_of(adapter, extension)
             if interceptor is None:
-                return await original(extension, *settings)(context)
-            return await through(
-                interceptor, call_next, lambda seen: original(extension, *others, seen)(context), context
-            )
+                return await original(*args, **kwargs)(*called, **named)
+
+            def run(seen: Any) -> Any:
+                given, others = call_next.put(args, kwargs, seen)
+                return original(*given, **others)(*called, **named)
+
+            return await through(interceptor, following, run, called[0] if called else None)
 
         return call
 
     return bind
 
 
-def _intercepts(extension: Any, bind: Any) -> bool:
+def _intercepts(extension: Any, original: Any) -> bool:
     """Whether an extension has an ``intercept_tool_call`` of its own."""
     # The one every extension inherits stands in the same module as the function that binds them.
     method = getattr(extension, "intercept_tool_call", None)
-    return getattr(method, "__module__", None) != bind.__module__
+    return getattr(method, "__module__", None) != original.__module__
 
 
 PATCHES: Final = (

@@ -17,8 +17,12 @@ from typing import Any, Final
 from ...metrics.vocabulary import Action
 from ...safety import contained
 from ..adapter import Adapter
+from ..arguments import Parameter
 from .chain import bind_interceptor
 from .interception import Instead, interceptor_of, name_of, through
+
+_CALL_NEXT: Final = Parameter(None, "call_next", 1)
+"""Where a middleware gets the rest of its chain."""
 
 
 def _patch_server(adapter: Adapter, module: ModuleType) -> None:
@@ -44,14 +48,17 @@ def _watched(adapter: Adapter, server: Any) -> Any:
 
 
 def _seen(adapter: Adapter, middleware: Any) -> Any:
-    async def intercept(context: Any, *args: Any, **kwargs: Any) -> Any:
-        interceptor = interceptor_of(adapter, middleware)
+    async def intercept(*args: Any, **kwargs: Any) -> Any:
+        following = _CALL_NEXT.of(args, kwargs)
+        interceptor = interceptor_of(adapter, middleware) if following is not None else None
         if interceptor is None:
-            return await middleware(context, *args, **kwargs)
-        if "call_next" in kwargs:  # fastmcp 2
-            call_next = kwargs["call_next"]
-            return await through(interceptor, call_next, lambda seen: middleware(context, call_next=seen), context)
-        return await through(interceptor, args[0], lambda seen: middleware(context, seen), context)
+            return await middleware(*args, **kwargs)
+
+        def run(seen: Any) -> Any:
+            given, named = _CALL_NEXT.put(args, kwargs, seen)
+            return middleware(*given, **named)
+
+        return await through(interceptor, following, run, args[0] if args else None)
 
     return intercept
 
@@ -59,7 +66,9 @@ def _seen(adapter: Adapter, middleware: Any) -> Any:
 def _patch_extensions(adapter: Adapter, module: ModuleType) -> None:
     # Only where it is used: a by-value import of a wrapped original could not be taken back.
     if hasattr(module, "wrap_tool_call_interceptor"):
-        adapter.patches.replace(module, "wrap_tool_call_interceptor", lambda o: bind_interceptor(adapter, o))
+        adapter.patches.replace(
+            module, "wrap_tool_call_interceptor", lambda original: bind_interceptor(adapter, original)
+        )
 
 
 def _patch_auth(adapter: Adapter, module: ModuleType) -> None:

@@ -15,6 +15,7 @@ from ...metrics.vocabulary import Role, Transport
 from ...safety import contained, report
 from ...wire import fields
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..release import is_v2
 from ..streams import Link
 
@@ -77,16 +78,19 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _run(adapter: Adapter, original: Any) -> Any:
+    read_stream, write_stream = Parameter(original, "read_stream", 0), Parameter(original, "write_stream", 1)
+
     @functools.wraps(original)
-    async def run(self: Any, read_stream: Any, write_stream: Any, *args: Any, **kwargs: Any) -> Any:
+    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
-            return await original(self, read_stream, write_stream, *args, **kwargs)
-        untagged = _serve(adapter, self, read_stream, write_stream)
+            return await original(self, *args, **kwargs)
+        streams = read_stream.of(args, kwargs), write_stream.of(args, kwargs)
+        untagged = _serve(adapter, self, *streams)
         try:
-            return await original(self, read_stream, write_stream, *args, **kwargs)
+            return await original(self, *args, **kwargs)
         finally:
             if untagged:
-                adapter.streams.untag(read_stream, write_stream)
+                adapter.streams.untag(*streams)
 
     return run
 

@@ -27,6 +27,7 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..sizes import MOST_WAITING
 from ..streams import Link, broken
 from .server import ServerNames
@@ -131,6 +132,8 @@ class Tap:
             root = message.__dict__["root"]
             sizes, metadata = self.adapter.sizes, item.metadata
             size = sizes.incoming.pop(id(message), -1) if metadata is None else sizes.take(message, metadata)
+            if not self.link.has_bytes:
+                size = -1
             if type(root) is self._notice:
                 self._noticed(inbound, item, root)
             elif type(root) is not self._request:
@@ -248,6 +251,8 @@ class Tap:
     @contained
     def unsent(self, item: Any, request: Request | None, error: BaseException) -> None:
         """A write raised."""
+        if isinstance(error, Exception):
+            self._outgoing.pop(id(item.message), None)
         if self.link.posts is not None:
             with suppress(ValueError):
                 self.link.posts.remove(item.message)
@@ -447,12 +452,17 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _init(adapter: Adapter, original: Any) -> Any:
+    read_stream, write_stream = Parameter(original, "read_stream", 0), Parameter(original, "write_stream", 1)
+
     @functools.wraps(original)
-    def __init__(self: Any, read_stream: Any, write_stream: Any, *args: Any, **kwargs: Any) -> None:
-        watched = _tap(adapter, self, read_stream, write_stream) if adapter.recorder is not None else None
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        watched = None
+        if adapter.recorder is not None:
+            watched = _tap(adapter, self, read_stream.of(args, kwargs), write_stream.of(args, kwargs))
         if watched is not None:
-            read_stream, write_stream = watched
-        original(self, read_stream, write_stream, *args, **kwargs)
+            args, kwargs = read_stream.put(args, kwargs, watched[0])
+            args, kwargs = write_stream.put(args, kwargs, watched[1])
+        original(self, *args, **kwargs)
 
     return __init__
 
@@ -473,8 +483,8 @@ def _tap(adapter: Adapter, session: Any, read_stream: Any, write_stream: Any) ->
 
 def _aenter(original: Any) -> Any:
     @functools.wraps(original)
-    async def __aenter__(self: Any) -> Any:
-        entered = await original(self)
+    async def __aenter__(self: Any, *args: Any, **kwargs: Any) -> Any:
+        entered = await original(self, *args, **kwargs)
         tap: Tap | None = getattr(self, TAP, None)
         if tap is not None:
             # The loop is only scheduled yet, and the session may send before it runs.
@@ -485,16 +495,18 @@ def _aenter(original: Any) -> Any:
 
 
 def _aexit(original: Any) -> Any:
+    exc_val = Parameter(original, "exc_val", 1)
+
     @functools.wraps(original)
-    async def __aexit__(self: Any, exc_type: Any, exc_val: Any, exc_tb: Any) -> Any:
+    async def __aexit__(self: Any, *args: Any, **kwargs: Any) -> Any:
         tap: Tap | None = getattr(self, TAP, None)
         if tap is None:
-            return await original(self, exc_type, exc_val, exc_tb)
-        tap.exit = exc_val
+            return await original(self, *args, **kwargs)
+        tap.exit = exc_val.of(args, kwargs)
         try:
-            return await original(self, exc_type, exc_val, exc_tb)
+            return await original(self, *args, **kwargs)
         finally:
-            tap.left(exc_val)
+            tap.left(tap.exit)
 
     return __aexit__
 

@@ -27,6 +27,7 @@ from ...tracing.operations import HttpRequest, Operation, Operations, network
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..fastmcp_spans import SERVING
 from ..streams import Link
 from .session import TAP, Tap
@@ -147,7 +148,7 @@ class SessionSpans:
     def hand(self, message: Any) -> None:
         """The receive loop hands a message on, and is done with it."""
         operation = self._entered
-        if operation is None:
+        if operation is None or isinstance(message, Exception):
             return
         key = id(message)
         is_notification = operation is self._notification
@@ -227,12 +228,14 @@ def _patch_session(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _handle_incoming(original: Any) -> Any:
+    req = Parameter(original, "req", 0)
+
     @functools.wraps(original)
-    async def _handle_incoming(self: Any, req: Any) -> None:
+    async def _handle_incoming(self: Any, *args: Any, **kwargs: Any) -> Any:
         tap: Tap | None = getattr(self, TAP, None)
-        if tap is not None and tap.spans is not None and not isinstance(req, Exception):
-            tap.spans.hand(req)
-        await original(self, req)
+        if tap is not None and tap.spans is not None:
+            tap.spans.hand(req.of(args, kwargs))
+        return await original(self, *args, **kwargs)
 
     return _handle_incoming
 
@@ -243,19 +246,20 @@ def _patch_server(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _handle_message(original: Any) -> Any:
+    message, session = Parameter(original, "message", 0), Parameter(original, "session", 1)
+
     @functools.wraps(original)
-    async def _handle_message(self: Any, message: Any, session: Any, *args: Any, **kwargs: Any) -> None:
-        tap: Tap | None = getattr(session, TAP, None)
-        handed = tap.spans.taken(message) if tap is not None and tap.spans is not None else None
+    async def _handle_message(self: Any, *args: Any, **kwargs: Any) -> Any:
+        tap: Tap | None = getattr(session.of(args, kwargs), TAP, None)
+        handed = tap.spans.taken(message.of(args, kwargs)) if tap is not None and tap.spans is not None else None
         if handed is None:
-            await original(self, message, session, *args, **kwargs)
-            return
+            return await original(self, *args, **kwargs)
         operation = handed.operation
         # The task is the message's own.
         SERVING.set(operation)
         with operation.within():
             try:
-                await original(self, message, session, *args, **kwargs)
+                return await original(self, *args, **kwargs)
             finally:
                 if handed.is_notification:
                     _handled(operation)
@@ -280,10 +284,12 @@ def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
 def _noting_the_span(original: Any) -> Any:
     """Wrap an ASGI method: what handles the messages it brings runs in a context of the session's, not of its own."""
 
+    scope = Parameter(original, "scope", 0)
+
     @functools.wraps(original)
-    async def entry(self: Any, scope: Any, receive: Any, send: Any) -> None:
-        _note(scope)
-        await original(self, scope, receive, send)
+    async def entry(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _note(scope.of(args, kwargs))
+        return await original(self, *args, **kwargs)
 
     return entry
 
@@ -320,17 +326,18 @@ def _context_in(message: Any) -> Context | None:
 
 
 def _handle_post(operations: Operations, original: Any) -> Any:
+    ctx = Parameter(original, "ctx", 0)
+
     @functools.wraps(original)
-    async def handle_post_request(self: Any, ctx: Any) -> None:
-        operation = _operation_of(ctx.session_message)
+    async def handle_post_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        operation = _operation_of(getattr(ctx.of(args, kwargs), "session_message", None))
         if operation is None:
-            await original(self, ctx)
-            return
+            return await original(self, *args, **kwargs)
         _in_session(operations, operation, self)
         # It runs in a task of the transport's, whose context is that of whoever opened it.
         with operation.within():
             try:
-                await original(self, ctx)
+                return await original(self, *args, **kwargs)
             except Exception as error:
                 _post_failed(operation, error)
                 raise

@@ -39,10 +39,11 @@ def _mark(session: Any) -> None:
 
 def _adopt(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def adopt(self: Any, result: Any) -> None:
-        original(self, result)
+    def adopt(self: Any, *args: Any, **kwargs: Any) -> Any:
+        adopted = original(self, *args, **kwargs)
         if adapter.recorder is not None:
             _established(adapter, self)
+        return adopted
 
     return adopt
 

@@ -17,9 +17,10 @@ from ...metrics.vocabulary import Direction, Role, Transport
 from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..streams import Link
 from . import messages, seam
-from .seam import LINE, Line, line_of
+from .seam import DCTX, LINE, METHOD, PARAMS, Line, line_of
 from .server import ServerNames, server_behind
 
 _CRASH_CODE: Final = "-32603"
@@ -34,23 +35,26 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _run(adapter: Adapter, original: Any) -> Any:
+    run_with = seam.RunWith(original)
+
     @functools.wraps(original)
-    async def run(self: Any, on_request: Any, on_notify: Any, on_notify_intercept: Any = None, **kwargs: Any) -> None:
-        line = _open(adapter, self, on_request) if adapter.recorder is not None else None
+    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        line = _open(adapter, self, run_with.on_request.of(args, kwargs)) if adapter.recorder is not None else None
         if line is None:
-            await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
-            return
-        on_request = _handle_requests(adapter, line, on_request) or on_request
-        on_notify = seam.handle_notifications(adapter, line, on_notify) or on_notify
-        intercept = seam.intercept_notifications(adapter, line, on_notify_intercept) or on_notify_intercept
+            return await original(self, *args, **kwargs)
+        args, kwargs = run_with.on_request.change(args, kwargs, partial(_handle_requests, adapter, line))
+        args, kwargs = run_with.watched_notifications(adapter, line, args, kwargs)
         try:
-            await original(self, on_request, on_notify, intercept, **kwargs)
+            result = await original(self, *args, **kwargs)
         except BaseException as error:
+            line.is_over = True
             ending.close(line.connection, line.link, line.role, error)
             raise
+        line.is_over = True
         # It returns when it is closed, by this process; nothing comes from the other side.
         line.connection.is_left = True
         ending.close(line.connection, line.link, line.role, None)
+        return result
 
     return run
 
@@ -73,7 +77,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     )
     if connection is None:
         return None
-    line = Line(adapter, connection, link, role, lambda: dispatcher._closed, peer=lambda: dispatcher._peer)
+    line = Line(adapter, connection, link, role, dispatcher, has_peer=True)
     setattr(dispatcher, LINE, line)
     seam.establish_adopted(line, session)
     return line
@@ -85,12 +89,13 @@ def _handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
     begin = line.connection.begin
     inbound = Direction.INBOUND
 
-    async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
+    async def on_request_seen(*args: Any, **kwargs: Any) -> Any:
+        dctx, method, params = DCTX.of(args, kwargs), METHOD.of(args, kwargs), PARAMS.of(args, kwargs)
         request = begin(inbound, method, params) if adapter.recorder is not None else None
         if request is None:
-            return await on_request(dctx, method, params)
+            return await on_request(*args, **kwargs)
         try:
-            result = await on_request(dctx, method, params)
+            result = await on_request(*args, **kwargs)
         except BaseException as error:
             _raised(line, request, dctx, error)
             raise
@@ -114,26 +119,30 @@ def _raised(line: Line, request: Request, dctx: Any, error: BaseException) -> No
 
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def send_raw_request(self: Any, method: str, params: Any, opts: Any = None) -> Any:
+    def send_raw_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         line = line_of(adapter, self)
         if line is None or not line.closed():
-            return original(self, method, params, opts)
-        return seam.call(line, original, self, method, params, opts)
+            return original(self, *args, **kwargs)
+        return seam.call(line, original, self, args, kwargs)
 
     return send_raw_request
 
 
 def _dispatch_request(adapter: Adapter, original: Any) -> Any:
+    method_of, params_of = Parameter(original, "method", 0).of, Parameter(original, "params", 1).of
+
     @functools.wraps(original)
-    async def _dispatch_request(self: Any, method: str, params: Any, opts: Any) -> Any:
-        line = line_of(adapter, self._peer)
-        request = line.connection.begin(Direction.OUTBOUND, method, params) if line is not None else None
+    async def _dispatch_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        line = line_of(adapter, getattr(self, "_peer", None))
+        request, params = None, params_of(args, kwargs)
+        if line is not None:
+            request = line.connection.begin(Direction.OUTBOUND, method_of(args, kwargs), params)
         if request is None or line is None:
-            return await original(self, method, params, opts)
+            return await original(self, *args, **kwargs)
         if request.route.is_ping and not line.closed():
             request.sent()
         try:
-            result = await original(self, method, params, opts)
+            result = await original(self, *args, **kwargs)
         except BaseException as error:
             messages.call_raised(line, request, error)
             raise
@@ -145,8 +154,8 @@ def _dispatch_request(adapter: Adapter, original: Any) -> Any:
 
 def _dispatch_notify(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def _dispatch_notify(self: Any, method: str, params: Any) -> Any:
-        return seam.notify(line_of(adapter, self._peer), method, partial(original, self, method, params))
+    def _dispatch_notify(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return seam.notify(line_of(adapter, getattr(self, "_peer", None)), original, self, args, kwargs)
 
     return _dispatch_notify
 

@@ -23,12 +23,14 @@ from typing import Any, Final, NamedTuple
 from ...metrics.connection import Request
 from ...metrics.inbound import as_known
 from ...metrics.outcome import CONNECTION_LOST
+from ...metrics.series import Calls
 from ...metrics.vocabulary import Death, Role, Transport
-from ...patching import names_in
+from ...patching import names_in, parameters_of
 from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..http_client import can_be_a_reply
 from ..outbound import CURRENT
 from ..sizes import MOST_WAITING
@@ -66,12 +68,19 @@ _HANDLE_REQUEST: Final = frozenset(
         "handler_exception_to_error_data", "id", "is_set", "logger", "method", "params", "partial", "str"
     }
 )  # fmt: skip
+_PARAMETERS: Final = {
+    "_dispatch": ("item", "on_request", "on_notify", "sender_ctx"),
+    "_dispatch_request": ("req", "metadata", "on_request", "sender_ctx"),
+    "_handle_request": ("req", "dctx", "scope", "on_request"),
+    "_write": ("message", "metadata"),
+    _RESULT: ("request_id", "result"),
+}
 _WRITE: Final = frozenset({"SessionMessage", "_write_stream", "send"})
 _WRITE_RESULT: Final = frozenset(
     {"BrokenResourceError", "ClosedResourceError", "JSONRPCResponse", "_write", "anyio", "debug", "logger"}
 )
-"""Every name these methods use in 2.0 to 2.3. Where they still do, we know what they do with a message, and do it in
-their place: another call around each of them is what a request would notice most."""
+"""Every name these methods use in 2.0 to 2.3, and their parameters. Where they still do, we know what they do with a
+message, and do it in their place: another call around each of them is what a request would notice most."""
 
 
 class _Sdk(NamedTuple):
@@ -97,7 +106,13 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
         name: getattr(dispatcher, name, None)
         for name in (*_WATCHED, "_dispatch_request", "_handle_request", _RESULT, _SETTLE)
     }
-    names = {name: names_in(function) for name, function in functions.items()}
+    # A method with another parameter is one we do not know, whatever names it uses.
+    names = {
+        name: names_in(function)
+        if parameters_of(function) == _PARAMETERS.get(name, parameters_of(function))
+        else frozenset[str]()
+        for name, function in functions.items()
+    }
     # From where they are defined: the dispatcher's own imports are no part of what it is.
     types: Any = sys.modules.get("mcp_types")
     request, response, error, notification = (
@@ -139,24 +154,25 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _run(adapter: Adapter, sdk: _Sdk, original: Any) -> Any:
+    run_with = seam.RunWith(original)
+
     @functools.wraps(original)
-    async def run(self: Any, on_request: Any, on_notify: Any, on_notify_intercept: Any = None, **kwargs: Any) -> None:
-        opened = _open(adapter, self, on_request) if adapter.recorder is not None else None
+    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        opened = _open(adapter, self, run_with.on_request.of(args, kwargs)) if adapter.recorder is not None else None
         if opened is None:
-            await original(self, on_request, on_notify, on_notify_intercept, **kwargs)
-            return
+            return await original(self, *args, **kwargs)
         line, owned = opened
         if not _watch(adapter, sdk, line, self):
-            on_request = handler.watched(adapter, line, self, on_request) or on_request
-        on_notify = seam.handle_notifications(adapter, line, on_notify) or on_notify
-        intercept = seam.intercept_notifications(adapter, line, on_notify_intercept) or on_notify_intercept
+            args, kwargs = run_with.on_request.change(args, kwargs, partial(handler.watched, adapter, line))
+        args, kwargs = run_with.watched_notifications(adapter, line, args, kwargs)
         try:
-            await original(self, on_request, on_notify, intercept, **kwargs)
+            result = await original(self, *args, **kwargs)
         except BaseException as error:
             _over(line, owned, error)
             raise
         else:
             _over(line, owned, None)
+            return result
         finally:
             adapter.unwatch(self)
 
@@ -182,7 +198,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
         if connection is None:
             return None
         link.connection = connection
-    line = Line(adapter, connection, link, role, lambda: dispatcher._closed)
+    line = Line(adapter, connection, link, role, dispatcher)
     line.tasks = recorder.tasks(role)
     setattr(dispatcher, LINE, line)
     seam.establish_adopted(line, session)
@@ -191,12 +207,12 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
 
 def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def send_raw_request(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> Any:
+    def send_raw_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         # As line_of() has it, for every request.
         line: Line | None = getattr(self, LINE, None)
         if line is not None and (line.adapter is not adapter or adapter.recorder is None):
             line = None
-        return seam.call(line, original, self, method, params, opts, **kwargs)
+        return seam.call(line, original, self, args, kwargs)
 
     return send_raw_request
 
@@ -204,7 +220,9 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
 @contained
 def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
     """Watch the methods of a dispatcher; whether its requests are seen from their beginning to their end by that."""
-    if any(getattr(dispatcher.__class__, name, None) is not function for name, function in sdk.functions.items()):
+    if not hasattr(dispatcher, "_closed") or any(
+        getattr(dispatcher.__class__, name, None) is not function for name, function in sdk.functions.items()
+    ):
         # A class of the application's own, or somebody else stands around them: they are to be called.
         sdk = sdk._replace(
             watched=tuple(name for name in sdk.watched if name in _WATCHED),
@@ -223,8 +241,8 @@ def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
     if sdk.dispatches_as_known and "_spawn" in methods:
         # For the time of what is not a request: see _dispatch_counting.
         line.spawn = methods.pop("_spawn")
-
     adapter.watch(dispatcher, methods, _staying)
+    line.sees_replies = {"_dispatch", "_write"}.issubset(methods)
     return sdk.answers_as_known
 
 
@@ -238,6 +256,7 @@ def _staying(dispatcher: Any) -> Collection[str]:
 @contained
 def _over(line: Line, owned: bool, error: BaseException | None) -> None:
     """The dispatcher has stopped: what is still open has got no answer."""
+    line.is_over = True
     handler.end_all(line)
     if owned:
         ending.close(line.connection, line.link, line.role, error)
@@ -249,13 +268,15 @@ def _over(line: Line, owned: bool, error: BaseException | None) -> None:
 def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     request_class, response_class = sdk.request, sdk.response
     has_bytes, answers_as_known = line.link.has_bytes, sdk.answers_as_known
-    take, in_body = adapter.sizes.incoming.pop, adapter.sizes.take
+    incoming = adapter.sizes.incoming
+    take, in_body = incoming.pop, adapter.sizes.take
     begin, arrived, outbound = line.inbound.begin, line.arrived, line.outbound
     # It starts one task for a request, whatever becomes of that.
     tasks = line.tasks if sdk.dispatches_as_known else None
 
     @functools.wraps(original)
-    def _dispatch(item: Any, on_request: Any, on_notify: Any, sender_ctx: Any) -> Any:
+    def _dispatch(*args: Any, **kwargs: Any) -> Any:
+        item: Any = args[0] if args else kwargs.get("item")
         try:
             message = item.message
             if type(message) is request_class:
@@ -263,8 +284,11 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                 # Past pydantic, which would look each of them up by a function of Python's.
                 values = message.__dict__
                 size = -1
-                if has_bytes:
+                if has_bytes or incoming:
                     size = take(id(message), -1) if metadata is None else in_body(message, metadata)
+                    if not has_bytes:
+                        # Parsed by a transport of the application's own.
+                        size = -1
                 if answers_as_known:
                     begin(values["id"], values, size)
                 elif size >= 0:
@@ -273,13 +297,17 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                     tasks.values.append(1)
                     if len(tasks.values) >= tasks.due:
                         tasks.look_after(1)
-                    return dispatcher._dispatch_request(message, metadata, on_request, sender_ctx)
-                return original(item, on_request, on_notify, sender_ctx)
+                    if len(args) == 4 and not kwargs:
+                        return dispatcher._dispatch_request(message, metadata, args[1], args[3])
+                return original(*args, **kwargs)
             if type(message) is response_class:
                 metadata = item.metadata
                 size = -1
-                if has_bytes:
+                if has_bytes or incoming:
                     size = take(id(message), -1) if metadata is None else in_body(message, metadata)
+                    if not has_bytes:
+                        # Parsed by a transport of the application's own.
+                        size = -1
                 request_id = message.__dict__["id"]
                 request = outbound.get(request_id) or outbound.get(as_known(outbound, request_id))
                 if request is not None:
@@ -292,24 +320,24 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                             request.measured(size, response=True)
                 if tasks is not None:
                     # It starts none.
-                    return original(item, on_request, on_notify, sender_ctx)
+                    return original(*args, **kwargs)
             else:
                 _arrived(adapter, sdk, line, item, message)
         except Exception as error:
             _no_message(adapter, line, item, error)
         if line.spawn is None:
-            return original(item, on_request, on_notify, sender_ctx)
-        return _dispatch_counting(line, dispatcher, original(item, on_request, on_notify, sender_ctx))
+            return original(*args, **kwargs)
+        return _dispatch_counting(line, dispatcher, original(*args, **kwargs))
 
     return _dispatch
 
 
-async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[None]) -> None:
+async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[Any]) -> Any:
     """What is neither request nor response starts no task, one or two; they are counted where they are started."""
     methods = dispatcher.__dict__
     methods["_spawn"] = line.spawn
     try:
-        await dispatching
+        return await dispatching
     finally:
         methods.pop("_spawn", None)
 
@@ -319,7 +347,9 @@ def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -
     if isinstance(item, Exception):
         broken(adapter, line.role, line.link, item)
         return
-    size = adapter.sizes.take(message, item.metadata) if line.link.has_bytes else -1
+    size = adapter.sizes.take(message, item.metadata)
+    if not line.link.has_bytes:
+        size = -1
     if type(message) is not sdk.notification:
         _error_came(line, message.id, size)
     elif line.inbound.opened and message.method == "notifications/cancelled":
@@ -349,7 +379,11 @@ def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, orig
     sizes, outgoing = adapter.sizes, adapter.sizes.outgoing
 
     @functools.wraps(original)
-    async def _write_result(request_id: Any, result: Any) -> None:
+    async def _write_result(*args: Any, **kwargs: Any) -> Any:
+        if len(args) != 2 or kwargs:
+            # More than we know. The result is seen when it is written.
+            return await original(*args, **kwargs)
+        request_id, result = args
         message = response(jsonrpc="2.0", id=request_id, result=result)
         # In the step in which the handler was done.
         try:
@@ -372,10 +406,10 @@ def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, orig
             await dispatcher._write_stream.send(session_message(message=message, metadata=None))
         except sdk.unwritable:
             # As the SDK does: the result is lost, and that is all.
-            _unwritten(line)
+            _unwritten(adapter, line, message)
             sdk.logger.debug("dropped result for %r: write stream closed", request_id)
         except Exception:
-            _unwritten(line)
+            _unwritten(adapter, line, message)
             raise
         finally:
             if line.is_retired:
@@ -389,7 +423,8 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
     sizes, outgoing, outbound = adapter.sizes, adapter.sizes.outgoing, line.outbound
 
     @functools.wraps(original)
-    async def _write(message: Any, metadata: Any = None) -> None:
+    async def _write(*args: Any, **kwargs: Any) -> Any:
+        message = args[0] if args else kwargs.get("message")
         try:
             if posts is not None:
                 posts.append(message)
@@ -405,16 +440,17 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
                         if len(outgoing) > MOST_WAITING:
                             sizes.give_up()
             else:
-                _writing(adapter, sdk, line, dispatcher, message)
+                _writing(adapter, sdk, line, message)
         except Exception as error:
             report("dispatcher.write", error)
         try:
-            if sdk.writes_as_known:
+            if sdk.writes_as_known and 0 < len(args) <= 2 and not kwargs:
+                metadata = args[1] if len(args) == 2 else None
                 await dispatcher._write_stream.send(sdk.session_message(message=message, metadata=metadata))
-            else:
-                await original(message, metadata)
+                return None
+            return await original(*args, **kwargs)
         except Exception:
-            _unwritten(line)
+            _unwritten(adapter, line, message)
             raise
         finally:
             if line.is_retired:
@@ -437,33 +473,42 @@ def _too_late(line: Line, request_id: Any) -> Request | None:
     return request
 
 
-def _writing(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, message: Any) -> None:
+def _writing(adapter: Adapter, sdk: _Sdk, line: Line, message: Any) -> None:
     """Something other than a request goes to the write stream."""
+    request: Request | tuple[Any, Calls] | None
     if type(message) is sdk.error:
-        request = handler.refused(line, dispatcher, message.id, message.error)
-    elif type(message) is sdk.response:
+        request = handler.refused(line, message.id, message.error)
+    elif type(message) is not sdk.response:
+        return
+    elif sdk.answers_as_known:
+        # The SDK has written the result itself.
+        request = line.inbound.answer(message.id, message.result)
+        if isinstance(request, Request):
+            messages.answered(request, request.hint, message.result)
+    else:
         # Where results are not written as we know it.
         request, line.answering = line.answering, None
-    else:
-        return
     if request is not None and line.link.has_bytes:
         adapter.sizes.expect(message, request)
 
 
 def _settle_unanswered(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+    dctx = Parameter(original, "dctx", 0)
+
     @functools.wraps(original)
-    def settle_unanswered(dctx: Any) -> Any:
-        handler.settled(line, dctx)
+    def settle_unanswered(*args: Any, **kwargs: Any) -> Any:
+        handler.settled(line, dctx.of(args, kwargs))
         if line.is_retired:
             _retired(adapter, line, dispatcher)
-        return original(dctx)
+        return original(*args, **kwargs)
 
     return settle_unanswered
 
 
 @contained
-def _unwritten(line: Line) -> None:
-    if not line.closed() and line.link.end is None:
+def _unwritten(adapter: Adapter, line: Line, message: Any) -> None:
+    adapter.sizes.outgoing.pop(id(message), None)
+    if line.closed() is False and line.link.end is None:
         line.connection.dead(Death.WRITE_FAILED)
 
 
@@ -482,8 +527,8 @@ def _spawn(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
 
 def _notify(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
-    def notify(self: Any, method: str, params: Any, opts: Any = None, **kwargs: Any) -> Any:
-        return seam.notify(line_of(adapter, self), method, partial(original, self, method, params, opts, **kwargs))
+    def notify(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return seam.notify(line_of(adapter, self), original, self, args, kwargs)
 
     return notify
 

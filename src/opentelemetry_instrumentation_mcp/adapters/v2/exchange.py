@@ -27,6 +27,7 @@ from ...safety import contained, report
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..http_edge import ANSWER, Answer, Edge, answer_to, answering, streamable
 from . import messages
 from .server import ServerNames
@@ -255,43 +256,58 @@ def _is_cut() -> bool:
 
 def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
     if hasattr(module, "handle_modern_request"):  # 2.x
-        adapter.patches.replace(module, "handle_modern_request", lambda o: _handle_modern_request(adapter, o))
+        adapter.patches.replace(
+            module, "handle_modern_request", lambda original: _handle_modern_request(adapter, original)
+        )
 
 
 def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
-    edge = Edge(adapter, streamable)
+    edge, called = Edge(adapter, streamable), _Called(original)
 
     @functools.wraps(original)
-    async def handle_modern_request(app: Any, *args: Any) -> None:
-        exchange = _open(edge, app, args) if adapter.recorder is not None else None
+    async def handle_modern_request(*args: Any, **kwargs: Any) -> Any:
+        exchange = _open(edge, called, args, kwargs) if adapter.recorder is not None else None
         if exchange is None:
-            await original(app, *args)
-            return
+            return await original(*args, **kwargs)
+        if exchange.send is not None:
+            args, kwargs = called.send.put(args, kwargs, exchange.send)
         try:
-            await original(app, *(args if exchange.send is None else (*args[:-1], exchange.send)))
+            result = await original(*args, **kwargs)
         except BaseException as error:
             exchange.over(error)
             raise
         exchange.over()
+        return result
 
     return handle_modern_request
 
 
-def _open(edge: Edge, app: Any, args: Any) -> _Exchange | None:
+class _Called:
+    """What ``handle_modern_request`` is called with."""
+
+    __slots__ = ("answers_in_json", "app", "scope", "send")
+
+    def __init__(self, original: Any) -> None:
+        self.app = Parameter(original, "app", 0)
+        self.answers_in_json = Parameter(original, "json_response", 2)
+        self.scope = Parameter(original, "scope", 4)
+        self.send = Parameter(original, "send", 6)
+
+
+def _open(edge: Edge, called: _Called, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Exchange | None:
     recorder = edge.adapter.recorder
     if recorder is None:
         return None
     exchange = None
     try:
-        # security_settings, json_response, lifespan_state, then what every ASGI application gets
-        _, answers_in_json, *_, scope, _, send = args
+        app, scope, send = called.app.of(args, kwargs), called.scope.of(args, kwargs), called.send.of(args, kwargs)
         name = app.name if isinstance(app.name, str) else None
         # A copy of a server has what was left on it, and has registered something else.
         key = id(app), name, dict(scope["headers"]).get(_VERSION_HEADER, b"")
         kinds = getattr(app, _KINDS, None)
         kind: _Kind | None = kinds.get(key) if kinds is not None else None
         exchange = _Exchange()
-        exchange.has_task = not answers_in_json
+        exchange.has_task = not called.answers_in_json.of(args, kwargs)
         answer = scope.get(ANSWER)
         if answer is not None and answer.scope is scope and answer.exchange is None:
             exchange.answer = answer
@@ -367,35 +383,41 @@ def _around(dctx: Any) -> _Exchange | None:
 
 def _check_accept_headers(original: Any) -> Any:
     @functools.wraps(original)
-    def check_accept_headers(request: Any, *args: Any, **kwargs: Any) -> Any:
+    def check_accept_headers(*args: Any, **kwargs: Any) -> Any:
         try:
+            request = args[0] if args else kwargs["request"]
             # As _exchange() has it, without the calls.
             answer = request.scope.get(ANSWER)
             if answer is not None and answer.exchange is not None:
                 answer.exchange.request = request
         except Exception as error:
             report("exchange.request", error)
-        return original(request, *args, **kwargs)
+        return original(*args, **kwargs)
 
     return check_accept_headers
 
 
 def _serve_one(adapter: Adapter, original: Any) -> Any:
+    dctx, method_of, params_of = (
+        Parameter(original, name, place) for name, place in (("dctx", 1), ("method", 2), ("params", 3))
+    )
+
     @functools.wraps(original)
-    async def serve_one(app: Any, dctx: Any, method: str, params: Any, **kwargs: Any) -> Any:
+    async def serve_one(*args: Any, **kwargs: Any) -> Any:
         exchange = None
         if adapter.recorder is not None:
             try:
                 # As _around() has it, without the calls.
-                answer = dctx.message_metadata.request_context.scope.get(ANSWER)
+                answer = dctx.of(args, kwargs).message_metadata.request_context.scope.get(ANSWER)
                 exchange = answer.exchange if answer is not None else None
             except Exception as error:
                 report("exchange.serve_one", error)
         if exchange is None:
-            return await original(app, dctx, method, params, **kwargs)
+            return await original(*args, **kwargs)
+        method, params = method_of.of(args, kwargs), params_of.of(args, kwargs)
         if exchange.listing:
             # The SDK asks itself: not a request, but what it lists is registered.
-            result = await original(app, dctx, method, params, **kwargs)
+            result = await original(*args, **kwargs)
             _listed(exchange, method, result)
             return result
         exchange.is_handled = True
@@ -415,7 +437,7 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
         except Exception as error:
             report("exchange.begin", error)
         try:
-            result = await original(app, dctx, method, params, **kwargs)
+            result = await original(*args, **kwargs)
         except BaseException as error:
             # Closing the response stream is how a 2026-07-28 client cancels.
             exchange.raised(error)
@@ -438,14 +460,16 @@ def _listed(exchange: _Exchange, method: str, result: Any) -> None:
 
 
 def _tool_input_schema(original: Any) -> Any:
+    request = Parameter(original, "request", 1)
+
     @functools.wraps(original)
-    async def _tool_input_schema(app: Any, request: Any, *args: Any, **kwargs: Any) -> Any:
-        exchange = _exchange(request)
+    async def _tool_input_schema(*args: Any, **kwargs: Any) -> Any:
+        exchange = _exchange(request.of(args, kwargs))
         if exchange is None:
-            return await original(app, request, *args, **kwargs)
+            return await original(*args, **kwargs)
         exchange.listing = True
         try:
-            return await original(app, request, *args, **kwargs)
+            return await original(*args, **kwargs)
         finally:
             exchange.listing = False
 
@@ -453,18 +477,20 @@ def _tool_input_schema(original: Any) -> Any:
 
 
 def _notify(adapter: Adapter, original: Any) -> Any:
+    method = Parameter(original, "method", 0)
+
     @functools.wraps(original)
-    async def notify(self: Any, method: str, params: Any, opts: Any = None) -> None:
+    async def notify(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Without a sink (a JSON response) the SDK drops it.
         exchange = None
-        if adapter.recorder is not None and self.sink is not None:
+        if adapter.recorder is not None and getattr(self, "sink", None) is not None:
             exchange = _around(self)
         if exchange is None:
-            await original(self, method, params, opts)
-            return
+            return await original(self, *args, **kwargs)
         since = perf_counter()
-        await original(self, method, params, opts)
-        exchange.kind.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
+        result = await original(self, *args, **kwargs)
+        exchange.kind.connection.notified(Direction.OUTBOUND, method.of(args, kwargs), perf_counter() - since)
+        return result
 
     return notify
 

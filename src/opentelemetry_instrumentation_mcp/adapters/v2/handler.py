@@ -16,12 +16,12 @@ from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
 from . import messages
-from .seam import Line
+from .seam import DCTX, METHOD, PARAMS, Line
 
 # Found by its id.
 
 
-def refused(line: Line, dispatcher: Any, request_id: Any, reply: Any) -> Request | None:
+def refused(line: Line, request_id: Any, reply: Any) -> Request | None:
     """An error reply is written; the request it ends."""
     request = line.inbound.take(request_id)
     if request is None:
@@ -29,7 +29,7 @@ def refused(line: Line, dispatcher: Any, request_id: Any, reply: Any) -> Request
         return request if request is not None and request.id == request_id else None
     # It is written where the handler's exception is handled.
     error = sys.exc_info()[1]
-    if dispatcher._closed or (error is not None and ending.is_cancellation(error)):
+    if line.closed() or (error is not None and ending.is_cancellation(error)):
         request.end(CONNECTION_LOST)
     elif error is not None:
         request.end(messages.outcome_of(error, line.connection.crash_code))
@@ -62,27 +62,28 @@ def _unanswered(dctx: Any) -> Outcome:
 
 
 @contained
-def watched(adapter: Adapter, line: Line, dispatcher: Any, on_request: Any) -> Any:
+def watched(adapter: Adapter, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
     take = line.arrived.pop
     begin = line.connection.begin
 
-    async def on_request_seen(dctx: Any, method: str, params: Any) -> Any:
+    async def on_request_seen(*args: Any, **kwargs: Any) -> Any:
+        dctx, method, params = DCTX.of(args, kwargs), METHOD.of(args, kwargs), PARAMS.of(args, kwargs)
         request = begin(Direction.INBOUND, method, params) if adapter.recorder is not None else None
         if request is None:
-            return await on_request(dctx, method, params)
+            return await on_request(*args, **kwargs)
         try:
             request.id = request_id = dctx.request_id
             request.request_bytes = take(request_id, -1)
         except Exception as error:
             report("handler.begin", error)
         try:
-            result = await on_request(dctx, method, params)
+            result = await on_request(*args, **kwargs)
         except BaseException as error:
-            _raised(line, dispatcher, request, dctx, error)
+            _raised(line, request, dctx, error)
             raise
         try:
-            if dctx.cancel_requested.is_set() or dispatcher._closed:
+            if dctx.cancel_requested.is_set() or line.closed():
                 request.end(_unanswered(dctx))
             else:
                 line.answering = request
@@ -95,8 +96,8 @@ def watched(adapter: Adapter, line: Line, dispatcher: Any, on_request: Any) -> A
 
 
 @contained
-def _raised(line: Line, dispatcher: Any, request: Request, dctx: Any, error: BaseException) -> None:
-    if dctx.cancel_requested.is_set() or dispatcher._closed:
+def _raised(line: Line, request: Request, dctx: Any, error: BaseException) -> None:
+    if dctx.cancel_requested.is_set() or line.closed():
         request.end(_unanswered(dctx))
     else:
         line.answering = request

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _CONNECTION_CLOSED: Final = -32000
 _REQUEST_TIMEOUT: Final = -32001
 _INVALID_PARAMS: Final = -32602
+_UNWRITABLE: Final = ("BrokenResourceError", "ClosedResourceError")
 
 PROTOCOL_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 """Where a 2026-07-28 request says which revision it speaks (``_meta``)."""
@@ -95,7 +96,7 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
         request.end(CONNECTION_LOST)
         return
     # The id is seen when the request is written.
-    is_written = request.id is not None or line.peer is not None
+    is_written = request.id is not None or line.has_peer
     if ending.is_cancellation(error):
         if is_written:
             request.end(CANCELLED)
@@ -106,7 +107,7 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
     code = getattr(reply, "code", None)
     if code is None:
         # An id that is in flight already is refused with a ValueError. Anything else broke on the way.
-        if isinstance(error, ValueError) and (request.id is None or line.peer is not None):
+        if isinstance(error, ValueError) and (request.id is None or line.has_peer):
             request.abandon()
         else:
             request.end(CONNECTION_LOST)
@@ -117,14 +118,22 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
         request.measured(size, response=True)
     if hint is not None:
         request.end(hint)
-    elif request.answered or (line.peer is not None and not _is_the_sdks_own(line, error, code)):
-        request.end(error_reply(code, getattr(reply, "message", None)))
-    else:
+        return
+    is_own = not request.answered and (line.sees_replies or _is_the_sdks_own(line, error, code))
+    if is_own is None:
+        # A number that is not there is better than a wrong one.
+        request.abandon()
+    elif is_own:
         request.end(TIMEOUT if code == _REQUEST_TIMEOUT else CONNECTION_LOST)
+    else:
+        request.end(error_reply(code, getattr(reply, "message", None)))
 
 
-def _is_the_sdks_own(line: Line, error: BaseException, code: int) -> bool:
-    """In process no reply crosses anything: the SDK's own errors are told by how they are raised."""
+def _is_the_sdks_own(line: Line, error: BaseException, code: int) -> bool | None:
+    """Where no reply is seen, as in process, the SDK's own errors are told by how they are raised; None if not."""
     if code == _REQUEST_TIMEOUT:
         return error.__suppress_context__ and isinstance(error.__context__, TimeoutError)
-    return code == _CONNECTION_CLOSED and line.is_cut
+    if code != _CONNECTION_CLOSED:
+        return False
+    # Behind it stands what the stream raised when the request was written; or a dispatcher is closed.
+    return type(error.__context__).__name__ in _UNWRITABLE or line.is_cut()

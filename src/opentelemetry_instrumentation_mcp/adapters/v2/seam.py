@@ -6,7 +6,7 @@ dispatcher tells that it is closed.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from functools import partial
 from time import perf_counter
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from ...metrics.inbound import Inbound
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...safety import contained, report
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..outbound import CURRENT, leave
 from ..streams import Link
 from . import messages
@@ -34,23 +35,25 @@ class Line:
         connection: The recorder's connection.
         link: What the transport knows.
         role: What this process is in it.
-        closed: Whether no reply can come or go any more.
-        peer: In process, without streams, the dispatcher on the other side: the handler runs in the caller's task, so
-            that a cancellation can only be the caller's, and a call fails when either side is closed.
+        dispatcher: The dispatcher.
+        peer: Whether there is a peer in this process, without streams: the handler runs in the caller's task, so that
+            a cancellation can only be the caller's, and a call fails when either side is closed.
     """
 
     __slots__ = (
         "adapter",
         "answering",
         "arrived",
-        "closed",
         "connection",
+        "dispatcher",
+        "has_peer",
         "inbound",
+        "is_over",
         "is_retired",
         "link",
         "outbound",
-        "peer",
         "role",
+        "sees_replies",
         "spawn",
         "tasks",
     )
@@ -61,15 +64,20 @@ class Line:
         connection: Connection,
         link: Link,
         role: Role,
-        closed: Callable[[], bool],
-        peer: Callable[[], Any] | None = None,
+        dispatcher: Any,
+        *,
+        has_peer: bool = False,
     ) -> None:
         self.adapter = adapter
         self.connection = connection
         self.link = link
         self.role = role
-        self.closed = closed
-        self.peer = peer
+        self.dispatcher = dispatcher
+        self.has_peer = has_peer
+        self.is_over = False
+        """Whether the dispatcher has stopped to run."""
+        self.sees_replies = False
+        """Whether a request is marked when its reply comes, so that this is told from the SDK's own errors."""
         self.inbound = Inbound(connection)
         """Requests from their arrival to their answer, where the dispatcher answers as we know it."""
         self.answering: Request | None = None
@@ -87,10 +95,22 @@ class Line:
         link.outbound = self.outbound.get
         link.has_ended = closed
 
-    @property
-    def is_cut(self) -> bool:
-        """Whether either side is closed, as far as it can be told."""
-        return self.closed() or (self.peer is not None and getattr(self.peer(), "_closed", False))
+    def closed(self) -> bool | None:
+        """Whether no reply can come or go any more; None if the dispatcher does not say."""
+        try:
+            return self.dispatcher._closed
+        except Exception:
+            # It is called something else by now. At the end it is closed anyway.
+            return self.is_over or None
+
+    def is_cut(self) -> bool | None:
+        """Likewise of either side."""
+        if self.closed() or not self.has_peer:
+            return self.closed()
+        try:
+            return self.dispatcher._peer._closed
+        except Exception:
+            return None
 
 
 def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
@@ -119,16 +139,19 @@ def establish_adopted(line: Line, session: Any) -> None:
         line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
 
 
-async def call(
-    line: Line | None, original: Any, dispatcher: Any, method: str, params: Any, opts: Any, **options: Any
-) -> Any:
-    """Await ``original(dispatcher, method, params, opts)``, which sends a request, as one outbound request."""
-    request = line.connection.begin(Direction.OUTBOUND, method, params) if line is not None else None
+async def call(line: Line | None, original: Any, dispatcher: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Await ``original(dispatcher, *args, **kwargs)``, which sends a request, as one outbound request."""
+    request = params = None
+    if line is not None:
+        # As the protocol of dispatchers has it: method, params, opts.
+        method: Any = args[0] if args else kwargs.get("method")
+        params = args[1] if len(args) > 1 else kwargs.get("params")
+        request = line.connection.begin(Direction.OUTBOUND, method, params)
     if request is None or line is None:
-        return await original(dispatcher, method, params, opts, **options)
+        return await original(dispatcher, *args, **kwargs)
     token = CURRENT.set(request)
     try:
-        result = await original(dispatcher, method, params, opts, **options)
+        result = await original(dispatcher, *args, **kwargs)
     except BaseException as error:
         messages.call_raised(line, request, error)
         raise
@@ -141,18 +164,21 @@ async def call(
     return result
 
 
-async def notify(line: Line | None, method: str, send: Callable[[], Awaitable[None]]) -> None:
-    """Await ``send()``, which sends a notification."""
+async def notify(
+    line: Line | None, original: Any, dispatcher: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    """Await ``original(dispatcher, *args, **kwargs)``, which sends a notification."""
+    method: Any = args[0] if args else kwargs.get("method")
     if line is None or line.closed() or _stays_here(line, method):
-        await send()
-        return
+        return await original(dispatcher, *args, **kwargs)
     since = perf_counter()
-    await send()
+    result = await original(dispatcher, *args, **kwargs)
     line.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
+    return result
 
 
 @contained
-def _stays_here(line: Line, method: str) -> bool:
+def _stays_here(line: Line, method: object) -> bool:
     """Over HTTP a 2026-07-28 client cancels by closing its stream; the notification is for its own transport."""
     return (
         method == "notifications/cancelled"
@@ -162,19 +188,44 @@ def _stays_here(line: Line, method: str) -> bool:
     )
 
 
+# What the callbacks of a dispatcher are called with. No look at the callbacks: a stateless server makes new ones for
+# every request.
+DCTX: Final = Parameter(None, "dctx", 0)
+METHOD: Final = Parameter(None, "method", 1)
+PARAMS: Final = Parameter(None, "params", 2)
+_INTERCEPTED: Final = Parameter(None, "method", 0)
+
+
+class RunWith:
+    """The callbacks that the ``run`` of a dispatcher is called with."""
+
+    __slots__ = ("_on_notify", "_on_notify_intercept", "on_request")
+
+    def __init__(self, original: Any) -> None:
+        self.on_request = Parameter(original, "on_request", 0)
+        self._on_notify = Parameter(original, "on_notify", 1)
+        self._on_notify_intercept = Parameter(original, "on_notify_intercept", 2)
+
+    def watched_notifications(
+        self, adapter: Adapter, line: Line, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments with the two callbacks for notifications watched."""
+        args, kwargs = self._on_notify.change(args, kwargs, partial(handle_notifications, adapter, line))
+        return self._on_notify_intercept.change(args, kwargs, partial(intercept_notifications, adapter, line))
+
+
 @contained
 def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
     """Wrap the ``on_notify`` callback a dispatcher is run with."""
 
-    async def on_notify_seen(dctx: Any, method: str, params: Any) -> None:
+    async def on_notify_seen(*args: Any, **kwargs: Any) -> Any:
         if adapter.recorder is None:
-            await on_notify(dctx, method, params)
-            return
+            return await on_notify(*args, **kwargs)
         since = perf_counter()
         try:
-            await on_notify(dctx, method, params)
+            return await on_notify(*args, **kwargs)
         finally:
-            line.connection.notified(Direction.INBOUND, method, perf_counter() - since)
+            line.connection.notified(Direction.INBOUND, METHOD.of(args, kwargs), perf_counter() - since)
 
     return on_notify_seen
 
@@ -182,13 +233,11 @@ def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
 @contained
 def intercept_notifications(adapter: Adapter, line: Line, intercept: Any) -> Any:
     """Wrap ``on_notify_intercept``: a notification it consumes never reaches ``on_notify``."""
-    if intercept is None:
-        return None
 
-    def intercept_seen(method: str, params: Any) -> bool:
-        consumed: bool = intercept(method, params)
+    def intercept_seen(*args: Any, **kwargs: Any) -> Any:
+        consumed: Any = intercept(*args, **kwargs)
         if consumed and adapter.recorder is not None:
-            line.connection.notified(Direction.INBOUND, method)
+            line.connection.notified(Direction.INBOUND, _INTERCEPTED.of(args, kwargs))
         return consumed
 
     return intercept_seen

@@ -16,6 +16,7 @@ from ...safety import contained
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..release import is_v2
 from ..streams import Link
 
@@ -80,23 +81,26 @@ def _patch_lowlevel(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _run(adapter: Adapter, original: Any) -> Any:
+    read_stream, write_stream = Parameter(original, "read_stream", 0), Parameter(original, "write_stream", 1)
+
     @functools.wraps(original)
-    async def run(self: Any, read_stream: Any, write_stream: Any, *args: Any, **kwargs: Any) -> None:
-        opened = _open(adapter, self, read_stream, write_stream) if adapter.recorder is not None else None
+    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        streams = read_stream.of(args, kwargs), write_stream.of(args, kwargs)
+        opened = _open(adapter, self, *streams) if adapter.recorder is not None else None
         if opened is None:
-            await original(self, read_stream, write_stream, *args, **kwargs)
-            return
+            return await original(self, *args, **kwargs)
         link, made = opened
         try:
-            await original(self, read_stream, write_stream, *args, **kwargs)
+            result = await original(self, *args, **kwargs)
         except BaseException as error:
             _close(link, error)
             raise
         else:
             _close(link, None)
+            return result
         finally:
             if made:
-                adapter.streams.untag(read_stream, write_stream)
+                adapter.streams.untag(*streams)
 
     return run
 
@@ -145,10 +149,12 @@ def _patch_client(adapter: Adapter, module: ModuleType) -> None:
 
 
 def _modern_on_request(original: Any) -> Any:
+    server = Parameter(original, "server", 0)
+
     @functools.wraps(original)
-    def modern_on_request(server: Any, lifespan_state: Any) -> Any:
-        on_request = original(server, lifespan_state)
-        _remember(on_request, server)
+    def modern_on_request(*args: Any, **kwargs: Any) -> Any:
+        on_request = original(*args, **kwargs)
+        _remember(on_request, server.of(args, kwargs))
         return on_request
 
     return modern_on_request

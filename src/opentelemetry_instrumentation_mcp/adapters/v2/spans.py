@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, TracerProvider
+from opentelemetry.trace import Span, TracerProvider
 
 from ...metrics.catalogue import PROTOCOL_VERSION, RPC_STATUS_CODE
 from ...metrics.labels import bounded_version
@@ -27,6 +27,7 @@ from ...tracing.operations import Attributes, HttpRequest, Operations, is_client
 from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
+from ..arguments import Parameter
 from ..outbound import leave
 from . import messages, seam
 
@@ -140,13 +141,15 @@ class NativeSpans:
             adapter.patches.replace(transport, "_handle_post_request", self._handle_post)
 
     def _handle_post(self, original: Any) -> Any:
+        native = self
+
         @functools.wraps(original)
-        def handle_post_request(transport: Any, ctx: Any) -> Any:
+        def handle_post_request(self: Any, *args: Any, **kwargs: Any) -> Any:
             # It runs in the context of whoever sends the request.
             call = _CALL.get()
             if call is not None:
-                self.posted(call, transport)
-            return original(transport, ctx)
+                native.posted(call, self)
+            return original(self, *args, **kwargs)
 
         return handle_post_request
 
@@ -158,22 +161,21 @@ class NativeSpans:
 
     def _client_span(self, original: Any) -> Any:
         @functools.wraps(original)
-        def otel_span(name: str, *, kind: SpanKind, **options: Any) -> Any:
+        def otel_span(*args: Any, **kwargs: Any) -> Any:
             call = _CALL.get()
             if call is None:
-                return original(name, kind=kind, **options)
-            outer = trace.get_current_span()
-            if is_client_span_of(outer, _FASTMCP, call.method):
-                # fastmcp has one open for this very call.
-                return _ClientSpan(self, call, _Outer(outer), options)
-            return _ClientSpan(self, call, original(name, kind=kind, **options), options)
+                return original(*args, **kwargs)
+            outer = _open_in_fastmcp(call)
+            # fastmcp may have one open for this very call.
+            block = _Outer(outer) if outer is not None else original(*args, **kwargs)
+            return _ClientSpan(self, call, block, kwargs)
 
         return otel_span
 
     def _server_span(self, original: Any) -> Any:
         @functools.wraps(original)
-        def otel_span(name: str, *, kind: SpanKind, **options: Any) -> Any:
-            return ServerSpan(self, original(name, kind=kind, **options))
+        def otel_span(*args: Any, **kwargs: Any) -> Any:
+            return ServerSpan(self, original(*args, **kwargs))
 
         return otel_span
 
@@ -236,6 +238,13 @@ class NativeSpans:
             peer = network(link.transport, link.address) if link is not None else {}
             setattr(dispatcher, _PEER, peer)
         return peer
+
+
+@contained
+def _open_in_fastmcp(call: _Call) -> Span | None:
+    """The span that fastmcp has open for a call, if it has."""
+    outer = trace.get_current_span()
+    return outer if is_client_span_of(outer, _FASTMCP, call.method) else None
 
 
 class _Outer:
@@ -348,12 +357,14 @@ def stay(span: Span | None) -> None:
 
 
 def _send_raw_request(original: Any) -> Any:
+    method, params = Parameter(original, "method", 0), Parameter(original, "params", 1)
+
     @functools.wraps(original)
-    async def send_raw_request(self: Any, method: str, params: Any, *args: Any, **kwargs: Any) -> Any:
+    async def send_raw_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         with propagation.Within(otel_context.get_current()):
-            token = _CALL.set(_Call(self, method, params))
+            token = _CALL.set(_Call(self, method.of(args, kwargs), params.of(args, kwargs)))
             try:
-                return await original(self, method, params, *args, **kwargs)
+                return await original(self, *args, **kwargs)
             finally:
                 leave(_CALL, token)
 
@@ -361,18 +372,25 @@ def _send_raw_request(original: Any) -> Any:
 
 
 def _resolve_pending(original: Any) -> Any:
+    request_id, outcome = Parameter(original, "request_id", 0), Parameter(original, "outcome", 1)
+
     @functools.wraps(original)
-    def _resolve_pending(self: Any, request_id: Any, outcome: Any) -> None:
+    def _resolve_pending(self: Any, *args: Any, **kwargs: Any) -> Any:
         calls: dict[object, _Call] | None = getattr(self, _CALLS, None)
-        call = calls.get(str(request_id)) if calls else None
-        if call is not None:
-            _answered(call, outcome)
-        original(self, request_id, outcome)
+        if calls:
+            _replied(calls, request_id.of(args, kwargs), outcome.of(args, kwargs))
+        return original(self, *args, **kwargs)
 
     return _resolve_pending
 
 
 @contained
+def _replied(calls: dict[object, _Call], request_id: Any, outcome: Any) -> None:
+    call = calls.get(str(request_id))
+    if call is not None:
+        _answered(call, outcome)
+
+
 def _answered(call: _Call, outcome: Any) -> None:
     call.is_answered = True
     span = call.span

@@ -148,15 +148,15 @@ def _otel_span(seek: Callable[[], Context | None], original: Any) -> Any:
     resets, nothing = _resets(), _Nothing()
 
     @functools.wraps(original)
-    def otel_span(name: str, *, context: Context | None = None, **options: Any) -> Any:
-        if context is None:
+    def otel_span(*args: Any, **kwargs: Any) -> Any:
+        if kwargs.get("context") is None and len(args) == 1:
             try:
                 here = seek()
                 if here is not None:
                     return _Idle(here) if resets else nothing
             except Exception as error:
                 report("untraced.otel_span", error)
-        return original(name, context=context, **options)
+        return original(*args, **kwargs)
 
     return otel_span
 
@@ -166,13 +166,13 @@ def _inject_trace_context(propagator: Propagator, original: Any) -> Any:
         return original
 
     @functools.wraps(original)
-    def inject_trace_context(meta: Any) -> None:
+    def inject_trace_context(*args: Any, **kwargs: Any) -> Any:
         try:
-            if not otel_context.get_current() and propagator.is_known():
-                return
+            if len(args) == 1 and not kwargs and not otel_context.get_current() and propagator.is_known():
+                return None
         except Exception as error:
             report("untraced.inject_trace_context", error)
-        original(meta)
+        return original(*args, **kwargs)
 
     return inject_trace_context
 
@@ -182,13 +182,13 @@ def _extract_trace_context(propagator: Propagator, original: Any) -> Any:
         return original
 
     @functools.wraps(original)
-    def extract_trace_context(meta: Any) -> Any:
+    def extract_trace_context(*args: Any, **kwargs: Any) -> Any:
         try:
-            if not meta or propagator.finds_nothing(meta):
+            if len(args) == 1 and not kwargs and (not args[0] or propagator.finds_nothing(args[0])):
                 return None
         except Exception as error:
             report("untraced.extract_trace_context", error)
-        return original(meta)
+        return original(*args, **kwargs)
 
     return extract_trace_context
 

@@ -1,0 +1,144 @@
+"""A copy of the installed SDK that is changed as its next release may be."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Collection
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+ADDED = "added_later"
+"""A parameter that no release has."""
+
+_CHILD = """
+import json, logging, sys
+import mcp
+assert mcp.__file__.startswith(HOME), mcp.__file__
+import anyio
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry_instrumentation_mcp import MCPInstrumentor
+from tests.points import Points
+from tests.sdk import endings
+from tests.sdk.setups import SETUPS
+logging.getLogger("mcp").setLevel(logging.CRITICAL + 1)
+setups = {each.name: each for each in SETUPS}
+result = {"bare": {}, "instrumented": {}, "counted": {}}
+for name in NAMES:
+    result["bare"][name] = anyio.run(endings.use, setups[name])
+reader = InMemoryMetricReader()
+MCPInstrumentor().instrument(meter_provider=MeterProvider([reader]))
+before = endings.counted(Points.of(reader))
+for name in NAMES:
+    result["instrumented"][name] = anyio.run(endings.use, setups[name])
+    after = endings.counted(Points.of(reader))
+    result["counted"][name] = sorted([*key, value] for key, value in (after - before).items())
+    before = after
+MCPInstrumentor().uninstrument()
+print(json.dumps(result))
+"""
+
+
+class _Adding(ast.NodeTransformer):
+    """Adds an optional keyword to functions, and gives it wherever they are called."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self.names = names
+        self.seen: set[str] = set()
+
+    def _add(self, node: Any) -> Any:
+        self.generic_visit(node)
+        if node.name in self.names and node.args.kwarg is None:
+            self.seen.add(node.name)
+            node.args.kwonlyargs.append(ast.arg(ADDED))
+            node.args.kw_defaults.append(ast.Constant(None))
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = _add
+
+    def visit_Call(self, node: ast.Call) -> Any:
+        self.generic_visit(node)
+        name = getattr(node.func, "attr", getattr(node.func, "id", None))
+        if name in self.names:
+            node.keywords.append(ast.keyword(ADDED, ast.Constant(1)))
+        return node
+
+
+class _Renaming(ast.NodeTransformer):
+    """Gives an attribute another name, wherever it is used."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.seen: set[str] = set()
+
+    def visit_Attribute(self, node: ast.Attribute) -> Any:
+        self.generic_visit(node)
+        if node.attr == self.name:
+            self.seen.add(self.name)
+            node.attr += "_elsewhere"
+        return node
+
+    def _define(self, node: Any) -> Any:
+        self.generic_visit(node)
+        if node.name == self.name:
+            self.seen.add(self.name)
+            node.name += "_elsewhere"
+        return node
+
+    visit_FunctionDef = visit_AsyncFunctionDef = _define
+
+
+def with_parameters(names: Collection[str]) -> Callable[[ast.Module, str], set[str]]:
+    """A change: one more optional keyword in the functions of these names, given wherever they are called."""
+
+    def change(tree: ast.Module, module: str) -> set[str]:
+        adding = _Adding(names)
+        adding.visit(tree)
+        return adding.seen
+
+    return change
+
+
+def renamed(name: str, modules: Collection[str] = ()) -> Callable[[ast.Module, str], set[str]]:
+    """A change: an attribute or method is called something else, in some modules or in all."""
+
+    def change(tree: ast.Module, module: str) -> set[str]:
+        if modules and module not in modules:
+            return set()
+        renaming = _Renaming(name)
+        renaming.visit(tree)
+        return renaming.seen
+
+    return change
+
+
+def run(
+    directory: Path, change: Callable[[ast.Module, str], set[str]], setups: Collection[str]
+) -> tuple[dict[str, Any], set[str], str]:
+    """Use a changed copy, bare and instrumented.
+
+    Returns:
+        What the callers got to see and what was counted; the names that were changed; and what was logged.
+    """
+    sdk = Path(import_module("mcp").__file__ or "").parent
+    copy = directory / "mcp"
+    shutil.copytree(sdk, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    seen: set[str] = set()
+    for file in copy.rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        changed = change(tree, ".".join(("mcp", *file.relative_to(copy).with_suffix("").parts)))
+        if changed:
+            seen |= changed
+        file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+    paths = os.pathsep.join((str(directory), str(Path(__file__).parents[2])))
+    environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
+    code = f"NAMES, HOME = {list(setups)!r}, {str(directory)!r}\n{_CHILD}"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout), seen, done.stderr

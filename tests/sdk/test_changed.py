@@ -30,9 +30,16 @@ _V2 = {
     "extract_trace_context", "_bind_interceptor"
 }  # fmt: skip
 ADDED = _SHARED | (_V2 if V2 else _V1)
-ALONE = [
-    "_dispatch", "_write", "_write_result", "_spawn", "_compose_server_middleware", "_handle_request", "_dispatch_request"
-] if V2 else []  # fmt: skip
+_REPLACED = (
+    "_dispatch",
+    "_write",
+    "_write_result",
+    "_spawn",
+    "_compose_server_middleware",
+    "_handle_request",
+    "_dispatch_request",
+)
+ALONE = _REPLACED if V2 else ()
 """Where what is done in their place has to go on without the others having changed."""
 
 

@@ -42,7 +42,8 @@ class Link:
         failure: How it broke: the end it means and the error's name.
         generator: The SDK's asynchronous generator that closes the streams when this process leaves the transport,
             until that is seen.
-        has_ended: Whether the session has seen the end of its read stream.
+        is_at_end: Whether the session has seen the end of its read stream, where it is noted here.
+        is_closed: Whether the dispatcher has seen that end; None if it does not say.
         outbound: Finds a request sent on the pair by its JSON-RPC id.
         posts: Messages a client has written and not yet posted, where a transport posts them in that order.
         is_sent_again: Whether the next POST of a message repeats the one before.
@@ -56,8 +57,9 @@ class Link:
         "failure",
         "generator",
         "has_bytes",
-        "has_ended",
         "http_transport",
+        "is_at_end",
+        "is_closed",
         "is_sent_again",
         "mode",
         "outbound",
@@ -80,7 +82,8 @@ class Link:
         self.end: End | None = None
         self.failure: tuple[End, str | int | None] | None = None
         self.generator: weakref.ref[Any] | None = None
-        self.has_ended: Callable[[], bool] = lambda: False
+        self.is_at_end = False
+        self.is_closed: Callable[[], bool | None] = lambda: None
         self.outbound: Callable[[Any], Any] = lambda _: None
         self.posts: deque[Any] | None = None
         self.is_sent_again = False
@@ -94,7 +97,7 @@ class Link:
     def leave(self) -> None:
         """This process leaves the transport. If its session has seen the end before, that was the peer's."""
         self.generator = None
-        if self.connection is not None and not self.has_ended():
+        if self.connection is not None and not self.is_at_end and not self.is_closed():
             self.connection.is_left = True
 
     def is_left_under(self, connection: Connection) -> bool:

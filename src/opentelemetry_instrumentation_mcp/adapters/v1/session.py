@@ -368,10 +368,6 @@ def _end_of(stream: Any) -> type[Exception] | None:
     return function.__globals__.get("EndOfStream") if names_in(function) == _ANEXT else None
 
 
-def _always() -> bool:
-    return True
-
-
 class _ReadStream(_Stream):
     def __init__(self, stream: Any, tap: Tap) -> None:
         super().__init__(stream, tap)
@@ -406,13 +402,13 @@ class _ReadStream(_Stream):
             try:
                 item = await self._stream.__anext__()
             except StopAsyncIteration:
-                tap.link.has_ended = _always
+                tap.link.is_at_end = True
                 raise
         else:
             try:
                 item = await self._stream.receive()
             except self._end:
-                tap.link.has_ended = _always
+                tap.link.is_at_end = True
                 raise StopAsyncIteration from None
         tap.received(item)
         return item

@@ -93,7 +93,7 @@ class Line:
         self.is_retired = False
         """Whether this is from before an ``uninstrument()``, and only goes on until what was open has ended."""
         link.outbound = self.outbound.get
-        link.has_ended = closed
+        link.is_closed = self.closed
 
     def closed(self) -> bool | None:
         """Whether no reply can come or go any more; None if the dispatcher does not say."""

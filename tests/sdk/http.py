@@ -59,8 +59,8 @@ async def until(condition: Callable[[], bool]) -> None:
             await anyio.sleep(0.02)
 
 
-def failing_app(status: int) -> Any:
-    """An endpoint that accepts the handshake and answers everything else with a bare HTTP error."""
+def failing_app(status: int, content_type: bytes = b"text/plain", content: bytes = b"no") -> Any:
+    """An endpoint that accepts the handshake and answers everything else with an HTTP error."""
     result: dict[str, Any] = {
         "protocolVersion": "2025-06-18",
         "capabilities": {"tools": {}},
@@ -78,7 +78,7 @@ def failing_app(status: int) -> Any:
                 if not message.get("more_body"):
                     break
         request: dict[str, Any] = json.loads(body) if body else {}
-        code, kind, reply = status, b"text/plain", b"no"
+        code, kind, reply = status, content_type, content
         if request.get("method") == "initialize":
             code, kind = 200, b"application/json"
             reply = json.dumps({"jsonrpc": "2.0", "id": request["id"], "result": result}).encode()

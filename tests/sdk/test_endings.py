@@ -317,6 +317,38 @@ def test_an_http_error_without_a_json_rpc_body_is_classed_by_its_status(
     assert (call.attributes[STATUS], call.attributes[ERROR], call.value) == (ending, str(status), 1)
 
 
+REFUSAL = b'{"jsonrpc":"2.0","id":%s,"error":{"code":-32600,"message":"Bad Request: Missing session ID"}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "body", "shown_1x", "shown_2x"),
+    [
+        # How 1.30 and 2.x refuse what they have not parsed yet.
+        (400, b"application/json", REFUSAL % b'"server-error"', "400", "-32600"),
+        (404, b"application/json", REFUSAL % b"null", "-32600", "-32600"),
+        # What says so in a kind that is no JSON is not read.
+        (400, b"text/plain", REFUSAL % b"null", "400", "400"),
+        (404, b"text/plain", b"no", "-32600", "404"),
+        # JSON, but not of JSON-RPC: how a missing token is answered.
+        (401, b"application/json", b'{"error":"invalid_token"}', "401", "401"),
+    ],
+)
+def test_a_refusal_over_http_is_shown_by_its_json_rpc_code_where_one_is_read(
+    status: int, kind: bytes, body: bytes, shown_1x: str, shown_2x: str, collect: Collect
+) -> None:
+    async def scenario() -> None:
+        async with setups.serve(failing_app(status, kind, body)) as base:
+            with pytest.raises(BaseException):  # noqa: B017  # 1.x ends the whole transport with it.
+                async with setups.client_over(streamable_http_client(f"{base}/mcp")) as session:
+                    await session.call_tool("ok", {})
+
+    anyio.run(scenario)
+    points = collect()
+    [call] = [point for point in points.select("mcp.requests.total", {"mcp.method.name": "tools/call"}) if point.value]
+    shown = shown_2x if V2 else shown_1x
+    assert (call.attributes[STATUS], call.attributes[ERROR], call.value) == ("client_error", shown, 1)
+
+
 def test_a_client_that_cannot_reach_its_server_loses_the_request_not_the_count(collect: Collect) -> None:
     async def scenario() -> None:
         with pytest.raises(BaseException):  # noqa: B017  # ConnectError, in a group.

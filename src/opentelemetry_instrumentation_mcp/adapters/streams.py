@@ -133,7 +133,7 @@ class Streams:
     @contained
     def leave(self, *streams: Any) -> None:
         """This process leaves the transport behind the streams, which ends with that; forget them."""
-        for link in {self._links.pop(id(stream), None) for stream in streams} - {None}:
+        for link in {self._links.pop(id(stream)) for stream in streams if id(stream) in self._links}:
             link.leave()
 
     def find(self, *streams: Any) -> Link | None:

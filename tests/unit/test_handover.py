@@ -15,7 +15,7 @@ from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
-from opentelemetry_instrumentation_mcp.metrics import bulk
+from opentelemetry_instrumentation_mcp.metrics import bulk, handover
 from opentelemetry_instrumentation_mcp.metrics.handover import BUDGET, CAP, FIRST, Allowance, Cell, Ledger, Part
 from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution, Sink, SumOf
 
@@ -238,6 +238,38 @@ def test_a_drain_waits_for_one_that_is_half_done() -> None:
         thread.join()
     assert drained.is_set()
     assert sink.taken == [[1.0]]
+
+
+def test_a_drain_that_never_ends_costs_a_line_and_not_the_end_of_the_process(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A handler of a signal flushes in the main thread, which had the cell in its hands when the signal came."""
+    monkeypatch.setattr(handover, "DRAIN_SECONDS", 0.2)
+    ledger, other = Ledger(), _Kept()
+    flush = threading.Thread(target=ledger.drain, daemon=True)
+    has_ended: list[bool] = []
+
+    class Interrupted(_Kept):
+        def take(self, values: Sequence[float]) -> None:
+            if not has_ended:
+                flush.start()
+                flush.join(30)
+                has_ended.append(not flush.is_alive())
+            super().take(values)
+
+    interrupted = Interrupted()
+    cells = [ledger.cell(interrupted), ledger.cell(other)]
+    for value in (1.0, 2.0):
+        cells[1].add(value)
+    cells[0].add(3.0)
+
+    assert has_ended == [True]
+    assert other.taken == [[1.0], [2.0]]
+    assert [record for record in caplog.records if "TimeoutError" in record.getMessage()]
+    # Nothing is lost by it.
+    cells[0].add(4.0)
+    ledger.drain()
+    assert interrupted.taken == [[3.0], [4.0]]
 
 
 def test_a_request_waits_for_no_drain() -> None:

@@ -57,6 +57,9 @@ BUDGET: Final = 90_000
 FIRST: Final = 32
 """The most values that a new cell keeps for a reader, as long as half of the budget is left for those that grow."""
 
+DRAIN_SECONDS: Final = 5.0
+"""The most a collection waits for one drain, which takes milliseconds."""
+
 _MOST_AT_ONCE: Final = 6 * CAP
 """The most values for all sinks of a cell together, in one drain on an event loop."""
 
@@ -186,22 +189,34 @@ class Cell:
         self._lock = threading.Lock()
 
     def drain(self) -> None:
-        """Hand over what the cell holds, after whoever is at it now."""
-        with self._lock:
-            count = len(self.values)
-            if self._is_abandoned:
-                return
-            if not count:
-                if self._is_sated:
-                    # It was full just now; the next collection is to have an exemplar as well.
-                    self._rest(seek_span=True)
-                return
-            if not self._is_read():
-                self._drop()
-                return
-            self._is_unread = False
-            self._hand_over(count)
-            self._rest(seek_span=True)
+        """Hand over what the cell holds, after whoever is at it now.
+
+        Raises:
+            TimeoutError: If that one does not come to an end. It may be the one that waits: a handler of a signal that
+                came in the middle of it and makes readers collect. The values stay for the next time.
+        """
+        if not self._lock.acquire(timeout=DRAIN_SECONDS):
+            raise TimeoutError("an earlier drain has not come to its end")
+        try:
+            self._drain()
+        finally:
+            self._lock.release()
+
+    def _drain(self) -> None:
+        count = len(self.values)
+        if self._is_abandoned:
+            return
+        if not count:
+            if self._is_sated:
+                # It was full just now; the next collection is to have an exemplar as well.
+                self._rest(seek_span=True)
+            return
+        if not self._is_read():
+            self._drop()
+            return
+        self._is_unread = False
+        self._hand_over(count)
+        self._rest(seek_span=True)
 
     def look_after(self, value: float) -> None:
         """Do what is due now that this thread has added ``value``."""

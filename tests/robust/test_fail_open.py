@@ -18,7 +18,7 @@ from ..sdk.generation import V2
 from ..sdk.setups import HERE
 
 # Whichever test comes first waits for all of it.
-pytestmark = pytest.mark.timeout(660)
+pytestmark = pytest.mark.timeout(1260)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
     environment["PYTHONPATH"] = str(HERE.parent.parent)
     command = [sys.executable, "-W", "ignore", "-m", "tests.robust.faults", str(path)]
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=600)
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, timeout=1200)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     return json.loads(path.read_text()) | {"stdout": done.stdout.decode()}
 
@@ -38,7 +38,11 @@ def test_most_functions_are_called_in_some_scenario(report: dict[str, Any]) -> N
     chains = ("adapters.interceptors.chain", "adapters.interceptors.passage")
     others = ("adapters.v1.",) if V2 else ("adapters.v2.", *chains)
     known = [name for name in report["known"] if not name.startswith((*others, "adapters.interceptors.fastmcp"))]
-    assert len(report["where"]) > 250
+    assert len(report["where"]) > 350
+    # The wrappers, which are hotter than anything else: functions inside functions.
+    assert any(
+        "_dispatch._dispatch" in name or "_entry.make" in name or "_dump.model" in name for name in report["where"]
+    )
     assert len(report["where"]) > 0.75 * len(known), sorted(set(known) - report["where"].keys())
     assert not [name for name, each in report["expected"].items() if each["raised"] or each["log"]]
     assert all(each["results"] for each in report["expected"].values())

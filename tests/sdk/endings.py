@@ -40,42 +40,47 @@ async def outcome(call: Callable[[], Awaitable[Any]]) -> str:
 
 
 async def use(setup: Setup) -> list[str]:
-    """A session of a client with the example server."""
+    """A session of a client with the example server, and what its callers get to see."""
     async with setups.connect(setup) as link:
-        session, started = link.session, anyio.Event()
+        return await happen(link, setup)
 
-        async def stuck() -> str:
-            started.set()
-            await anyio.sleep_forever()
-            return ""
 
-        link.server.add_tool(stuck)
-        found = [
-            await outcome(session.list_tools),
-            await outcome(lambda: session.call_tool("ok", {})),
-            await outcome(lambda: session.call_tool("fail", {})),
-            await outcome(lambda: session.call_tool("nobody", {})),
-            await outcome(lambda: session.call_tool("tell", {})),
-            await outcome(lambda: session.get_prompt("greeting")),
-            # Errors of the peer: one of each class of codes.
-            await outcome(lambda: session.get_prompt("broken")),
-            await outcome(lambda: session.get_prompt("nobody")),
-            await outcome(lambda: session.read_resource("memo://nobody")),
-            await outcome(lambda: example.raw(session, "nothing/known")),
-            await outcome(lambda: example.raw(session, "tools/call", {"name": 1})),
-        ]
-        if setup.asks_back:
-            found.append(await outcome(lambda: session.call_tool("ask", {})))
-        if not setup.modern:
-            found.append(await outcome(session.send_ping))
-        # Cancelled by its caller, and for the server by its peer.
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(session.call_tool, "stuck", {})
-            await started.wait()
-            tasks.cancel_scope.cancel()
-        seconds: Any = 0.2 if V2 else timedelta(seconds=0.2)
-        found.append(await outcome(lambda: session.call_tool("stuck", {}, read_timeout_seconds=seconds)))
-        found.append(await outcome(lambda: session.call_tool("ok", {})))
+async def happen(link: setups.Link, setup: Setup) -> list[str]:
+    """Let everything happen on a connection; what the callers get to see."""
+    session, started = link.session, anyio.Event()
+
+    async def stuck() -> str:
+        started.set()
+        await anyio.sleep_forever()
+        return ""
+
+    link.server.add_tool(stuck)
+    found = [
+        await outcome(session.list_tools),
+        await outcome(lambda: session.call_tool("ok", {})),
+        await outcome(lambda: session.call_tool("fail", {})),
+        await outcome(lambda: session.call_tool("nobody", {})),
+        await outcome(lambda: session.call_tool("tell", {})),
+        await outcome(lambda: session.get_prompt("greeting")),
+        # Errors of the peer: one of each class of codes.
+        await outcome(lambda: session.get_prompt("broken")),
+        await outcome(lambda: session.get_prompt("nobody")),
+        await outcome(lambda: session.read_resource("memo://nobody")),
+        await outcome(lambda: example.raw(session, "nothing/known")),
+        await outcome(lambda: example.raw(session, "tools/call", {"name": 1})),
+    ]
+    if setup.asks_back:
+        found.append(await outcome(lambda: session.call_tool("ask", {})))
+    if not setup.modern:
+        found.append(await outcome(session.send_ping))
+    # Cancelled by its caller, and for the server by its peer.
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(session.call_tool, "stuck", dict[str, Any]())
+        await started.wait()
+        tasks.cancel_scope.cancel()
+    seconds: Any = 0.2 if V2 else timedelta(seconds=0.2)
+    found.append(await outcome(lambda: session.call_tool("stuck", {}, read_timeout_seconds=seconds)))
+    found.append(await outcome(lambda: session.call_tool("ok", {})))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ _SHARED = {
 }  # fmt: skip
 _V1 = {
     "_handle_message", "_handle_request", "_received_request", "_handle_incoming", "send_notification",
-    "_send_response", "request_within_origin", "_received_notification", "websocket_client"
+    "_send_response", "_received_notification", "websocket_client"
 }  # fmt: skip
 _V2 = {
     "_dispatch", "_dispatch_request", "_dispatch_notify", "_write", "_write_result", "_spawn", "_settle_unanswered",
@@ -30,16 +31,10 @@ _V2 = {
     "extract_trace_context", "_bind_interceptor"
 }  # fmt: skip
 ADDED = _SHARED | (_V2 if V2 else _V1)
-_REPLACED = (
-    "_dispatch",
-    "_write",
-    "_write_result",
-    "_spawn",
-    "_compose_server_middleware",
-    "_handle_request",
-    "_dispatch_request",
-)
-ALONE = _REPLACED if V2 else ()
+ALONE = [
+    "_dispatch", "_dispatch_request", "_write", "_write_result", "_spawn", "_handle_request",
+    "_compose_server_middleware"
+] if V2 else []  # fmt: skip
 """Where what is done in their place has to go on without the others having changed."""
 
 
@@ -67,3 +62,30 @@ def test_a_parameter_that_is_added_and_given_goes_through(
         assert found["instrumented"][setup] == found["bare"][setup] == reference["bare"][setup]
         assert found["counted"][setup] == reference["counted"][setup]
     assert "a metric was lost" not in log
+
+
+# What is called something else, and whether requests are counted all the same.
+RENAMED = {
+    "_closed": True, "_peer": False, "sink": True, "_in_flight": True, "_pending": True, "_dispatch": True,
+    "_resolve_pending": True, "_write": False, "_write_result": True, "_settle_unanswered": True, "_spawn": True,
+    "_handle_request": True, "message_metadata": False, "_handle_post_request": True, "_resolve_abandoned_request": True
+} if V2 else {
+    "_request_id": True, "_handle_message": True, "_handle_post_request": True, "_init_options": True
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RENAMED)
+def test_what_is_called_something_else_costs_what_depends_on_it(
+    name: str, reference: dict[str, Any], tmp_path: Path
+) -> None:
+    found, seen, _ = changed.run(tmp_path, changed.renamed(name), SETUPS)
+    assert seen == {name}
+    assert found["instrumented"] == found["bare"] == reference["bare"]
+    for setup in SETUPS:
+        expected, counted = (
+            Counter({tuple(row[:-1]): int(row[-1]) for row in each["counted"][setup]}) for each in (reference, found)
+        )
+        # Absent, or right.
+        assert counted - expected == Counter(), setup
+        if RENAMED[name]:
+            assert {key for key in expected - counted if key[0] == "mcp.requests.total"} == set(), setup

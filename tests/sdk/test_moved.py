@@ -27,6 +27,7 @@ from opentelemetry_instrumentation_mcp.adapters.release import Module, is_expect
 from opentelemetry_instrumentation_mcp.patching import Patches, Seen
 
 from ..points import ROLE, Points
+from .endings import Counted
 from .generation import V2
 from .snapshot import import_everything
 from .traffic import compare
@@ -131,21 +132,21 @@ def metrics(points: Points) -> set[str]:
 
 
 @pytest.fixture(scope="module")
-def reference() -> set[str]:
-    """The metrics of the same traffic where nothing has moved."""
+def reference() -> tuple[set[str], dict[str, Counted]]:
+    """The metrics of the same traffic where nothing has moved, and its numbers."""
     reader = InMemoryMetricReader()
     instrumentor = MCPInstrumentor()
     instrumentor.instrument(meter_provider=MeterProvider([reader]))
     try:
-        compare(reader, ())
+        numbers = compare(reader, ())
     finally:
         instrumentor.uninstrument()
-    return metrics(Points.of(reader))
+    return metrics(Points.of(reader)), numbers
 
 
 @pytest.mark.parametrize("place", PLACES, ids=str)
 def test_what_has_moved_is_said_in_a_line_and_the_rest_is_measured(
-    place: Place, reference: set[str], caplog: pytest.LogCaptureFixture
+    place: Place, reference: tuple[set[str], dict[str, Counted]], caplog: pytest.LogCaptureFixture
 ) -> None:
     reader = InMemoryMetricReader()
     instrumentor = MCPInstrumentor()
@@ -153,10 +154,13 @@ def test_what_has_moved_is_said_in_a_line_and_the_rest_is_measured(
         with place.moved():
             instrumentor.instrument(meter_provider=MeterProvider([reader]))
         try:
-            compare(reader, REQUESTS.get(place.module, ()))
+            numbers = compare(reader, REQUESTS.get(place.module, ()))
         finally:
             instrumentor.uninstrument()
 
+    # What is absent is absent. What is there is right.
+    all_metrics, all_numbers = reference
+    assert {kind: found - all_numbers[kind] for kind, found in numbers.items() if found - all_numbers[kind]} == {}
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("opentelemetry_instr")]
     lacks = f"this mcp release lacks {place}; what they would show is absent"
     assert ours == ([] if str(place) in NOT_MISSED else [lacks])
@@ -165,7 +169,7 @@ def test_what_has_moved_is_said_in_a_line_and_the_rest_is_measured(
         assert points.by(ROLE, metric) == {}
     # The dispatcher is most of a connection.
     if place.module != "mcp.shared.jsonrpc_dispatcher":
-        assert reference - metrics(points) == METRICS.get(str(place), set())
+        assert all_metrics - metrics(points) == METRICS.get(str(place), set())
 
 
 MODULES = ["mcp.server._streamable_http_modern", "mcp.shared.direct_dispatcher"]

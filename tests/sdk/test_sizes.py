@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from opentelemetry_instrumentation_mcp.adapters.sizes import Sizes
+from opentelemetry_instrumentation_mcp import MCPInstrumentor
+from opentelemetry_instrumentation_mcp.adapters.sizes import MOST_WAITING, Sizes
 
 from ..points import DIRECTION, METHOD, ROLE, TOOL, Point, Points
-from . import setups
-from .generation import V2
+from . import example, setups
+from .generation import V2, ClientSession, types
+from .http import low_level
 from .setups import SETUPS, Setup
 from .test_exactness import assert_sizes_are_the_wires, drive
 
@@ -126,3 +129,97 @@ def test_a_reply_that_the_sdk_makes_of_an_http_error_has_the_size_of_the_answer(
     wire = anyio.run(drive, setup)
     points = collect()
     assert_sizes_are_the_wires(points, points, wire)
+
+
+def sizes() -> Sizes:
+    """What the adapter of this process knows about messages under way."""
+    adapter = MCPInstrumentor()._adapter  # pyright: ignore[reportPrivateUsage]
+    assert adapter is not None
+    return adapter.sizes
+
+
+def parse(text: str) -> Any:
+    """Parse a message as the SDK's transports do."""
+    if V2:
+        return import_module("mcp_types.jsonrpc").jsonrpc_message_adapter.validate_json(text, by_name=False)
+    return types.JSONRPCMessage.model_validate_json(text)
+
+
+@pytest.mark.parametrize("setup", [each for each in SETUPS if each.transport != "stdio"], ids=str)
+def test_no_message_leaves_anything_behind(setup: Setup, collect: Collect) -> None:
+    async def scenario() -> None:
+        async with setups.connect(setup) as link:
+            await link.session.list_tools()
+            for tool in ("ok", "fail", "tell", *(["ask"] if setup.asks_back else [])):
+                await link.session.call_tool(tool, {})
+
+    anyio.run(scenario)
+    assert (sizes().incoming, sizes().outgoing) == ({}, {})
+    assert collect().sum("mcp.requests.total") > 0
+
+
+def test_what_the_application_parses_is_nobodys_size(collect: Collect) -> None:
+    """What is parsed and dropped leaves its place to other messages, and those of memory have no bytes."""
+
+    async def scenario() -> None:
+        for setup in SETUPS:
+            if setup.transport == "in_memory":
+                async with setups.connect(setup) as link:
+                    for number in range(100):
+                        for _ in range(10):
+                            parse(f'{{"jsonrpc":"2.0","id":{number},"method":"ping"}}')
+                        await link.session.call_tool("ok", {})
+
+    anyio.run(scenario)
+    points = collect()
+    assert points.select("mcp.request.size") == []
+    assert points.select("mcp.response.size") == []
+
+
+def test_a_transport_of_the_applications_own_leaves_nothing_behind(collect: Collect) -> None:
+    """It parses with the models of the SDK; what it makes of bytes is not known, and not kept."""
+    message = import_module("mcp.shared.message").SessionMessage
+
+    async def pump(source: Any, target: Any) -> None:
+        async with source, target:
+            async for item in source:
+                text = item.message.model_dump_json(by_alias=True, exclude_none=True)
+                await target.send(message(parse(text)))
+
+    async def scenario() -> None:
+        low = low_level(example.build())
+        pipes = [anyio.create_memory_object_stream[Any](0) for _ in range(4)]
+        (to_pump, from_client), (to_server, from_pump), (to_back, from_server), (to_client, from_back) = pipes
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(pump, from_client, to_server)
+            tasks.start_soon(pump, from_server, to_client)
+            tasks.start_soon(low.run, from_pump, to_back, low.create_initialization_options())
+            async with ClientSession(from_back, to_pump) as session:
+                await session.initialize()
+                await session.call_tool("ok", {})
+            tasks.cancel_scope.cancel()
+
+    anyio.run(scenario)
+    assert (sizes().incoming, sizes().outgoing) == ({}, {})
+    assert collect().select("mcp.request.size") == []
+
+
+def test_nothing_is_kept_after_uninstrument(collect: Collect) -> None:
+    kept = sizes()
+    if V2:
+        by_value = import_module("mcp_types.jsonrpc").jsonrpc_message_adapter.validate_json
+    else:
+        by_value = types.JSONRPCMessage.model_validate_json
+    MCPInstrumentor().uninstrument()
+    by_value('{"jsonrpc":"2.0","id":1,"method":"ping"}')
+    assert kept.incoming == {}
+
+
+def test_of_too_many_a_few_are_given_up_at_a_time() -> None:
+    """On an event loop: ten thousand in one go would hold up everything."""
+    many = Sizes()
+    many.incoming.update({number: 1 for number in range(MOST_WAITING + 1)})
+    many.give_up()
+    assert 0.9 * MOST_WAITING < len(many.incoming) <= MOST_WAITING
+    assert 0 not in many.incoming
+    assert MOST_WAITING in many.incoming

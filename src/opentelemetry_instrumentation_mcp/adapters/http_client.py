@@ -393,10 +393,16 @@ def _default(original: Any, name: str) -> Any:
 @contained
 def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
     async def on_request(request: Any) -> None:
-        _sse_body_sent(adapter, link, request)
+        try:
+            _sse_body_sent(adapter, link, request)
+        except Exception as error:
+            report("http_client.sse_body_sent", error)
 
     async def on_response(response: Any) -> None:
-        _sse_answered(link, response)
+        try:
+            _sse_answered(link, response)
+        except Exception as error:
+            report("http_client.sse_answered", error)
 
     @functools.wraps(original)
     def factory(*args: Any, **kwargs: Any) -> Any:
@@ -408,7 +414,6 @@ def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
     return factory
 
 
-@contained
 def _sse_body_sent(adapter: Adapter, link: Link, request: Any) -> None:
     if request.method != "POST":
         return
@@ -420,7 +425,6 @@ def _sse_body_sent(adapter: Adapter, link: Link, request: Any) -> None:
         adapter.sizes.serialised(link.posts.popleft(), len(content))
 
 
-@contained
 def _sse_answered(link: Link, response: Any) -> None:
     content = _content(response.request)
     if response.request.method == "POST" and (content is None or _MESSAGE in content):

@@ -413,21 +413,22 @@ class _ReadStream(_Stream):
         tap.received(item)
         return item
 
-    async def receive(self) -> Any:
+    async def receive(self, *args: Any, **kwargs: Any) -> Any:
         tap = self._tap
         tap.settle()
-        item = await self._stream.receive()
+        item = await self._stream.receive(*args, **kwargs)
         tap.received(item)
         return item
 
 
 class _WriteStream(_Stream):
-    async def send(self, item: Any) -> None:
+    async def send(self, *args: Any, **kwargs: Any) -> Any:
         tap = self._tap
+        item: Any = args[0] if args else kwargs.get("item")
         method, request = tap.sending(item)
         since = perf_counter() if method is not None else 0.0
         try:
-            await self._stream.send(item)
+            result = await self._stream.send(*args, **kwargs)
         except BaseException as error:
             tap.unsent(item, request, error)
             if method is not None and tap.spans is not None:
@@ -437,6 +438,7 @@ class _WriteStream(_Stream):
             tap.sent(method, since)
             if tap.spans is not None:
                 tap.spans.written(item)
+        return result
 
 
 def _patch(adapter: Adapter, module: ModuleType) -> None:

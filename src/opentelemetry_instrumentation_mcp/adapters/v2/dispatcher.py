@@ -324,7 +324,10 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
             else:
                 _arrived(adapter, sdk, line, item, message)
         except Exception as error:
-            _no_message(adapter, line, item, error)
+            if isinstance(item, Exception):
+                broken(adapter, line.role, line.link, item)
+            else:
+                report("dispatcher.dispatch", error)
         if line.spawn is None:
             return original(*args, **kwargs)
         return _dispatch_counting(line, dispatcher, original(*args, **kwargs))
@@ -354,13 +357,6 @@ def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -
         _error_came(line, message.id, size)
     elif line.inbound.opened and message.method == "notifications/cancelled":
         line.inbound.cancel(line.inbound.known(fields(message.params).get("requestId")))
-
-
-def _no_message(adapter: Adapter, line: Line, item: Any, error: Exception) -> None:
-    if isinstance(item, Exception):
-        broken(adapter, line.role, line.link, item)
-    else:
-        report("dispatcher.dispatch", error)
 
 
 def _error_came(line: Line, request_id: Any, size: int) -> None:

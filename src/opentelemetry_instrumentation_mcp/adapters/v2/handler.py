@@ -41,6 +41,8 @@ def refused(line: Line, request_id: Any, reply: Any) -> Request | None:
 @contained
 def settled(line: Line, dctx: Any) -> None:
     """A request is done without an answer: its peer has cancelled it."""
+    if dctx is None:
+        return
     request = line.inbound.take_cancelled(dctx.request_id) or line.inbound.take(dctx.request_id)
     if request is not None:
         request.end(_unanswered(dctx))

@@ -98,18 +98,21 @@ class Line:
     def closed(self) -> bool | None:
         """Whether no reply can come or go any more; None if the dispatcher does not say."""
         try:
-            return self.dispatcher._closed
-        except Exception:
-            # It is called something else by now. At the end it is closed anyway.
-            return self.is_over or None
+            # Where it is called something else by now it is closed at the end anyway.
+            return getattr(self.dispatcher, "_closed", self.is_over or None)
+        except Exception as error:
+            report("Line.closed", error)
+            return None
 
     def is_cut(self) -> bool | None:
         """Likewise of either side."""
-        if self.closed() or not self.has_peer:
-            return self.closed()
         try:
-            return self.dispatcher._peer._closed
-        except Exception:
+            closed = self.closed()
+            if closed or not self.has_peer:
+                return closed
+            return getattr(getattr(self.dispatcher, "_peer", None), "_closed", None)
+        except Exception as error:
+            report("Line.is_cut", error)
             return None
 
 
@@ -210,8 +213,12 @@ class RunWith:
         self, adapter: Adapter, line: Line, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with the two callbacks for notifications watched."""
-        args, kwargs = self._on_notify.change(args, kwargs, partial(handle_notifications, adapter, line))
-        return self._on_notify_intercept.change(args, kwargs, partial(intercept_notifications, adapter, line))
+        try:
+            given, named = self._on_notify.change(args, kwargs, partial(handle_notifications, adapter, line))
+            return self._on_notify_intercept.change(given, named, partial(intercept_notifications, adapter, line))
+        except Exception as error:
+            report("seam.watched_notifications", error)
+            return args, kwargs
 
 
 @contained

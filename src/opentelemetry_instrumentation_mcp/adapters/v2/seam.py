@@ -182,10 +182,13 @@ async def notify(
 
 @contained
 def _stays_here(line: Line, method: object) -> bool:
-    """Over HTTP a 2026-07-28 client cancels by closing its stream; the notification is for its own transport."""
+    """Over HTTP a 2026-07-28 client cancels by closing its stream; the notification is for its own transport.
+
+    So it may be where the transport is not known.
+    """
     return (
         method == "notifications/cancelled"
-        and line.link.transport is Transport.STREAMABLE_HTTP
+        and line.link.transport in (Transport.STREAMABLE_HTTP, Transport.OTHER)
         and line.role is Role.CLIENT
         and line.connection.protocol_version == "2026-07-28"
     )

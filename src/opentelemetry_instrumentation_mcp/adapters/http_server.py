@@ -29,7 +29,9 @@ _LINK: Final = "_otel_mcp_link"
 def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
     transport = module.StreamableHTTPServerTransport
     adapter.patches.replace(transport, "connect", lambda original: _connect(adapter, original))
-    adapter.patches.replace(transport, "terminate", lambda original: _terminate(adapter, original))
+    # Where a DELETE is not seen it looks like the application's own doing.
+    if adapter.patches.expect(transport, "_handle_delete_request"):
+        adapter.patches.replace(transport, "terminate", lambda original: _terminate(adapter, original))
     adapter.patches.replace(transport, "_handle_delete_request", lambda original: _delete(adapter, original))
 
 

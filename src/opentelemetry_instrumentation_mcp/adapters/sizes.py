@@ -65,11 +65,13 @@ class Sizes:
         if expected is None:
             return
         root = unwrapped(message)
+        # A notification has none: it may have the place of a message that was dropped.
+        message_id = root.__dict__.get("id")
         if not isinstance(expected, Request):
             request_id, calls = expected
-            if request_id == root.id:
+            if request_id == message_id:
                 calls.sized(response=True).add(size)
-        elif expected.id == root.id:
+        elif expected.id == message_id:
             expected.measured(size, response=type(root).__name__ != "JSONRPCRequest")
 
     def take(self, message: Any, metadata: Any) -> int:

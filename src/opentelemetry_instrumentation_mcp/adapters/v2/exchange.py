@@ -216,6 +216,9 @@ class _Exchange:
             if self.answer.status == 202:
                 # Acknowledged and dropped by the SDK; it came all the same.
                 self.kind.connection.notified(Direction.INBOUND, method)
+        elif self.answer.status < 400:
+            # No refusal: it was handled where that is not seen.
+            return
         elif isinstance(message["id"], (int, str)) and not isinstance(message["id"], bool):
             self._refused(method, cast("Any", params), len(body))
 

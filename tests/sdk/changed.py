@@ -84,6 +84,18 @@ class _Renaming(ast.NodeTransformer):
             node.attr += "_elsewhere"
         return node
 
+    def visit_Name(self, node: ast.Name) -> Any:
+        # A field of a dataclass.
+        if node.id == self.name:
+            node.id += "_elsewhere"
+        return node
+
+    def visit_keyword(self, node: ast.keyword) -> Any:
+        self.generic_visit(node)
+        if node.arg == self.name:
+            node.arg += "_elsewhere"
+        return node
+
     def _define(self, node: Any) -> Any:
         self.generic_visit(node)
         if node.name == self.name:

@@ -145,9 +145,6 @@ _VALIDATE_V1: Final = frozenset({"PydanticUserError", "__pydantic_validator__", 
 ``BaseModel.model_validate_json`` use."""
 
 
-_KNOWN_OPTIONS: Final = frozenset({"by_alias", "exclude_unset", "exclude_none"})
-
-
 def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
     """Take the place of pydantic's ``model_dump_json``, which hands its arguments on to the serializer of the model.
 
@@ -169,11 +166,18 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
     def model_dump_json(self: Any, *args: Any, **kwargs: Any) -> Any:
         expected = pop(id(self), None)
         data: Any = None
-        if args or type(self) is not model or not kwargs.keys() <= _KNOWN_OPTIONS:
-            text: Any = original(self, *args, **kwargs)
-        else:
+        if (
+            not args
+            and type(self) is model
+            and len(kwargs) == 2
+            and "by_alias" in kwargs
+            and ("exclude_unset" in kwargs or "exclude_none" in kwargs)
+        ):
+            # What the SDK says.
             data = to_json(self, **kwargs)
-            text = data.decode()
+            text: Any = data.decode()
+        else:
+            text = original(self, *args, **kwargs)
         if expected is not None:
             try:
                 root = self.__dict__["root"] if is_wrapped else self

@@ -466,7 +466,12 @@ def _init(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _tap(adapter: Adapter, session: Any, read_stream: Any, write_stream: Any) -> tuple[_ReadStream, _WriteStream]:
+def _tap(
+    adapter: Adapter, session: Any, read_stream: Any, write_stream: Any
+) -> tuple[_ReadStream, _WriteStream] | None:
+    if read_stream is None or write_stream is None:
+        # Called in a way that is not known.
+        return None
     link = adapter.streams.find(write_stream, read_stream) or Link(Transport.OTHER)
     tap = Tap(adapter, session, link)
     operations = adapter.spans.seek(adapter)

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import ExitStack, closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -157,7 +157,7 @@ class _Slow(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["content-length"]))
         time.sleep(SLOW_SECONDS)
-        self.server.answered.append(self.path)  # type: ignore[attr-defined]
+        cast(Any, self.server).answered.append(self.path)
         self.send_response(200)
         self.send_header("content-length", "0")
         self.end_headers()

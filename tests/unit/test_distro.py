@@ -78,7 +78,7 @@ def test_explicit_values_win_over_the_defaults(
     assert caplog.messages == []
 
 
-@pytest.mark.parametrize("interval", ["abc", "0", "-1", "nan", "10s"])
+@pytest.mark.parametrize("interval", ["abc", "0", "-1", "nan", "1e30", "10s"])
 def test_an_interval_the_sdk_would_refuse_is_replaced_with_one_line(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, interval: str
 ) -> None:
@@ -144,8 +144,7 @@ def test_the_standard_name_is_back_when_the_sdk_fails(monkeypatch: pytest.Monkey
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus,otlp")
     sdk.error = RuntimeError("otlp is not installed")
 
-    with pytest.raises(RuntimeError, match="not installed"):
-        set_up_sdk()
+    set_up_sdk()
 
     assert os.environ["OTEL_METRICS_EXPORTER"] == "prometheus,otlp"
 

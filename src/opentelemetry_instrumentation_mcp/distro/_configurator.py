@@ -7,6 +7,7 @@ exporters there are stays the environment's choice; this module has no defaults.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -20,12 +21,14 @@ from opentelemetry.sdk.resources import Resource
 from ..environment import configuration_file, sdk_is_disabled
 from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
 from ..version import __version__
-from . import console
+from . import console, options
 from .encodable import resource_variables
 from .exporters import LOGS, METRICS, TRACES, Exporters
 from .forking import begin_at_zero_in_children
 from .installed import entry_points
 from .selection import CONFIGURATORS, DISTROS, delegate, is_chosen, vendors
+
+_logger = logging.getLogger(__name__)
 
 _FOR_THE_SDK: Final = ("OTEL_PYTHON_METER_CONFIGURATOR", "OTEL_PYTHON_LOGGING_AUTO_INSTRUMENTATION_ENABLED")
 """Variables that ask for something only the SDK's own set-up does."""
@@ -53,7 +56,8 @@ class MCPConfigurator:
                 ``exporter_args_map`` wins over ours.
 
         Raises:
-            Exception: From the SDK or an exporter, for a value in the environment that they refuse.
+            Exception: From a vendor's configurator, or the SDK's unchanged. Ours raises nothing: what cannot be set up
+                is left out with one line, and the instrumentations are loaded.
         """
         vendor = delegate(CONFIGURATORS)
         if vendor is not None:
@@ -65,21 +69,36 @@ class MCPConfigurator:
             sdk.configure_unchanged(kwargs)
             return
         console.keep_clean()
+        options.replace_bad_values()
         # The SDK would build its readers all the same, and ours would open a port with nothing behind it.
         if sdk_is_disabled():
             return
-        with resource_variables():
-            if (file := configuration_file()) is not None:
-                from . import declarative  # noqa: PLC0415
+        try:
+            with resource_variables():
+                pushes = _configure(kwargs)
+            begin_at_zero_in_children(get_meter_provider())
+            if pushes or os.environ.get(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR, "").strip():
+                from .flush import flush_at_the_end  # noqa: PLC0415
 
-                pushes = declarative.configure(file)
-            else:
-                pushes = _configure_from_variables(kwargs)
-        begin_at_zero_in_children(get_meter_provider())
-        if pushes or os.environ.get(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR, "").strip():
-            from .flush import flush_at_the_end  # noqa: PLC0415
+                flush_at_the_end()
+        except Exception as error:
+            _logger.warning("OpenTelemetry is not set up in full (%s: %s)", type(error).__name__, error)
 
-            flush_at_the_end()
+
+def _configure(kwargs: dict[str, Any]) -> bool:
+    """Set up what the file says, or else the variables; returns whether an exporter that pushes is among it."""
+    file = configuration_file()
+    if file is None:
+        return _configure_from_variables(kwargs)
+    from . import declarative  # noqa: PLC0415
+
+    try:
+        return declarative.configure(file)
+    except Exception as error:
+        in_part = declarative.has_set_a_provider()
+        instead = "what was set up before the error is used" if in_part else "using the other variables instead"
+        _logger.warning("OTEL_CONFIG_FILE=%r is not used; %s (%s: %s)", file, instead, type(error).__name__, error)
+        return True if in_part else _configure_from_variables(kwargs)
 
 
 def _configure_from_variables(kwargs: dict[str, Any]) -> bool:
@@ -98,7 +117,13 @@ def _configure_from_variables(kwargs: dict[str, Any]) -> bool:
         else:
             from . import sdk  # noqa: PLC0415
 
-            sdk.configure(exporters, kwargs)
+            try:
+                sdk.configure(exporters, kwargs)
+            except Exception as error:
+                _logger.warning("only metrics are set up (%s: %s)", type(error).__name__, error)
+                if not isinstance(get_meter_provider(), MeterProvider):
+                    _set_meter_provider(exporters, kwargs)
+    exporters.report()
     return exporters.push
 
 
@@ -122,8 +147,9 @@ def _set_meter_provider(exporters: Exporters, kwargs: Mapping[str, Any]) -> None
     resource = Resource.create(attributes)
     # The readers last: one that listens can be asked as soon as it exists, and answers when it has its provider.
     readers: list[MetricReader] = []
-    for exporter in exporters.chosen[METRICS].values():
-        component = exporter(**kwargs["exporter_args_map"].get(exporter, {}))
-        is_reader = isinstance(component, MetricReader)
-        readers.append(component if is_reader else PeriodicExportingMetricReader(component))
+    for name, exporter in exporters.chosen[METRICS].items():
+        component = exporters.build(METRICS, name, kwargs["exporter_args_map"].get(exporter, {}))
+        if component is not None:
+            is_reader = isinstance(component, MetricReader)
+            readers.append(component if is_reader else PeriodicExportingMetricReader(component))
     set_meter_provider(MeterProvider(readers, resource))

@@ -7,7 +7,9 @@ SDK is built here: that is the configurator's part.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import threading
 from importlib.metadata import EntryPoint
 from typing import Any, Final
 
@@ -94,7 +96,8 @@ class MCPDistro(BaseDistro):
 
 def _is_positive(text: str) -> bool:
     try:
-        # False for NaN too.
-        return float(text) > 0
+        number = float(text)
     except ValueError:
         return False
+    # False for NaN too. A thread cannot wait for longer than this; for ever means never, and the SDK knows it.
+    return 0 < number <= threading.TIMEOUT_MAX * 1000 or number == math.inf

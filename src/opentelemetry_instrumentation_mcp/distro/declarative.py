@@ -7,12 +7,17 @@ the auto-instrumentation loads every one that is installed, and ``console`` expo
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from types import FunctionType
 from typing import Any, Final, cast
+
+from opentelemetry import trace
+from opentelemetry.metrics import get_meter_provider
+from opentelemetry.sdk.metrics import MeterProvider
 
 from ..package import INSTRUMENTOR
 from .exporters import console_exporters
@@ -43,11 +48,19 @@ def configure(path: str) -> bool:
             "OTEL_CONFIG_FILE is set, but opentelemetry-configuration is not installed; "
             "pip install opentelemetry-configuration"
         ) from error
-    configuration: Any = package.load_config_file(path)
+    with _without_errors_in_the_log(package.load_config_file):
+        configuration: Any = package.load_config_file(path)
     _remember(configuration)
     with _writing_to_stderr(console_exporters()):
         package.configure_sdk(configuration)
     return not configuration.disabled and _pushes(configuration)
+
+
+def has_set_a_provider() -> bool:
+    """Whether a file that failed in the middle has left a provider in place."""
+    return isinstance(get_meter_provider(), MeterProvider) or not isinstance(
+        trace.get_tracer_provider(), trace.ProxyTracerProvider
+    )
 
 
 def is_settled(name: str) -> bool:
@@ -72,6 +85,21 @@ def _pushes(configuration: Any) -> bool:
     readers = metrics.readers if metrics is not None else ()
     others = (configuration.tracer_provider, configuration.logger_provider)
     return any(reader.periodic is not None for reader in readers) or any(other is not None for other in others)
+
+
+@contextmanager
+def _without_errors_in_the_log(function: Any) -> Generator[None]:
+    """Keep a module from logging what it is about to raise, with a traceback. Its warnings stay."""
+    logger = logging.getLogger(function.__module__)
+
+    def keep(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR
+
+    logger.addFilter(keep)
+    try:
+        yield
+    finally:
+        logger.removeFilter(keep)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Which exporters the environment asks for, and which of them can be had.
 
-The SDK gives up on everything when one exporter of a list is not installed. Here it is left out with one line, and the
-others are used.
+The SDK gives up on everything when one exporter of a list is not installed, or refuses its options. Here it is left out
+with one line, and the others are used.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 from collections import defaultdict
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
@@ -41,6 +42,7 @@ _GRPC: Final = "otlp_proto_grpc"
 _HTTP: Final = "otlp_proto_http"
 _BY_PROTOCOL: Final = {"grpc": _GRPC, "http/protobuf": _HTTP}
 _EXTRAS: Final = {_OTLP: "otlp", _GRPC: "otlp", _HTTP: "otlp-http"}
+_SHOWN: Final = {OWN_NAME: STANDARD_NAME, _GRPC: "otlp over gRPC", _HTTP: "otlp over HTTP"}
 
 _Complain = Callable[[str], None]
 
@@ -76,6 +78,30 @@ class Exporters:
 
     def __init__(self) -> None:
         self.chosen: dict[Signal, dict[str, type[Any]]] = {}
+        self._built: dict[tuple[Signal, str], Any] = {}
+        self._complaints: dict[str, list[str]] = defaultdict(list)
+
+    def complain(self, signal: Signal, complaint: str) -> None:
+        """Note what is wrong with a signal, for :meth:`report`."""
+        self._complaints[complaint].append(signal.variable)
+
+    def report(self) -> None:
+        """Log what was noted: one warning for each complaint, with the variables of all signals it is about."""
+        for complaint, variables in self._complaints.items():
+            _logger.warning("%s: %s", ", ".join(variables), complaint)
+        self._complaints.clear()
+
+    def build(self, signal: Signal, component: str, arguments: Mapping[str, Any]) -> Any | None:
+        """An exporter or reader, made once; None, with a complaint, where it cannot be made."""
+        key = (signal, component)
+        if key not in self._built:
+            try:
+                self._built[key] = self.chosen[signal][component](**arguments)
+            except Exception as error:
+                name = _SHOWN.get(component, component)
+                self.complain(signal, f"{name} is left out ({type(error).__name__}: {error})")
+                self._built[key] = None
+        return self._built[key]
 
     @property
     def console(self) -> list[type[Any]]:
@@ -89,14 +115,10 @@ class Exporters:
     @classmethod
     def from_environment(cls) -> Exporters:
         """What is asked for and installed. What is not, is told in one warning line each."""
-        complaints: dict[str, list[str]] = defaultdict(list)
         exporters = cls()
         for signal in SIGNALS:
-            exporters.chosen[signal] = _chosen(
-                signal, lambda complaint, variable=signal.variable: complaints[complaint].append(variable)
-            )
-        for complaint, variables in complaints.items():
-            _logger.warning("%s: %s", ", ".join(variables), complaint)
+            exporters.chosen[signal] = _chosen(signal, partial(exporters.complain, signal))
+        exporters.report()
         return exporters
 
     @contextmanager

@@ -1,19 +1,22 @@
 """The SDK's own set-up from the environment, for processes that have more than metrics.
 
-Samplers, processors, logging handlers: all of it is the SDK's, with nothing changed but which providers are made.
+Samplers, processors, logging handlers: all of it is the SDK's. What is changed: which providers are made, and that an
+exporter or a provider that cannot be made takes nothing else away.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final
 
 from opentelemetry.sdk import _configuration
 
 # Private by its name, and yet the class that the SDK's docstring tells distros to derive from.
 from opentelemetry.sdk._configuration import _OTelSDKConfigurator  # pyright: ignore[reportPrivateUsage]
+from opentelemetry.sdk.metrics.export import MetricReader
 
 from .exporters import LOGS, METRICS, SIGNALS, TRACES, Exporters, Signal
 
@@ -26,6 +29,9 @@ _BUILDERS: Final[Mapping[Signal, tuple[str, frozenset[str]]]] = {
 }
 """The function of the SDK that makes a signal's provider, and the arguments for which it has work to do."""
 
+_FIND_EXPORTERS: Final = "_import_exporters"
+"""The function of the SDK that finds the classes of exporters, by signal in the order of :data:`.exporters.SIGNALS`."""
+
 
 def configure_unchanged(kwargs: dict[str, Any]) -> None:
     """Set up whatever the SDK would."""
@@ -35,8 +41,16 @@ def configure_unchanged(kwargs: dict[str, Any]) -> None:
 
 def configure(exporters: Exporters, kwargs: dict[str, Any]) -> None:
     """Set up what was found; the environment says it as long as this runs (:meth:`Exporters.environment`)."""
-    idle = [signal for signal in SIGNALS if not exporters.chosen[signal] and not _has_work(signal, kwargs)]
-    with _without_providers(idle):
+    arguments: Mapping[Any, Mapping[str, Any]] = kwargs["exporter_args_map"]
+    changed: dict[str, Callable[..., Any]] = {}
+    for signal, (name, _) in _BUILDERS.items():
+        if not exporters.chosen[signal] and not _has_work(signal, kwargs):
+            changed[name] = _make_no_provider
+        elif (builder := getattr(_configuration, name, None)) is not None:
+            changed[name] = partial(_contained, exporters, signal, builder)
+    if (find := getattr(_configuration, _FIND_EXPORTERS, None)) is not None:
+        changed[_FIND_EXPORTERS] = partial(_build_exporters, exporters, arguments, find)
+    with _replaced(changed):
         configure_unchanged(kwargs)
 
 
@@ -48,23 +62,64 @@ def _has_work(signal: Signal, kwargs: Mapping[str, Any]) -> bool:
 
 
 @contextmanager
-def _without_providers(signals: list[Signal]) -> Generator[None]:
-    """Keep the SDK from making providers that nobody listens to.
+def _replaced(functions: Mapping[str, Callable[..., Any]]) -> Generator[None]:
+    """Replace functions of the SDK's module, those that this release of it has.
 
-    A tracer provider without exporters is not free: spans are recorded, and every outgoing request that had no trace
-    context gets one that says "sampled". The SDK makes all three in one function that cannot be told to leave one out.
+    The SDK makes all providers in one function that cannot be told to leave one out, and stops at the first error. A
+    tracer provider without exporters is not free: spans are recorded, and every outgoing request that had no trace
+    context gets one that says "sampled".
     """
-    builders = {name: getattr(_configuration, name, None) for name, _ in (_BUILDERS[signal] for signal in signals)}
-    for name, builder in builders.items():
-        if builder is not None:
-            setattr(_configuration, name, _make_no_provider)
+    before = {name: getattr(_configuration, name) for name in functions if hasattr(_configuration, name)}
+    for name in before:
+        setattr(_configuration, name, functions[name])
     try:
         yield
     finally:
-        for name, builder in builders.items():
-            if builder is not None:
-                setattr(_configuration, name, builder)
+        for name, function in before.items():
+            setattr(_configuration, name, function)
 
 
 def _make_no_provider(*args: object, **kwargs: object) -> None:
     """Take the place of a function of the SDK that makes a provider."""
+
+
+def _contained(
+    exporters: Exporters, signal: Signal, builder: Callable[..., None], /, *args: Any, **kwargs: Any
+) -> None:
+    """Make a provider, or leave it out with a complaint."""
+    try:
+        builder(*args, **kwargs)
+    except Exception as error:
+        exporters.complain(signal, f"not set up ({type(error).__name__}: {error})")
+
+
+def _build_exporters(
+    exporters: Exporters,
+    arguments: Mapping[Any, Mapping[str, Any]],
+    find: Callable[..., tuple[dict[str, type[Any]], ...]],
+    /,
+    *args: Any,
+    **kwargs: Any,
+) -> tuple[dict[str, type[Any]], ...]:
+    """What the SDK finds, without what cannot be made. By itself it stops at the first that cannot."""
+    ready: list[dict[str, type[Any]]] = []
+    for signal, found in zip(SIGNALS, find(*args, **kwargs), strict=True):
+        classes: dict[str, type[Any]] = {}
+        for name, exporter in found.items():
+            # What a caller's argument has added is for the SDK to make.
+            if name not in exporters.chosen[signal]:
+                classes[name] = exporter
+            elif (component := exporters.build(signal, name, arguments.get(exporter, {}))) is not None:
+                classes[name] = _class_of(component)
+        ready.append(classes)
+    return tuple(ready)
+
+
+def _class_of(component: Any) -> type[Any]:
+    """A class for the SDK to call, which gives what there is already."""
+
+    def new(cls: type[Any]) -> Any:
+        return component
+
+    bases = (MetricReader,) if isinstance(component, MetricReader) else ()
+    return type("Ready", bases, {"__new__": new})

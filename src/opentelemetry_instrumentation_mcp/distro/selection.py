@@ -3,11 +3,13 @@
 ``opentelemetry-instrument`` and the auto-instrumentation behind it take the first distro and the first configurator
 that come up, in the order of the file system's directory, unless OTEL_PYTHON_DISTRO and OTEL_PYTHON_CONFIGURATOR name
 them. So the launcher and our distro name ours where nobody else but the stock ones is there, and stand back where a
-vendor's are: they delegate to them. What a user has put into these variables is never changed.
+vendor's are: they delegate to them. A name that a user has put into these variables is never changed, unless nothing of
+that name is installed.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 from importlib.metadata import EntryPoint
 from typing import Any, Final
@@ -16,6 +18,8 @@ from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.instrumentation.environment_variables import OTEL_PYTHON_CONFIGURATOR, OTEL_PYTHON_DISTRO
 
 from .installed import entry_points
+
+_logger = logging.getLogger(__name__)
 
 NAME: Final = "mcp"
 """The name of our entry points in both groups."""
@@ -52,11 +56,16 @@ def choose(group: str) -> None:
 def prefer_this_distro() -> None:
     """Make sure that the process to come takes our distro, where the choice is between ours and the stock one.
 
-    Otherwise nothing is changed but an empty variable, which is taken away.
+    Otherwise nothing is changed but a variable that is empty or names what is not installed: it is taken away. The
+    auto-instrumentation would set up nothing, and say nothing.
     """
-    for variable in _VARIABLES.values():
-        if not os.environ.get(variable, "named").strip():
-            del os.environ[variable]
+    for group, variable in _VARIABLES.items():
+        name = os.environ.get(variable)
+        if name is None or entry_points(group, name):
+            continue
+        if name.strip():
+            _logger.warning("%s=%r is not installed; using the default", variable, name)
+        del os.environ[variable]
     if not any(vendors(group) for group in _VARIABLES):
         choose(DISTROS)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue as c
-from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_label, prometheus_name
+from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_label
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 
-from .promql import Matcher, equals, total, window
+from .promql import PRESENCE, Matcher, equals, processes, total, window
 from .rules import (
     ERROR_BUDGET,
     FAILED,
@@ -26,16 +26,20 @@ from .rules import (
     Group,
     every,
     label,
+    spoken,
 )
 
-BURN_RATES: Final = (
-    # The long and the short window, how many times too fast, for whom, and how many requests there must have been.
-    ("1h", "5m", 14.4, "critical", 10),
-    ("6h", "30m", 6.0, "critical", 10),
-    ("1d", "2h", 3.0, "warning", 1),
-    ("3d", "6h", 1.0, "warning", 1),
-)
-"""The usual pairs of windows: the long one says that it matters, the short one that it still goes on."""
+BURN_RATES: Final = {
+    # The long and the short window, and how many times too fast. The long one says that it matters, the short one that
+    # it still goes on.
+    "critical": (("1h", "5m", 14.4), ("6h", "30m", 6.0)),
+    "warning": (("1d", "2h", 3.0), ("3d", "6h", 1.0)),
+}
+"""The usual pairs of windows."""
+
+ENOUGH_REQUESTS: Final = 10
+ENOUGH_FAILURES: Final = {"critical": 5, "warning": 2}
+"""In the long window. One request that fails is nobody's page, and of few requests any failure is a large share."""
 
 SLOW_SECONDS: Final = 5.0
 SLOW_POOL_SECONDS: Final = 0.25
@@ -51,27 +55,65 @@ MANY_SESSIONS: Final = 10
 _TEN: Final = window("10m")
 
 
-def _burn(long: str, short: str, factor: float, severity: str, requests: int) -> Alert:
-    limit = f"{factor:g} * {ERROR_BUDGET:g}"
-    often = "more often" if factor == 1 else f"{factor:g} times more often"
-    expression = (
-        f"{FAILURE_RATIO.format(long)} > {limit}\n"
-        f"and {FAILURE_RATIO.format(short)} > {limit}\n"
-        f"and {REQUESTS.format(long)} >= {requests}"
+_SERVER: Final = spoken(
+    c.SERVER_NAME, absent="a server that has not given its name", other="servers beyond the limit of names"
+)
+_TOOL: Final = spoken(c.TOOL, absent="", other=" of tools beyond the limit of names", given=" of the tool {}")
+_METHOD: Final = spoken(c.METHOD, absent="a method", other="a method beyond the limit of names")
+_POOL: Final = spoken(c.POOL, absent="a host", other="hosts beyond the limit of names")
+_INTERCEPTOR: Final = spoken(
+    c.INTERCEPTOR, absent="An interceptor", other="An interceptor beyond the limit of names", given="The interceptor {}"
+)
+_EXCEPTION: Final = spoken(c.ERROR_TYPE, absent="an exception", other="an exception of another class")
+_ERROR: Final = spoken(c.ERROR_TYPE, absent="of an unknown kind", other="of a kind beyond the limit of names")
+_COUNT: Final = '{{ printf "%.0f" $value }}'
+"""An increase is an estimate, and what happened once reads 1."""
+_TRANSPORT: Final = spoken(c.TRANSPORT, absent="", other=" over a transport of its own", given=" over {}")
+
+
+def _burns(severity: str) -> str:
+    """Too many requests fail, over one of the pairs of windows."""
+    failures = ENOUGH_FAILURES[severity] - 0.5
+    pairs: list[str] = []
+    for long, short, factor in BURN_RATES[severity]:
+        limit, ratio, requests = f"{factor:g} * {ERROR_BUDGET:g}", FAILURE_RATIO.format(long), REQUESTS.format(long)
+        pairs.append(
+            f"(\n  {ratio} > {limit}\n  and {FAILURE_RATIO.format(short)} > {limit}"
+            f"\n  and {requests} >= {ENOUGH_REQUESTS}"
+            # An increase is an estimate: half of one is left to it.
+            f"\n  and {ratio} * {requests} >= {failures:g}\n)"
+        )
+    return "\nor\n".join(pairs)
+
+
+def _burn(severity: str, expression: str) -> Alert:
+    over = ", or ".join(
+        f"more than {100 * factor * ERROR_BUDGET:.3g}% within {long} and within {short}"
+        for long, short, factor in BURN_RATES[severity]
     )
     return Alert(
         "MCPErrorBudgetBurn",
         severity,
         expression,
         "",
-        f"Requests of {label(c.SERVER_NAME)} fail {often} than {OBJECTIVE:.0%} success allows",
-        f"{{{{ $value | humanizePercentage }}}} of the {label(c.DIRECTION)} requests of the {label(c.ROLE)} "
-        f"{label(c.SERVER_NAME)} (job {{{{ $labels.job }}}}) failed within {long}.",
+        f"Requests fail more often than {OBJECTIVE:.0%} success allows: {label(c.ROLE)} side of {_SERVER}",
+        f"{{{{ $value | humanizePercentage }}}} of the {label(c.DIRECTION)} requests on the {label(c.ROLE)} side of "
+        f"{_SERVER} (job {{{{ $labels.job }}}}) failed: {over}.",
         "Open the dashboard of the role, row Methods and tools. 'Errors in the time range' says which method or tool "
         f"and which code; {', '.join(FAILED)} count. server_error: look into the server's log for the exception. "
-        "timeout: look at the latency of the same tool. connection_lost: look at the row Liveness.",
-        {"long": long, "short": short},
+        "timeout: look at the latency of the same tool. connection_lost: look at the row Liveness. A client knows no "
+        "name of a server whose handshake failed: MCPClientConnectionErrors says why.",
     )
+
+
+def _error_budget() -> tuple[Alert, Alert]:
+    """One alert for each side of each server: what is a page is no ticket as well."""
+    # In a client the requests without a name are handshakes that failed. All that succeed have one, so their share is
+    # no measure.
+    unnamed = every.named(REQUESTS.format("6h"), str(equals(c.ROLE, "client")), str(equals(c.SERVER_NAME, "")))
+    page = f"(\n{_burns('critical')}\n)\nunless {unnamed}"
+    ticket = f"(\n{_burns('warning')}\n)\nunless (\n{page}\n)"
+    return _burn("critical", page), _burn("warning", ticket)
 
 
 def _happened(metric: c.Metric, *where: Matcher, by: tuple[str, ...]) -> str:
@@ -84,7 +126,7 @@ def _latency() -> Alert:
         "warning",
         f"{LATENCY} > {SLOW_SECONDS:g}",
         "10m",
-        f"{label(c.METHOD)} {label(c.TOOL)} of {label(c.SERVER_NAME)} is slow",
+        f"{_METHOD}{_TOOL} of {_SERVER} is slow",
         f"p95 over 10 minutes is {{{{ $value | humanizeDuration }}}}, more than {SLOW_SECONDS:g} s, for the "
         f"{label(c.DIRECTION)} "
         f"requests of the {label(c.ROLE)} (job {{{{ $labels.job }}}}).",
@@ -102,9 +144,9 @@ def _tools() -> Alert:
         "warning",
         f"{TOOL_ERROR_RATIO} > {TOOL_ERRORS_OF_MANY:g}\nand {TOOL_CALLS} >= {MANY_CALLS}",
         "",
-        f"The tool {label(c.TOOL)} of {label(c.SERVER_NAME)} fails often",
-        f"{{{{ $value | humanizePercentage }}}} of its calls within 15 minutes ended as tool_error, "
-        f"{', '.join(FAILED)}.",
+        f"Calls{_TOOL} of {_SERVER} fail often",
+        f"{{{{ $value | humanizePercentage }}}} of the calls within 15 minutes, seen by the {label(c.ROLE)} (job "
+        f"{{{{ $labels.job }}}}), ended as tool_error, {', '.join(FAILED)}.",
         "tool_error only: the tool raises, or models call it with arguments it does not take: read its description and "
         "its schema as a model would. Else see MCPErrorBudgetBurn. A release of the server just before is the first "
         "suspect: the dashboards mark restarts.",
@@ -120,8 +162,8 @@ def _dead() -> tuple[Alert, Alert]:
             "warning",
             f"{server} > 0",
             "",
-            f"A client lost its server over {label(c.TRANSPORT)}",
-            f"{{{{ $value | humanize }}}} sessions of clients (job {{{{ $labels.job }}}}) found their server dead "
+            f"A client lost its server{_TRANSPORT}",
+            f"{_COUNT} sessions of clients (job {{{{ $labels.job }}}}) found their server dead "
             f"within 10 "
             f"minutes: {label(c.REASON)}.",
             "peer_closed over stdio: the server process ended; its standard error says why. Over HTTP: a restart, or a "
@@ -134,9 +176,8 @@ def _dead() -> tuple[Alert, Alert]:
             "warning",
             f"{client} >= {MANY_DEAD_CLIENTS}",
             "",
-            f"Clients vanish from a server over {label(c.TRANSPORT)}",
-            f"{{{{ $value | humanize }}}} clients were found dead within 10 minutes: {label(c.REASON)} (job "
-            f"{{{{ $labels.job }}}}).",
+            f"Clients vanish from a server{_TRANSPORT}",
+            f"{_COUNT} clients were found dead within 10 minutes: {label(c.REASON)} (job {{{{ $labels.job }}}}).",
             "They went while the server owed them answers: is it slow (MCPRequestLatencyHigh), do clients run into "
             "their "
             "own timeouts, or does a proxy in between end connections?",
@@ -153,9 +194,8 @@ def _errors() -> tuple[Alert, Alert]:
             "warning",
             f"{client} > 0",
             "",
-            f"A client cannot reach its server over {label(c.TRANSPORT)}",
-            f"{{{{ $value | humanize }}}} failures within 10 minutes: {label(c.ERROR_TYPE)} (job "
-            f"{{{{ $labels.job }}}}).",
+            f"A client cannot reach its server{_TRANSPORT}",
+            f"{_COUNT} failures within 10 minutes: {_ERROR} (job {{{{ $labels.job }}}}).",
             "A class of exception: the command cannot be started, or the host not be reached. 401 and 403: "
             "credentials. "
             "404: the session is unknown, or the URL wrong. 5xx: the server, or what stands before it. "
@@ -167,9 +207,8 @@ def _errors() -> tuple[Alert, Alert]:
             "warning",
             f"{server} >= {MANY_REFUSALS}",
             "",
-            f"A server refuses what comes over {label(c.TRANSPORT)}",
-            f"{{{{ $value | humanize }}}} refusals or broken messages within 10 minutes: {label(c.ERROR_TYPE)} (job "
-            "{{ $labels.job }}).",
+            f"A server refuses what comes{_TRANSPORT}",
+            f"{_COUNT} refusals or broken messages within 10 minutes: {_ERROR} (job {{{{ $labels.job }}}}).",
             "401, 403: credentials have expired, or somebody tries. 404: clients hold sessions of before a restart. "
             "413: "
             "bodies are larger than allowed. 421: the host header is not among the allowed ones. 503: the limit of "
@@ -187,8 +226,8 @@ def _leak() -> Alert:
         f"and {SESSIONS} > 1.5 * {SESSIONS} offset 1h\n"
         f"and on ({keys}) ({SESSION_USE} <= 1.1 * {SESSION_USE} offset 1h)",
         "30m",
-        f"Sessions of {label(c.SERVER_NAME)} grow, requests do not",
-        f"{{{{ $value | humanize }}}} sessions more than an hour ago in the {label(c.ROLE)} (job "
+        f"Sessions of {_SERVER} grow, requests do not",
+        f"{_COUNT} sessions more than an hour ago in the {label(c.ROLE)} (job "
         f"{{{{ $labels.job }}}}), and no "
         "more requests.",
         "Somebody opens sessions and does not end them: clients without DELETE, which a server keeps until its idle "
@@ -206,8 +245,8 @@ def _evictions() -> Alert:
         "warning",
         f"{evicted} >= {MANY_EVICTIONS}\nand {evicted} > 3 * ({before} / 24 or {evicted} * 0)",
         "",
-        f"A server evicts many sessions over {label(c.TRANSPORT)}",
-        "{{ $value | humanize }} idle sessions were evicted within 15 minutes, three times what was usual in the 6 "
+        f"A server evicts many sessions{_TRANSPORT}",
+        f"{_COUNT} idle sessions were evicted within 15 minutes, three times what was usual in the 6 "
         "hours before "
         "(job {{ $labels.job }}).",
         "Clients that went away some time ago without a DELETE: did many of them crash or get deployed, or is the idle "
@@ -221,7 +260,7 @@ def _pool() -> Alert:
         "warning",
         f"{POOL_WAIT} > {SLOW_POOL_SECONDS:g}",
         "5m",
-        f"A client waits for HTTP connections to {label(c.POOL)}",
+        f"A client waits for HTTP connections to {_POOL}",
         "p95 of the wait is {{ $value | humanizeDuration }} (job {{ $labels.job }}, {{ $labels.instance }}).",
         "The client's pool is too small for what it does at a time: raise max_connections of the HTTP client, have "
         "fewer "
@@ -229,31 +268,44 @@ def _pool() -> Alert:
     )
 
 
-def _targets() -> tuple[Alert, Alert]:
-    present = prometheus_name(c.MEMORY_USAGE)
+def _targets() -> tuple[Alert, ...]:
+    known = f"on (job, instance) count_over_time({every.select(PRESENCE)}[1d]) > 0"
+    before = processes(f"count_over_time({every.select(PRESENCE)}[1h] offset 10m)")
+    summary = "{{ $labels.instance }} does not answer Prometheus"
     return (
         Alert(
             "MCPTargetDown",
             "critical",
-            f"up == 0\nand on (job, instance) count_over_time({present}[1d]) > 0",
+            f'up{{pid=""}} == 0\nand {known}',
             "5m",
-            "{{ $labels.instance }} does not answer Prometheus",
+            summary,
             "{{ $labels.instance }} of job {{ $labels.job }} had MCP metrics within the last day and cannot be "
             "scraped.",
-            "The process ended, hangs, or its metrics port moved (the log has a line on that). A killed stdio server "
-            "leaves its target file until the next one starts.",
+            "The process ended, hangs, or its metrics port moved (the log has a line on that).",
+        ),
+        # It has written the file itself, and stdio servers come and go: one that is killed leaves its file behind.
+        Alert(
+            "MCPTargetDown",
+            "warning",
+            f'up{{pid!=""}} == 0\nand {known}\nunless on (job, instance) up == 1',
+            "30m",
+            summary,
+            "{{ $labels.service }}, process {{ $labels.pid }} at {{ $labels.instance }} (job {{ $labels.job }}), had "
+            "MCP metrics within the last day and cannot be scraped. Its target file is still there.",
+            "The process was killed, or hangs. A killed server leaves its target file until the next server with the "
+            "same directory starts: if nothing is to run there, delete the file.",
         ),
         Alert(
             "MCPTargetsMissing",
             "info",
-            f"count by (job) (count_over_time({present}[1h] offset 10m))\nunless on (job) up",
+            # What is sent by OTLP has no targets.
+            f"count by (job) ({before})\nunless on (job) up\nunless on (job) {every.select(PRESENCE)}",
             "10m",
-            "Job {{ $labels.job }} has no targets any more",
-            "{{ $value | humanize }} processes of job {{ $labels.job }} were there an hour ago, and Prometheus knows "
+            "Job {{ $labels.job }} has no MCP processes any more",
+            f"{_COUNT} processes of job {{{{ $labels.job }}}} were there within the last hour, and Prometheus knows "
             "none now.",
-            "Service discovery lost them, or the configuration did. For stdio servers it is what happens when the "
-            "editor "
-            "is closed.",
+            "Scraped: service discovery lost them, or the configuration did. Sent by OTLP: they have ended, or what "
+            "they send no longer arrives. For stdio servers it is what happens when the editor is closed.",
         ),
     )
 
@@ -281,7 +333,7 @@ def _folded() -> Alert:
         expression,
         "",
         f"Values of {{{{ $labels.label }}}} are counted as {OTHER}",
-        "{{ $value | humanize }} events within the hour on {{ $labels.instance }} had a "
+        f"{_COUNT} events within the hour on {{{{ $labels.instance }}}} had a "
         "{{ $labels.label }} beyond the "
         "limit. Sums are right, names are lost.",
         "More tools, servers, pools or interceptors than the limits allow. Raise OTEL_INSTRUMENTATION_MCP_MAX_NAMES "
@@ -296,8 +348,8 @@ def _interceptors() -> Alert:
         "warning",
         f"{_happened(c.INTERCEPTOR_ERRORS, by=('job', c.INTERCEPTOR, c.ERROR_TYPE))} > 0",
         "",
-        f"The interceptor {label(c.INTERCEPTOR)} raises {label(c.ERROR_TYPE)}",
-        "{{ $value | humanize }} exceptions that are no refusal began in it within 10 minutes (job {{ $labels.job }}).",
+        f"{_INTERCEPTOR} raises {_EXCEPTION}",
+        f"{_COUNT} exceptions that are no refusal began in it within 10 minutes (job {{{{ $labels.job }}}}).",
         "It is a bug of the interceptor, or something it depends on is away (a token verifier's issuer, for one). "
         "Requests "
         "that pass through it fail.",
@@ -305,7 +357,7 @@ def _interceptors() -> Alert:
 
 
 ALERTS: Final = (
-    Group("mcp-slo", tuple(_burn(*each) for each in BURN_RATES)),
+    Group("mcp-slo", _error_budget()),
     Group(
         "mcp-alerts",
         (

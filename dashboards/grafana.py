@@ -7,7 +7,7 @@ import string
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from grafana_foundation_sdk.builders import bargauge, common, heatmap, prometheus, stat, table, timeseries
 from grafana_foundation_sdk.builders import dashboard as builders
@@ -17,10 +17,11 @@ from grafana_foundation_sdk.models import dashboard as models
 from grafana_foundation_sdk.models.heatmap import HeatmapColorMode
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
-from opentelemetry_instrumentation_mcp.metrics.catalogue import MEMORY_USAGE
-from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_label, prometheus_name
+from opentelemetry_instrumentation_mcp.metrics import catalogue as c
+from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_label
 
-from .panels import Kind, Panel, Query, Row
+from .panels import Kind, Panel, Query, Row, Unit
+from .promql import PRESENCE, Source, processes
 
 DATA_SOURCE: Final = models.DataSourceRef("prometheus", "${datasource}")
 EVERYTHING: Final = ".+"
@@ -96,13 +97,12 @@ def _built(dashboard: Dashboard) -> models.Dashboard:
     )
     for variable in dashboard.variables:
         built = built.with_variable(_variable(variable))
-    for annotation in _annotations():
-        built = built.annotation(annotation)
     for title, uid in dashboard.others.items():
         shared = "&".join(f"${{{name}:queryparam}}" for name in ("datasource", "job", "instance"))
         link = builders.DashboardLink(title).type(models.DashboardLinkType.LINK).icon("dashboard")
         built = built.link(link.url(f"/d/{uid}?{shared}").keep_time(True))
     resource = built.build()
+    resource.annotations = models.AnnotationContainer(list(_annotations()))
     resource.panels = []
     below = 0
     for row in dashboard.rows:
@@ -161,15 +161,49 @@ def _variable(variable: Variable) -> builders.QueryVariable | builders.CustomVar
     )
 
 
-def _annotations() -> list[builders.AnnotationQuery]:
-    ours = 'job=~"$job",instance=~"$instance"'
-    started = f"(time() - process_start_time_seconds{{{ours}}}) < 60"
-    mcp = f"{started} and on (job, instance) {prometheus_name(MEMORY_USAGE)}{{{ours}}}"
-    firing = 'ALERTS{alertname=~"MCP.+",alertstate="firing",job=~"$job"}'
+class Marks(models.AnnotationQuery):
+    """An annotation with the fields of Grafana's Prometheus data source, which the foundation SDK does not have.
+
+    Attributes:
+        title_format: The title of a mark, with ``{{label}}`` for labels; a label that is missing shows its own name.
+        text_format: The text below it.
+        tag_keys: The labels whose values are the tags.
+    """
+
+    def __init__(self, title_format: str = "", text_format: str = "", tag_keys: str = "", **others: Any) -> None:
+        super().__init__(**others)
+        self.title_format, self.text_format, self.tag_keys = title_format, text_format, tag_keys
+
+    def to_json(self) -> dict[str, object]:
+        texts = {"titleFormat": self.title_format, "textFormat": self.text_format, "tagKeys": self.tag_keys}
+        return {**super().to_json(), **texts}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Marks:
+        known = vars(models.AnnotationQuery.from_json(data))
+        return cls(data["titleFormat"], data["textFormat"], data["tagKeys"], **known)
+
+
+def _annotations() -> list[Marks]:
+    ours = Source(('job=~"$job"', 'instance=~"$instance"'))
+    present = ours.select(PRESENCE)
+    at = ours.named("process_start_time_seconds")
+    # What is sent by OTLP says no start: it is new if it was not there a minute ago.
+    started = (
+        f"max by (job, instance) ({at} > time() - 60 and on (job, instance) {present})"
+        f" or {processes(f'{present} unless {present} offset 1m unless on (job, instance) {at}')}"
+    )
+    firing = Source(('job=~"$job"',)).named("ALERTS", 'alertname=~"MCP.+"', 'alertstate="firing"')
+    # A tag that an alert does not have is left out.
+    about = ("severity", *map(prometheus_label, (c.ROLE, c.SERVER_NAME, c.TOOL, c.REASON, c.ERROR_TYPE)), "instance")
     return [
-        builders.AnnotationQuery().name(name).datasource(DATA_SOURCE).enable(True).icon_color(color).expr(expression)
-        for name, color, expression in (("Process started", "blue", mcp), ("Alert firing", "red", firing))
+        _marks("Process started", "blue", started, "{{instance}} started", "Job {{job}}", ("job",)),
+        _marks("Alert firing", "red", firing, "{{alertname}}", "{{severity}}, job {{job}}", about),
     ]
+
+
+def _marks(name: str, color: str, expression: str, title: str, text: str, tags: Sequence[str]) -> Marks:
+    return Marks(title, text, ",".join(tags), name=name, datasource=DATA_SOURCE, icon_color=color, expr=expression)
 
 
 def _panel(dashboard: Dashboard, panel: Panel) -> _Builder:
@@ -181,15 +215,19 @@ def _panel(dashboard: Dashboard, panel: Panel) -> _Builder:
     elif panel.kind is Kind.BARS:
         builder = _bars()
     elif panel.kind is Kind.HEATMAP:
+        # A panel's unit is that of its buckets; what is in the cells is a rate.
         builder = (
             heatmap.Panel()
             .calculate(False)
+            .y_axis(heatmap.YAxisConfig().unit(panel.unit.value))
+            .cell_values(heatmap.CellValues().unit(Unit.REQUESTS_PER_SECOND.value))
             .color(heatmap.HeatmapColorOptions().mode(HeatmapColorMode.SCHEME).scheme("Oranges").steps(64))
         )
     else:
         builder = _table(panel)
     builder = builder.title(panel.title).description(panel.description).datasource(DATA_SOURCE)
-    builder = builder.unit(panel.unit.value).no_value(panel.empty)
+    unit = Unit.REQUESTS_PER_SECOND if panel.kind is Kind.HEATMAP else panel.unit
+    builder = builder.unit(unit.value).no_value(panel.empty)
     for name, query in zip(string.ascii_uppercase, panel.queries, strict=False):
         builder = builder.with_target(_target(panel, query, name))
     if not isinstance(builder, heatmap.Panel):
@@ -310,5 +348,7 @@ def _filter_by(dashboard: Dashboard, panel: Panel) -> builders.DashboardLink:
 
 def round_trip(text: str) -> str:
     """A file as Grafana's types read and write it: what they do not know is gone."""
-    read = models.Dashboard.from_json(cast("dict[str, object]", json.loads(text)))
+    data = cast("dict[str, Any]", json.loads(text))
+    read = models.Dashboard.from_json(data)
+    read.annotations = models.AnnotationContainer([Marks.from_json(each) for each in data["annotations"]["list"]])
     return json.dumps(read, cls=JSONEncoder, indent=2, sort_keys=True) + "\n"

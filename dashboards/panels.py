@@ -58,7 +58,7 @@ class Panel:
         title: Unique within the dashboard: the panel's id follows from it.
         description: What it answers, in a sentence.
         kind: How it looks.
-        unit: The unit of its values.
+        unit: The unit of its values, in a heat map of its buckets.
         queries: What it asks.
         width: Of 24 columns.
         height: Of rows of some 30 pixels.

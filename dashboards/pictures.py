@@ -113,7 +113,7 @@ class Painter:
             values.sort(key=lambda each: -each[1])
             picture.bars(box, values, form, _fixed(panel), defaults.get("max"))
         elif kind == "heatmap":
-            picture.heat(box, _columns(answers[0][1]), form)
+            picture.heat(box, _columns(answers[0][1]), form_of(panel["options"]["yAxis"]["unit"]))
         else:
             self._table(picture, box, panel, answers)
 

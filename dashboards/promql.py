@@ -3,15 +3,22 @@
 Prometheus sees no increase in a counter that is born with a value, and the first failure of its kind usually is. The
 :meth:`Source.increase` of this module counts it. It also counts what a process that has just started brings along with
 its first scrape, and leaves out what happened before Prometheus knew of a process.
+
+A process is there if it shows :data:`PRESENCE`. A scrape also gives ``up`` and ``process_start_time_seconds``; a
+process that sends its metrics by OTLP has neither, so no expression may need them unless it is about scrapes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
-from opentelemetry_instrumentation_mcp.metrics.catalogue import Instrument, Metric
+from opentelemetry_instrumentation_mcp.metrics.catalogue import MEMORY_USAGE, Instrument, Metric
 from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_label, prometheus_name
+
+PRESENCE: Final = MEMORY_USAGE
+"""What every process shows at all times, and each of its workers, and nothing else of that Prometheus."""
 
 
 @dataclass(frozen=True)
@@ -113,18 +120,18 @@ class Source:
         """How much was added, the value a series was born with included.
 
         A series that is there and was not one window ago has its whole value from within the window if its process
-        was scraped before without it, or has started since. Where it was reset as well, its increase says more.
+        was there before without it, or has started since. Where it was reset as well, its increase says more.
         """
         series = self.select(metric, *where, part=part)
-        # By instance, of which there can be two targets: the file of a dead process, and one at its old port.
-        scrapes = f"max by (job, instance) (sum_over_time({self.named('up')}[{over}]))"
+        # By instance: it can have several workers, and two targets, the file of a dead process and one at its old port.
+        present = f"max by (job, instance) (count_over_time({self.select(PRESENCE)}[{over}]))"
         started = f"{self.named('process_start_time_seconds')} > bool time() - {over.seconds}"
-        # In a process that has just started a series is always younger, as if there had been one scrape more.
+        # In a process that has just started a series is always younger, as if the process had been there once more.
         return (
             f"\n  {series}\n  unless {series} offset {over}\n  unless resets({series}[{over}]) > 0"
             f"\n  and count_over_time({series}[{over}]) < on (job, instance) group_left () ("
-            f"\n    {scrapes} + on (job, instance) max by (job, instance) ({started})"
-            f"\n    or {scrapes}\n  )"
+            f"\n    {present} + on (job, instance) max by (job, instance) ({started})"
+            f"\n    or {present}\n  )"
             f"\n  or increase({series}[{over}])\n"
         )
 
@@ -150,6 +157,11 @@ def total(expression: str, *by: str) -> str:
     """The sum, by attributes or plain labels."""
     labels = ", ".join(map(prometheus_label, by))
     return f"sum by ({labels}) ({expression})" if by else f"sum({expression})"
+
+
+def processes(selector: str) -> str:
+    """A series for each process; its workers, and all else it shows, count once."""
+    return f"count by (job, instance) ({selector})"
 
 
 def ratio(part: str, whole: str) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue as c
 from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_label
+from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 
 from .promql import Source, among, differs, equals, none_of, ratio, total, window
 
@@ -202,5 +203,19 @@ RECORDINGS: Final = _recordings()
 
 
 def label(attribute: str) -> str:
-    """A label in an annotation."""
+    """A label in an annotation, one that every alert of the rule has."""
     return f"{{{{ $labels.{prometheus_label(attribute)} }}}}"
+
+
+def spoken(attribute: str, *, absent: str, other: str, given: str = "{}") -> str:
+    """A label in an annotation, or what to say where the alert does not have it.
+
+    Args:
+        attribute: The attribute.
+        absent: What stands there if there is no value.
+        other: What stands there if the value was one too many to be kept.
+        given: How a value stands there.
+    """
+    name = f"$labels.{prometheus_label(attribute)}"
+    unknown = f'{{{{ if eq {name} "" }}}}{absent}{{{{ else if eq {name} "{OTHER}" }}}}{other}'
+    return f"{unknown}{{{{ else }}}}{given.format(label(attribute))}{{{{ end }}}}"

@@ -11,6 +11,7 @@ from opentelemetry_instrumentation_mcp.metrics.vocabulary import Direction, Role
 from .grafana import Variable
 from .panels import Query
 from .promql import (
+    PRESENCE,
     RANGE,
     RATE_INTERVAL,
     Matcher,
@@ -96,12 +97,12 @@ ask: Final = Source(_OURS, _FILTERS)
 
 def variables(side: Side) -> tuple[Variable, ...]:
     """What a dashboard can be filtered by."""
-    everyone = Source(('job=~"$job"',)).select(c.MEMORY_USAGE)
+    everyone = Source(('job=~"$job"',)).select(PRESENCE)
     requests = Source(_OURS, {c.ROLE: "role", c.DIRECTION: "direction"}).select(c.REQUESTS_TOTAL)
     connections = Source(_OURS, {c.ROLE: "role"}).select(c.CONNECTIONS_TOTAL)
     roles, directions = tuple(each.value for each in Role), tuple(each.value for each in Direction)
     return (
-        Variable("job", "Job", "job", Source().select(c.MEMORY_USAGE)),
+        Variable("job", "Job", "job", Source().select(PRESENCE)),
         Variable("instance", "Instance", "instance", everyone),
         Variable("role", "Role", "mcp_role", values=roles, chosen=side.role.value),
         Variable("direction", "Direction", "mcp_direction", values=directions, chosen=side.direction.value),

@@ -7,7 +7,7 @@ from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_labe
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Role
 
 from ..panels import Kind, Panel, Query, Row, Unit, legend, stat
-from ..promql import RANGE, Source, or_zero, total
+from ..promql import PRESENCE, RANGE, Source, or_zero, processes, total
 from ..rules import ERROR_BUDGET, FAILED, FAILURE_RATIO, NOT_ANSWERED_AT_ONCE
 from ..sides import (
     ANY,
@@ -40,6 +40,8 @@ def overview(side: Side) -> Row:
         for each in windows
     )
     peers = "clients" if side.role is Role.SERVER else "servers"
+    down = f"max by (job, instance) ({ask.named('up')}) == 0"
+    known = f"count_over_time({ask.select(PRESENCE)}[{RANGE}])"
     return Row(
         "Overview",
         (
@@ -156,12 +158,14 @@ def overview(side: Side) -> Row:
             ),
             Panel(
                 "Processes",
-                "What Prometheus scrapes, and what of it answers.",
+                "Processes under this package; one with workers counts once. Down are those that were there in the "
+                "time range and do not answer Prometheus. What is sent by OTLP is never down: it is missing 5 minutes "
+                "after its last export.",
                 Kind.TIME,
                 Unit.NUMBER,
                 (
-                    Query(f"sum({ask.named('up')})", "up"),
-                    Query(or_zero(f"count({ask.named('up')} == 0)"), "down"),
+                    Query(or_zero(f"count({processes(ask.select(PRESENCE))})"), "up"),
+                    Query(or_zero(f"count({down} and on (job, instance) {known})"), "down"),
                 ),
                 height=7,
             ),

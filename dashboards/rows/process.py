@@ -5,7 +5,7 @@ from __future__ import annotations
 from opentelemetry_instrumentation_mcp.metrics import catalogue as c
 
 from ..panels import Kind, Panel, Query, Row, Unit, legend
-from ..promql import total
+from ..promql import PRESENCE, total
 from ..sides import (
     Side,
     ask,
@@ -37,17 +37,18 @@ def process(side: Side) -> Row:
             ),
             Panel(
                 "Uptime",
-                "How long each process has been there. A line that begins anew is a restart.",
+                "How long each process has been there. A line that begins anew is a restart. Only a scrape gives the "
+                "start of a process: what is sent by OTLP is not here.",
                 Kind.TIME,
                 Unit.AGE,
                 (
                     Query(
                         f"time() - max by (instance) ({ask.named('process_start_time_seconds')} and on (job, instance) "
-                        f"{ask.select(c.MEMORY_USAGE)})",
+                        f"{ask.select(PRESENCE)})",
                         "{{instance}}",
                     ),
                 ),
-                empty="not told on this system",
+                empty="not scraped, or not told on this system",
             ),
         ),
     )

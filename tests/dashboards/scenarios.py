@@ -5,8 +5,9 @@ Values are in promtool's notation, a sample a step: ``0+2x5`` is 0 2 4 6 8 10, `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue as c
@@ -16,6 +17,13 @@ JOB: Final = "mcp"
 INSTANCE: Final = "localhost:9464"
 LONG_BEFORE: Final = "-1000000"
 """When a process started that was there before Prometheus was."""
+
+SERVICE_NAME: Final = "forecasts"
+SERVICE_INSTANCE: Final = "8f0c3e52-6a1e-4d55-9d38-2b1c8f7e5a10"
+"""What Prometheus makes ``job`` and ``instance`` of where it gets a process by OTLP."""
+
+OF_TARGETS: Final = frozenset({"job", "instance", "service", "pid", "worker"})
+"""Of the target, of one that a process has written into a file itself, and of a process with workers."""
 
 Series = Mapping[str, str]
 
@@ -35,6 +43,10 @@ class Scenario:
         first: A series whose plain increase over the window that follows is 0: nothing but its birth tells.
         started: When the process started, in the values of process_start_time_seconds.
         up: What Prometheus says of the target.
+        target: The labels that the target has besides job and instance.
+        pushed: The labels of the alerts that fire if the same series come by OTLP; None is the same as in ``fires``.
+        by_otlp: Whether the series come by OTLP: without ``up`` and process_start_time_seconds.
+        often: How often the rules are evaluated: as often as the story needs it, since a long one takes long to tell.
     """
 
     alert: str
@@ -47,16 +59,73 @@ class Scenario:
     first: tuple[str, str] | None = None
     started: str = LONG_BEFORE
     up: str = "1"
+    target: Mapping[str, str] = field(default_factory=dict[str, str])
+    pushed: tuple[Mapping[str, str], ...] | None = None
+    by_otlp: bool = False
+    often: str = "1m"
 
     def __str__(self) -> str:
         rule = " ".join((self.alert, *self.which.values()))
-        return f"{rule}: {self.name}"
+        return f"{rule}: {self.name}{' (by OTLP)' if self.by_otlp else ''}"
+
+    @property
+    def job(self) -> str:
+        return SERVICE_NAME if self.by_otlp else JOB
+
+    def everything(self) -> Series:
+        """Its series, and those that every process brings along."""
+        rest = self.at + 20
+        up = self.up if "x" in self.up else f"{self.up}x{rest}"
+        memory = series(c.MEMORY_USAGE, **self.target)
+        every: Series = {
+            labelled("up", **self.target): up,
+            labelled("process_start_time_seconds", **self.target): f"{self.started}x{rest}",
+            memory: _measured(up),
+        }
+        if not self.by_otlp:
+            return {**every, **self.series}
+        return {_pushed(name): values for name, values in {memory: every[memory], **self.series}.items()}
+
+
+def by_otlp(scenario: Scenario) -> Scenario:
+    """The same story, told to Prometheus by OTLP."""
+    fires = scenario.fires if scenario.pushed is None else scenario.pushed
+    moved = tuple({**each, **({"instance": SERVICE_INSTANCE} if "instance" in each else {})} for each in fires)
+    first = (_pushed(scenario.first[0]), scenario.first[1]) if scenario.first and fires else None
+    return replace(scenario, fires=moved, first=first, by_otlp=True)
+
+
+def nameless(scenario: Scenario) -> Scenario:
+    """The same story, of a server without a name and of names that were too many to be kept."""
+
+    def folded(name: str) -> str:
+        name = re.sub(r'(mcp_server_name)="[^"]*"', r'\1=""', name)
+        return re.sub(r'(gen_ai_tool_name|mcp_transport|pool|interceptor|error_type)="[^"]*"', r'\1="_OTHER"', name)
+
+    return replace(scenario, series={folded(name): values for name, values in scenario.series.items()})
+
+
+def _pushed(name: str) -> str:
+    """A series as Prometheus names it where it comes by OTLP."""
+    name = name.replace(f'job="{JOB}"', f'job="{SERVICE_NAME}"')
+    name = name.replace(f'instance="{INSTANCE}"', f'instance="{SERVICE_INSTANCE}"')
+    return re.sub(r'le="(\d+)\.0"', r'le="\1"', name)
+
+
+def _measured(up: str) -> str:
+    """The memory of a process at the times at which it could be reached."""
+    found: list[str] = []
+    for each in up.split():
+        value, _, times = each.partition("x")
+        there, count = value == "1", int(times or 0)
+        found.append(f"50e6x{count}" if there else f"_x{count + 1}")
+    return " ".join(found)
 
 
 def series(metric: c.Metric, part: str = "", /, **labels: str) -> str:
     """A series of a metric; a label the metric does not have is refused."""
     known = {prometheus_label(attribute) for attribute in metric.attributes} | set(("le",) if part == "bucket" else ())
-    assert set(labels) <= {*known, "pid"}, (metric.name, set(labels) - known)
+    assert set(labels) <= {*known, *OF_TARGETS}, (metric.name, set(labels) - known)
     name = f"{prometheus_name(metric)}_{part}" if part else prometheus_name(metric)
     return labelled(name, **labels)
 
@@ -70,7 +139,7 @@ SERVICE: Final = {"mcp_role": "server", "mcp_direction": "inbound", "mcp_server_
 
 
 def requests(status: str, method: str = "tools/list", **labels: str) -> str:
-    return series(c.REQUESTS_TOTAL, **SERVICE, mcp_method_name=method, status=status, **labels)
+    return series(c.REQUESTS_TOTAL, **{**SERVICE, "mcp_method_name": method, "status": status, **labels})
 
 
 def calls(status: str, tool: str = "forecast", **labels: str) -> str:
@@ -84,96 +153,154 @@ def durations(metric: c.Metric, fast: str, slow: str, edge: str, slower: str, **
     return {series(metric, "bucket", **labels, **le): value for le, value in zip(bucket, values, strict=True)}
 
 
-def _burn(long: str, short: str, step: str, steps: tuple[int, int], failing: int) -> tuple[Scenario, ...]:
-    """A server that is asked 20 times a step.
+PAGE: Final = {"severity": "critical"}
+TICKET: Final = {"severity": "warning"}
+UNREACHABLE: Final = {"mcp_role": "client", "mcp_direction": "outbound"}
 
-    Args:
+
+@dataclass(frozen=True)
+class Burn:
+    """One pair of windows of a rule.
+
+    Attributes:
+        which: The rule.
         long: The long window.
-        short: The short window.
         step: How long a step is.
-        steps: How many steps the windows have.
-        failing: How many of the 20 fail when too many do.
+        window: The long window, in steps.
+        quiet: How many steps it takes until no short window of the rule sees a failure any more.
+        share: How many requests fail when too many do, of how many a step: too many for these windows alone.
+        first: The requests that succeed, and how many failures at once are then too many.
+        few: How many failures beside 20 successes are too many when a process has just started.
     """
-    window, recent = steps
-    end = window + recent + 20
-    good = {requests("ok"): f"0+{20 - failing}x{end}"}
+
+    which: Mapping[str, str]
+    long: str
+    step: str
+    window: int
+    quiet: int
+    share: tuple[int, int]
+    first: tuple[str, int]
+    few: int
+
+
+def _burn(burn: Burn) -> tuple[Scenario, ...]:
+    """What a pair of windows sees, and what it does not see any more."""
+    failing, asked = burn.share
+    # The long window need not be full: what has not been there yet is no success.
+    since = min((burn.window + burn.quiet) // 2, burn.quiet + 60)
+    end = since + 60
+
+    def story(name: str, ok: str, failed: str, *fires: Mapping[str, str], at: int = end, **others: Any) -> Scenario:
+        values = {requests("ok"): ok, requests("server_error"): failed}
+        given: dict[str, Any] = {
+            "step": burn.step,
+            "which": burn.which,
+            "often": "1m" if burn.step == "60s" else "5m",
+            **others,
+        }
+        return Scenario("MCPErrorBudgetBurn", f"{name} ({burn.long})", values, at, fires, **given)
+
+    before = 3 * asked * (since - burn.quiet)
+    over = f"0x{end - since} 0+{3 * asked}x{since - burn.quiet} {before}x{burn.quiet}"
+    succeeded, born = burn.first
+    first, few = (requests("server_error"), burn.long), f"{burn.few}x9"
+    return (
+        story("too many fail", f"0+{asked - failing}x{end}", f"0+{failing}x{end}", SERVICE),
+        story("too many failed a while ago", f"0+{asked}x{end}", over),
+        story("the first failures ever, at once", succeeded, f"_x100 {born}x9", SERVICE, at=101, first=first),
+        story(
+            "a process fails from its first scrape on", "20x9", few, SERVICE, at=4, started="0", first=first, pushed=()
+        ),
+        story("an old process is scraped for the first time", "20x9", few, at=4),
+    )
+
+
+def _failures(which: Mapping[str, str], failing: int) -> tuple[Scenario, ...]:
+    """A server that is asked 20 times a minute, and what counts as a failure."""
+    end, half = 85, 42
+    succeed, fail = 20 - failing, requests("server_error")
 
     def story(name: str, series: Series, *fires: Mapping[str, str], at: int = end, **others: Any) -> Scenario:
-        which = {"long": long, "short": short}
-        return Scenario("MCPErrorBudgetBurn", name, series, at, fires, step, which, **others)
+        return Scenario("MCPErrorBudgetBurn", name, series, at, fires, which=which, often="5m", **others)
 
     def fails(status: str) -> Series:
-        return {**good, requests(status): f"0+{failing}x{end}"}
+        return {requests("ok"): f"0+{succeed}x{end}", requests(status): f"0+{failing}x{end}"}
 
-    since, until = window // 2, recent + 10
-    over = f"0x{end - since} 0+20x{since - until} {20 * (since - until)}x{until}"
-    born, half = _births(window, failing), end // 2
     return (
-        story("too many fail", fails("server_error"), SERVICE),
         story("too many are not answered", fails("connection_lost"), SERVICE),
         story("none fails", fails("ok")),
         story("callers ask wrongly", fails("client_error")),
         story("callers give up", fails("cancelled")),
         story("tools err", fails("tool_error")),
-        story("too many failed until a while ago", {requests("ok"): f"0+20x{end}", requests("server_error"): over}),
-        story(
-            "the first failures ever, at once",
-            {requests("ok"): f"0+1x{end}", requests("server_error"): f"_x{end - 1} {born}x9"},
-            SERVICE,
-            first=(requests("server_error"), long),
-        ),
-        story(
-            "a process fails from its first scrape on",
-            {requests("ok"): "20x9", requests("server_error"): f"{failing + 3}x9"},
-            SERVICE,
-            at=4,
-            started="0",
-            first=(requests("server_error"), long),
-        ),
-        story(
-            "an old process is scraped for the first time",
-            {requests("ok"): "20x9", requests("server_error"): f"{failing + 3}x9"},
-            at=4,
-        ),
         story(
             "scrapes fail for a while, requests do not",
-            {each: f"5000x{end} _x12 5000x20" for each in (requests("ok"), requests("server_error"))},
+            {each: f"5000x{end} _x12 5000x20" for each in (requests("ok"), fail)},
             at=end + 16,
-            up=f"1x{end} 0x12 1x20",
+            up=f"1x{end} 0x11 1x20",
         ),
         story(
             "a server restarts and goes on failing",
             {
-                requests("ok"): f"0+{20 - failing}x{half} 0+{20 - failing}x{half}",
-                requests("server_error"): f"0+{failing}x{half} 0+{failing}x{half}",
+                requests("ok"): f"0+{succeed}x{half} 0+{succeed}x{half}",
+                fail: f"0+{failing}x{half} 0+{failing}x{half}",
             },
             SERVICE,
         ),
     )
 
 
-def _births(window: int, failing: int) -> int:
-    """How many failures among one good request a step are too many, soon after they are born."""
-    return 3 * window * failing // (20 - failing)
+def _few(which: Mapping[str, str], name: str, ok: str, failed: str, *fires: Series, **others: Any) -> Scenario:
+    """Of a server that is seldom asked."""
+    values = {requests("ok"): ok, requests("server_error"): failed}
+    return Scenario("MCPErrorBudgetBurn", name, values, 55, fires, "150s", which, often="5m", **others)
+
+
+def _one_cause() -> tuple[Scenario, ...]:
+    """What fails everywhere and always is one alert for each side that sees it."""
+    caller = {**SERVICE, "mcp_role": "client", "mcp_direction": "outbound"}
+    half = {requests("ok"): "0+10x60", requests("server_error"): "0+10x60"}
+    seen_by_both = {
+        **half,
+        requests("ok", **caller): "0+10x60",
+        requests("server_error", **caller): "0+10x60",
+    }
+    unreachable = {
+        series(c.REQUESTS_TOTAL, **UNREACHABLE, mcp_method_name="initialize", status="connection_lost"): "0+5x60"
+    }
+
+    def story(which: Mapping[str, str], name: str, series: Series, *fires: Series) -> Scenario:
+        return Scenario("MCPErrorBudgetBurn", name, series, 40, fires, which=which, often="5m")
+
+    return (
+        story(PAGE, "half of all fail", half, SERVICE),
+        story(TICKET, "half of all fail, for which there is a page", half),
+        story(PAGE, "both sides see it", seen_by_both, SERVICE, caller),
+        story(TICKET, "both sides see it, and there is a page for each", seen_by_both),
+        story(PAGE, "a server that cannot be reached has no name and no success to compare with", unreachable),
+        story(TICKET, "a server cannot be reached", unreachable, UNREACHABLE),
+    )
 
 
 _QUIET = (
-    Scenario(
-        "MCPErrorBudgetBurn",
-        "the first request ever that fails, of a server that is seldom asked",
-        {requests("ok"): "0+1x19 19x100", requests("server_error"): "_x50 1x50"},
-        at=55,
-        fires=(SERVICE,),
-        step="150s",
-        which={"long": "1d", "short": "2h"},
+    _few(TICKET, "one of twenty requests fails, the first ever", "0+1x18 18x100", "_x50 1x50"),
+    _few(
+        TICKET,
+        "two of twenty requests fail, the first ever",
+        "0+1x18 18x100",
+        "_x50 2x50",
+        SERVICE,
         first=(requests("server_error"), "1d"),
     ),
+    _few(TICKET, "one request, and it fails", "0x100", "0x50 1x50"),
+    _few(TICKET, "three requests, and two fail", "0x20 1x80", "0x50 2x50"),
+    _few(PAGE, "one of twelve requests fails", "0+1x11 11x100", "_x50 1x50"),
+    _few(PAGE, "six of twelve requests fail", "0+1x6 6x100", "_x50 6x50", SERVICE),
     Scenario(
         "MCPErrorBudgetBurn",
         "one of three requests fails, which is no reason to wake anybody",
         {requests("ok"): "0x20 2x20", requests("server_error"): "0x20 1x20"},
         at=22,
-        which={"long": "1h", "short": "5m"},
+        which=PAGE,
     ),
 )
 
@@ -238,17 +365,21 @@ def _events(
     """Something happens ``enough`` times, or less."""
     name = series(metric, **labels)
 
-    def story(
-        title: str, values: str, at: int, *fires: Series, first: bool = False, started: str = LONG_BEFORE
-    ) -> Scenario:
-        return Scenario(
-            alert, title, {name: values}, at, fires, first=(name, "10m") if first else None, started=started
-        )
+    def story(title: str, values: str, at: int, *fires: Series, first: bool = False, **others: Any) -> Scenario:
+        return Scenario(alert, title, {name: values}, at, fires, first=(name, "10m") if first else None, **others)
 
     return (
         story("it happens", f"0x20 {enough}x20", 22, told),
         story("it happens for the first time ever", f"_x20 {enough}x20", 22, told, first=True),
-        story("it has happened when a new process is first scraped", f"{enough}x20", 2, told, first=True, started="0"),
+        story(
+            "it has happened when a new process is first scraped",
+            f"{enough}x20",
+            2,
+            told,
+            first=True,
+            started="0",
+            pushed=(),
+        ),
         story("it happened before Prometheus was there", f"{enough}x20", 2),
         story("it happened half an hour ago", f"0x20 {enough}x60", 50),
         story("it does not happen", "0x40", 30),
@@ -282,13 +413,12 @@ def _sessions() -> tuple[Scenario, ...]:
 
 def _twice() -> tuple[Scenario, ...]:
     """A process was killed, and another one has its port: both are targets."""
-    name = series(c.DEAD_DETECTED, **_CLIENT, **_DEAD, pid="2")
-    story = {name: "_x20 1x20", labelled("up", pid="1"): "0x60", labelled("up", pid="2"): "1x60"}
-    return (
-        Scenario(
-            "MCPDeadServer", "the port of a dead process is used again", story, 22, ({**_told(_CLIENT), **_DEAD},)
-        ),
-    )
+    target = {"pid": "2", "service": "agent"}
+    name = series(c.DEAD_DETECTED, **_CLIENT, **_DEAD, **target)
+    dead = {"pid": "1", "service": "agent"}
+    story = {name: "_x20 1x20", labelled("up", **dead): "0x60", series(c.MEMORY_USAGE, **dead): "50e6x3"}
+    told = {**_told(_CLIENT), **_DEAD}
+    return (Scenario("MCPDeadServer", "the port of a dead process is used again", story, 22, (told,), target=target),)
 
 
 def _evictions() -> tuple[Scenario, ...]:
@@ -327,23 +457,42 @@ def _pool() -> tuple[Scenario, ...]:
 def _targets() -> tuple[Scenario, ...]:
     memory, other = series(c.MEMORY_USAGE), labelled("python_info", version="3.11")
     here = {"instance": INSTANCE}
+    file = {"service": "weather", "pid": "4711"}
+    of_file = series(c.MEMORY_USAGE, **file)
 
-    def story(alert: str, name: str, series: Series, at: int, up: str, *fires: Series) -> Scenario:
-        return Scenario(alert, name, series, at, fires, up=up)
+    def down(name: str, series: Series, at: int, up: str, *fires: Series, **others: Any) -> Scenario:
+        # Nothing is down that nobody scrapes.
+        return Scenario("MCPTargetDown", name, series, at, fires, up=up, which=PAGE, pushed=(), **others)
 
-    down, gone = "MCPTargetDown", "MCPTargetsMissing"
+    def left(name: str, series: Series, at: int, up: str, *fires: Series, **others: Any) -> Scenario:
+        given: dict[str, Any] = {"which": TICKET, "pushed": (), "target": file, **others}
+        return Scenario("MCPTargetDown", name, series, at, fires, up=up, **given)
+
+    def gone(name: str, series: Series, at: int, up: str, *fires: Series, **others: Any) -> Scenario:
+        return Scenario("MCPTargetsMissing", name, series, at, fires, up=up, **others)
+
     return (
-        story(down, "a process ends", {memory: "50e6x30"}, 40, "1x30 0x30", here),
-        story(down, "it was scraped only once", {memory: "50e6 _x40"}, 30, "1 0x40", here),
-        story(down, "it is back after two minutes", {memory: "50e6x30 _x2 50e6x30"}, 40, "1x30 0x2 1x30"),
-        story(down, "two minutes so far", {memory: "50e6x30"}, 33, "1x30 0x30"),
-        story(down, "something else is down", {other: "1x30"}, 40, "1x30 0x30"),
-        story(down, "it was told to Prometheus, and never there", {}, 40, "0x60"),
-        story(gone, "service discovery knows nothing any more", {memory: "50e6x30"}, 50, "1x30", {}),
-        story(gone, "for some minutes so far", {memory: "50e6x30"}, 40, "1x30"),
-        story(gone, "it is down, which is another alert", {memory: "50e6x30"}, 50, "1x30 0x60"),
-        story(gone, "all is well", {memory: "50e6x60"}, 50, "1x60"),
-        story(gone, "something else has gone", {other: "1x30"}, 50, "1x30"),
+        down("a process ends", {memory: "50e6x30"}, 40, "1x30 0x30", here),
+        down("it was scraped only once", {memory: "50e6 _x40"}, 30, "1 0x40", here),
+        down("it is back after two minutes", {memory: "50e6x30 _x2 50e6x30"}, 40, "1x30 0x2 1x30"),
+        down("two minutes so far", {memory: "50e6x30"}, 33, "1x30 0x30"),
+        down("something else is down", {memory: "_", other: "1x30"}, 40, "1x30 0x30"),
+        down("it was told to Prometheus, and never there", {}, 40, "0x60"),
+        down("a process ends whose file is left", {of_file: "50e6x30"}, 90, "1x30 0x90", target=file),
+        left("a process ends whose file is left", {of_file: "50e6x30"}, 90, "1x30 0x90", {**here, **file}),
+        left("it is so for ten minutes", {of_file: "50e6x30"}, 40, "1x30 0x90"),
+        left("another target is down", {memory: "50e6x30"}, 90, "1x30 0x90", target={}),
+        left(
+            "its port is used again",
+            {of_file: "50e6x30", labelled("up", **{**file, "pid": "4712"}): "_x31 1x90"},
+            90,
+            "1x30 0x90",
+        ),
+        gone("service discovery knows nothing any more", {memory: "50e6x30"}, 50, "1x30", {}),
+        gone("for some minutes so far", {memory: "50e6x30"}, 40, "1x30"),
+        gone("it is down, which is another alert", {memory: "50e6x30"}, 50, "1x30 0x60", pushed=({},)),
+        gone("all is well", {memory: "50e6x60"}, 50, "1x60"),
+        gone("something else has gone", {memory: "_", other: "1x30"}, 50, "1x30"),
     )
 
 
@@ -380,11 +529,17 @@ _DEAD: Final = {"reason": "peer_closed"}
 _REFUSED: Final = {"error_type": "ConnectError"}
 _BROKEN: Final = {"interceptor": "Verifier", "error_type": "RuntimeError"}
 
-SCENARIOS: Final = (
-    *_burn("1h", "5m", "60s", (60, 5), 5),
-    *_burn("6h", "30m", "150s", (144, 12), 2),
-    *_burn("1d", "2h", "150s", (576, 48), 1),
-    *_burn("3d", "6h", "150s", (1728, 144), 1),
+LONG: Final = 200
+"""In steps: longer stories take long to tell, and the way by which series come is in the shorter ones."""
+
+_SCRAPED: Final = (
+    *_burn(Burn(PAGE, "1h", "60s", 60, 40, (5, 20), ("0+1x150", 60), 8)),
+    *_burn(Burn(PAGE, "6h", "150s", 144, 22, (2, 20), ("0+1x150", 40), 8)),
+    *_burn(Burn(TICKET, "1d", "150s", 576, 160, (1, 20), ("0+1x49 50x100", 4), 3)),
+    *_burn(Burn(TICKET, "3d", "150s", 1728, 154, (1, 50), ("0+1x99 100x100", 3), 3)),
+    *_failures(PAGE, 5),
+    *_failures(TICKET, 1),
+    *_one_cause(),
     *_QUIET,
     *_latency(),
     *_tools(),
@@ -403,4 +558,9 @@ SCENARIOS: Final = (
     *_events("MCPInterceptorErrors", c.INTERCEPTOR_ERRORS, _BROKEN, _BROKEN, 1, 0),
     *_targets(),
     *_folded(),
+)
+
+SCENARIOS: Final = (
+    *_SCRAPED,
+    *(by_otlp(each) for each in _SCRAPED if not each.target and each.at < LONG),
 )

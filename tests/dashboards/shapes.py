@@ -13,7 +13,7 @@ SAMPLES: Final[dict[str, Metric]] = {name: metric for metric in CATALOGUE for na
 """Every name a sample of ours can have."""
 
 OF_PROMETHEUS: Final = {
-    "up": {"job", "instance"},
+    "up": {"job", "instance", "pid"},
     "process_start_time_seconds": {"job", "instance"},
     "ALERTS": {"alertname", "alertstate", "job", "mcp_role"},
 }

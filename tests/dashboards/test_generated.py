@@ -230,6 +230,32 @@ def test_no_two_panels_have_an_id_or_a_place_in_common(file: str, dashboard: dic
             taken |= cells
 
 
+@dashboards
+def test_a_mark_in_the_graphs_says_what_it_is(file: str, dashboard: dict[str, Any]) -> None:
+    marks = {each["name"]: each for each in dashboard["annotations"]["list"]}
+    assert set(marks) == {"Process started", "Alert firing"}
+    # Every rule has these; a label that is missing would show its own name.
+    everywhere = {"alertname", "severity", "job"}
+    for name, mark in marks.items():
+        known = everywhere if name == "Alert firing" else groupings_of(mark["expr"])
+        for text in (mark["titleFormat"], mark["textFormat"]):
+            told = set(re.findall(r"{{(\w+)}}", text))
+            assert told
+            assert told <= known
+        assert all(mark["tagKeys"].split(","))
+    labels = {label for metric in CATALOGUE for label in labels_of(metric)}
+    assert set(marks["Alert firing"]["tagKeys"].split(",")) <= {"severity", *labels}
+
+
+@dashboards
+def test_a_heat_map_has_a_unit_for_its_buckets_and_another_for_its_cells(file: str, dashboard: dict[str, Any]) -> None:
+    maps = [panel for panel in panels_of(dashboard) if panel["type"] == "heatmap"]
+    assert maps
+    for panel in maps:
+        assert panel["options"]["yAxis"]["unit"] == "s"
+        assert panel["options"]["cellValues"]["unit"] == panel["fieldConfig"]["defaults"]["unit"] == "reqps"
+
+
 # These are in links and alerts that others have made. A changed number breaks them.
 IDS: Final = {
     ("mcp-server", "Failed requests"): 721329,

@@ -124,7 +124,12 @@ class Source:
         """
         series = self.select(metric, *where, part=part)
         # By instance: it can have several workers, and two targets, the file of a dead process and one at its old port.
-        present = f"max by (job, instance) (count_over_time({self.select(PRESENCE)}[{over}]))"
+        # A scrape counts even before the process has metrics of ours; what comes by OTLP has no scrapes.
+        scraped, shown = (
+            f"sum_over_time({self.named('up')}[{over}])",
+            f"count_over_time({self.select(PRESENCE)}[{over}])",
+        )
+        present = f"max by (job, instance) ({scraped} or {shown})"
         started = f"{self.named('process_start_time_seconds')} > bool time() - {over.seconds}"
         # In a process that has just started a series is always younger, as if the process had been there once more.
         return (

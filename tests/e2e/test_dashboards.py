@@ -373,4 +373,4 @@ def test_alerts_speak_in_values(world: World) -> None:
         for alert in world.alerts
         if alert["labels"]["alertname"] == "MCPToolErrorRatioHigh" and alert["labels"]["mcp_role"] == "server"
     ]
-    assert told.startswith("100% of its calls")
+    assert told.startswith("100% of the calls")

@@ -1,7 +1,8 @@
 """Where the metrics of a process can be had: at the configured port, or from the worker of its server that has that.
 
 A taken port or a wrong address costs a warning line that says where the metrics are instead, never the set-up of
-OpenTelemetry. Nothing is written to stdout, and nothing at all when everything is as configured.
+OpenTelemetry. Whoever had to leave a taken port to another process tries it again until it is free, and then listens at
+both. Nothing is written to stdout, and nothing at all when everything is as configured.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import random
 import socket
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from opentelemetry.sdk.environment_variables import (
     OTEL_EXPORTER_PROMETHEUS_HOST,
@@ -28,7 +30,7 @@ from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
 from ..safety import is_refused_at_the_end, report_failure
 from .encodable import encodable
 from .file_sd import TargetFile
-from .listener import METRICS_PATH, Listener
+from .listener import METRICS_PATH, Listener, Page, Request
 from .origin import Origin, origin
 from .pages import Pages
 from .siblings import Family
@@ -45,6 +47,14 @@ _PORT_ERRORS: Final = (errno.EADDRINUSE, errno.EACCES)
 
 _SUCCESSION_SECONDS: Final = 2.0
 """How long a worker waits for the port: of one that dies, the locks may be free before the sockets are."""
+
+_DRAINING_SECONDS: Final = 1.0
+"""How long any other process does: the server before it may be about to end."""
+
+_FIRST_RETRY_SECONDS: Final = 1.0
+_LATEST_RETRY_SECONDS: Final = 10.0
+"""How long a process that has moved to another port waits before it tries the configured one again: at first, and at
+most. Its time doubles, and is a little different for each, for there may be dozens of them."""
 
 
 CLOSE_SECONDS: Final = 2.0
@@ -72,8 +82,11 @@ class Endpoint:
         self._opened = False
         self._closed = False
         self._is_left_to_opening = False
+        self._gone = threading.Event()
         self._listener: Listener | None = None
+        self._substitute: Listener | None = None
         self._answering: Listener | None = None
+        self._taken: tuple[str, socket.AddressFamily, Any] | None = None
         self._membership: Membership | None = None
         self._target: TargetFile | None = None
         self._origin: Origin | None = None
@@ -99,6 +112,7 @@ class Endpoint:
     def close(self) -> None:
         """Stop serving, in bounded time. A second call, and one before :meth:`open`, does no harm."""
         self._closed = True
+        self._gone.set()
         if not self._lock.acquire(timeout=CLOSE_SECONDS):
             # Something holds a step of opening up, a file system that does not answer for instance.
             self._is_left_to_opening = True
@@ -124,7 +138,7 @@ class Endpoint:
     def abandon(self) -> None:
         """Close the copies that a forked child has of its parent's files and sockets."""
         self._closed = True
-        for inherited in (self._listener, self._answering, self._membership, self._target):
+        for inherited in (self._listener, self._substitute, self._answering, self._membership, self._target):
             if inherited is not None:
                 with suppress(OSError):
                     inherited.abandon()
@@ -153,14 +167,16 @@ class Endpoint:
         if self._membership is not None:
             self._membership.leave()
             self._membership = None
+            # The place is somebody else's from here on, and so is what is kept there.
+            self._pages = Pages()
 
     def _stop(self) -> None:
         if self._target is not None:
             self._target.remove()
-        for listener in (self._listener, self._answering):
+        for listener in (self._listener, self._substitute, self._answering):
             if listener is not None:
                 listener.close()
-        self._listener = self._answering = self._target = None
+        self._listener = self._substitute = self._answering = self._target = None
         self.port, self.url = 0, ""
 
     def _fail(self, what: str, error: Exception) -> None:
@@ -230,7 +246,7 @@ class Endpoint:
         """Listen, and say in one line what is not as configured."""
         is_worker = self._membership is not None and self._membership.label is not None
         whose = "server" if is_worker else "process"
-        deadline = time.monotonic() + (_SUCCESSION_SECONDS if is_worker else 0)
+        deadline = time.monotonic() + (_SUCCESSION_SECONDS if is_worker else _DRAINING_SECONDS)
         try:
             listener = self._bind(host, port, remarks, deadline)
         except (OSError, ValueError) as error:
@@ -248,8 +264,7 @@ class Endpoint:
 
     def _announce(self, listener: Listener, port: int, remarks: list[str], whose: str) -> None:
         listener.start()
-        self.port = listener.port
-        self.url = f"http://{_reachable_name(self.host)}:{self.port}{METRICS_PATH}"
+        self._be_at(self.host, listener.port)
         is_published = self._publish(remarks)
         if port == 0 and not is_published:
             remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}=0 leaves the port to the system")
@@ -257,24 +272,67 @@ class Endpoint:
             _logger.warning("%s; the metrics of this %s are at %s", "; ".join(remarks), whose, self.url)
         else:
             _logger.debug("the metrics of this %s are at %s", whose, self.url)
+        if self._taken is not None:
+            threading.Thread(target=self._return, args=(whose,), name="otel-mcp-return", daemon=True).start()
+
+    def _be_at(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.url = f"http://{_reachable_name(host)}:{port}{METRICS_PATH}"
+
+    def _return(self, whose: str) -> None:
+        """Listen at the configured port as soon as the other process has given it up.
+
+        The substitute goes on answering: a target file names it, and whoever has read of it in the log asks it.
+        """
+        wait = _FIRST_RETRY_SECONDS
+        while not self._gone.wait(wait * random.uniform(0.75, 1.25)):
+            wait = min(2 * wait, _LATEST_RETRY_SECONDS)
+            try:
+                with self._step():
+                    if self._taken is None:
+                        return
+                    host, family, address = self._taken
+                    listener = Listener(family, address, self._respond())
+                    listener.start()
+                    self._substitute, self._listener = self._listener, listener
+                    self._be_at(host, listener.port)
+                    what = "the configured port is free; the metrics of this %s are at %s, too"
+                    _logger.warning(what, whose, self.url)
+                    return
+            except _Closed:
+                return
+            except OSError:
+                continue
+            except Exception as error:
+                report_failure("the metrics page has not returned to the configured port", error)
+                return
+
+    def _respond(self) -> Callable[[Request], Page]:
+        return self._pages.with_siblings(Family(self._membership)) if self._membership else self._pages.own
 
     def _bind(self, host: str, port: int, remarks: list[str], deadline: float) -> Listener:
         """A listener; what is not as configured is put into ``remarks``. Raises when no choice is left."""
-        respond = self._pages.with_siblings(Family(self._membership)) if self._membership else self._pages.own
+        self._taken = None
+        respond = self._respond()
+        found: tuple[socket.AddressFamily, Any] | None = None
         while True:
             try:
                 family, _, _, _, address = socket.getaddrinfo(
                     _address(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
                 )[0]
+                found = family, address
                 listener = Listener(family, address, respond)
             # A ValueError is a name that cannot even be looked up: `a..b`, or one of more than 63 letters.
             except (OSError, ValueError) as error:
                 code = error.errno if isinstance(error, OSError) else None
-                if code == errno.EADDRINUSE and time.monotonic() < deadline and not self._closed:
-                    time.sleep(0.02)
+                if code == errno.EADDRINUSE and time.monotonic() < deadline:
+                    if self._gone.wait(0.02):
+                        raise
                     continue
                 reason = getattr(error, "strerror", None) or str(error)
                 if port and code in _PORT_ERRORS:
+                    if code == errno.EADDRINUSE and found is not None:
+                        self._taken = (host, *found)
                     remarks.append(f"{OTEL_EXPORTER_PROMETHEUS_PORT}: cannot listen on {host}:{port} ({reason})")
                     port = 0
                 elif host != DEFAULT_HOST:

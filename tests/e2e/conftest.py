@@ -13,6 +13,9 @@ import pytest
 
 from . import environments
 from .processes import Child, Launch, Start, running
+from .receiver import Receiver, receiving
+
+ROOT = Path(__file__).parents[2]
 
 NewPython = Callable[..., Path]
 """``python(without=..., after=..., source=...)``: an environment's interpreter, see :func:`environments.create`."""
@@ -97,3 +100,22 @@ def free_ports() -> list[int]:
         for probe in probes:
             probe.bind(("127.0.0.1", 0))
         return [probe.getsockname()[1] for probe in probes]
+
+
+@pytest.fixture
+def receiver() -> Generator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+def otlp(python: NewPython, receiver: Receiver) -> dict[str, Any]:
+    """OTLP once a minute, where nothing but its HTTP exporter is installed."""
+    hidden = [name for name in environments.OPTIONAL if name not in environments.HTTP]
+    return {
+        "interpreter": python(without=hidden),
+        "PYTHONPATH": str(ROOT),
+        "OTEL_METRICS_EXPORTER": "otlp",
+        "OTEL_METRIC_EXPORT_INTERVAL": "60000",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http,
+    }

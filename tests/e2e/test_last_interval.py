@@ -24,7 +24,7 @@ from ..sdk.generation import streamable_http_client
 from . import environments
 from .conftest import NewPython
 from .processes import PATIENCE_SECONDS, Child, Start
-from .receiver import Receiver, receiving
+from .receiver import Receiver
 from .test_scrape import HTTP_SERVER, wait_for_http
 
 ROOT = Path(__file__).parents[2]
@@ -37,25 +37,6 @@ MESSAGES: list[dict[str, Any]] = [
 ]
 BEATS = "from opentelemetry import metrics; metrics.get_meter('child').create_counter('child.beats').add(3)\n"
 READY = "import sys; print('ready', flush=True)\n"
-
-
-@pytest.fixture
-def receiver() -> Generator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-def otlp(python: NewPython, receiver: Receiver) -> dict[str, Any]:
-    """OTLP once a minute, where nothing but its HTTP exporter is installed."""
-    hidden = [name for name in environments.OPTIONAL if name not in environments.HTTP]
-    return {
-        "interpreter": python(without=hidden),
-        "PYTHONPATH": str(ROOT),
-        "OTEL_METRICS_EXPORTER": "otlp",
-        "OTEL_METRIC_EXPORT_INTERVAL": "60000",
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.http,
-    }
 
 
 def wait_for_line(child: Child, count: int = 1) -> None:

@@ -13,14 +13,19 @@ from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from .processes import PATIENCE_SECONDS, Child, Launch, Start, read
+from .receiver import Receiver
 
 ROOT = Path(__file__).parents[2]
+
+STARTS_SECONDS = 3 * PATIENCE_SECONDS
+"""How long workers that start one after the other may take, each of which imports everything."""
 
 # Each exchange stands alone, so that any worker can answer any call.
 APPLICATION = """
@@ -49,6 +54,34 @@ if __name__ == "__main__":
         context.Process(target=count, args=(number,), daemon=True).start()
     sys.stdin.read()
 """
+# Its workers count more when it gets a line, and leave. Then it shows something itself.
+LEAVING = """
+import multiprocessing, sys, time
+from opentelemetry import metrics
+fork = multiprocessing.get_context("fork")
+go_on, counted = fork.Event(), fork.Semaphore(0)
+def count(number):
+    metrics.get_meter("m").create_counter("mcp.requests").add(number)
+def work(number):
+    count(number)
+    go_on.wait()
+    count(number)
+    counted.release()
+    END
+children = [fork.Process(target=work, args=(number,)) for number in (1000, 2000)]
+for child in children:
+    child.start()
+sys.stdin.readline()
+go_on.set()
+for child in children:
+    counted.acquire()
+for child in children:
+    child.terminate() if "END" != "pass" else None
+    child.join()
+    assert child.exitcode == (0 if "END" == "pass" else -15)
+count(1)
+sys.stdin.read()
+"""
 # A parent that has used MCP itself and forks with a session open, values not yet collected and threads at work.
 PRELOADED = """
 import multiprocessing, sys, threading, time
@@ -72,6 +105,20 @@ children = [fork.Process(target=child, daemon=True) for _ in range(2)]
 anyio.run(use, 7, lambda: [child.start() for child in children])
 sys.stdin.read()
 """
+# A web application whose threads use MCP, as a client and as a server.
+THREADED = """
+import os, anyio
+from tests.sdk import setups
+async def use():
+    async with setups.connect(setups.SETUPS[0]) as link:
+        await link.session.call_tool("ok", {})
+def app(environ, start_response):
+    anyio.run(use)
+    start_response("200 OK", [("content-type", "text/plain")])
+    return [f"pid={os.getpid()}.".encode()]
+"""
+THREADS = "gunicorn -k gthread --threads 2"
+KINDS = ["gunicorn", "gunicorn --preload", THREADS, "uvicorn", "hypercorn", "granian"]
 IN_CODE = """
 from opentelemetry.instrumentation.auto_instrumentation import initialize
 initialize()
@@ -87,6 +134,8 @@ class Server:
         self._port = port
         self.metrics_url = metrics_url
         self.page = ""
+        self.answered: Counter[int] = Counter()
+        """Who has answered how many calls."""
         self._last: dict[tuple[tuple[str, str], ...], float] = {}
 
     def call(self, times: int) -> Counter[int]:
@@ -96,23 +145,35 @@ class Server:
         headers = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
         request = urllib.request.Request(f"http://127.0.0.1:{self._port}/mcp", json.dumps(body).encode(), headers)
         for _ in range(times):
-            with urllib.request.urlopen(request, timeout=10) as response:
+            with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as response:
                 answered[int(response.read().decode().split("pid=")[1].split(".")[0])] += 1
+        self.answered += answered
         return answered
 
-    def scrape(self) -> float:
+    def scrape(self, tool: str = "pid") -> float:
         """The sum of all requests; none of the series may ever fall or go away."""
         self.page = read(self.metrics_url)
         series = {
             tuple(sorted(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(self.page)
             for sample in family.samples
-            if sample.name == "mcp_requests_total" and sample.labels["gen_ai_tool_name"] == "pid"
+            if sample.name == "mcp_requests_total" and sample.labels["gen_ai_tool_name"] == tool
         }
         for labels, value in self._last.items():
             assert series[labels] >= value, labels
         self._last = series
         return sum(series.values())
+
+    def scrape_until(self, value: float) -> float:
+        """The sum of all requests when it has come to this value, or what it is after a while."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        shown = -1.0
+        while time.monotonic() < deadline and shown != value:
+            try:
+                shown = self.scrape()
+            except (OSError, KeyError):
+                time.sleep(0.1)
+        return shown
 
     def shown(self, page: str | None = None) -> set[str]:
         """The workers that answer: those that have gauges on the page, which is read anew without one."""
@@ -141,9 +202,9 @@ class Server:
         ]
         return pid
 
-    def until(self, condition: Callable[[], bool]) -> None:
+    def until(self, condition: Callable[[], bool], patience: float = PATIENCE_SECONDS) -> None:
         """Waits for a condition; whoever cannot answer now may be on the way."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + patience
         reason = "not so"
         while time.monotonic() < deadline:
             assert self.child.process.poll() is None, self.child.stderr
@@ -161,28 +222,52 @@ def serve(launch: Launch, tmp_path: Path, free_ports: list[int]) -> Callable[...
     """Starts a server and waits for all its workers."""
     port, metrics_port, _ = free_ports
 
-    def serve_one(kind: str, workers: int = 3, application: str = APPLICATION, launcher: bool = True) -> Server:
-        if find_spec(kind.split(maxsplit=1)[0]) is None:
-            reason = f"{kind.split(maxsplit=1)[0]} is not installed"
+    def serve_one(
+        kind: str,
+        workers: int = 3,
+        application: str = APPLICATION,
+        launcher: bool = True,
+        is_up: Callable[[Server], bool] | None = None,
+        **variables: Any,
+    ) -> Server:
+        program, *options = kind.split()
+        if find_spec(program) is None:
+            reason = f"{program} is not installed"
             pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
         (tmp_path / "app.py").write_text(application)
         command = {
-            "uvicorn": ["uvicorn", "--port", str(port), "--log-level", "error"],
-            "gunicorn": ["gunicorn", "--bind", f"127.0.0.1:{port}", "--worker-class", "uvicorn_worker.UvicornWorker"],
-        }[kind.split(maxsplit=1)[0]]
+            "uvicorn": ["--port", str(port), "--log-level", "error"],
+            "gunicorn": ["--bind", f"127.0.0.1:{port}"],
+            "hypercorn": ["--bind", f"127.0.0.1:{port}", "--log-level", "error"],
+            "granian": ["--host", "127.0.0.1", "--port", str(port), "--interface", "asgi", "--log-level", "error"],
+        }[program]
+        if program == "gunicorn" and "-k" not in options:
+            command += ["-k", "uvicorn_worker.UvicornWorker"]
+        starter = ["-m", program]
+        if program == "gunicorn":
+            # As installed: it starts itself again as it was started.
+            script = tmp_path / "start.py"
+            script.write_text("from gunicorn.app.wsgiapp import run\nrun()\n")
+            starter = [str(script)]
         child = launch(
-            "-m",
+            *starter,
             *command,
-            *kind.split()[1:],
+            *options,
             "--workers",
             str(workers),
             "app:app",
             launcher=launcher,
-            PYTHONPATH=f"{ROOT}{os.pathsep}{tmp_path}",
-            OTEL_EXPORTER_PROMETHEUS_PORT=str(metrics_port),
+            **{
+                "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}",
+                "OTEL_EXPORTER_PROMETHEUS_PORT": str(metrics_port),
+                **variables,
+            },
         )
         server = Server(child, port, f"http://localhost:{metrics_port}/metrics")
-        server.until(lambda: server.shown() == {str(number) for number in range(workers)})
+        if is_up is None:
+            server.until(lambda: server.shown() == {str(number) for number in range(workers)})
+        else:
+            server.until(lambda: is_up(server), STARTS_SECONDS)
         return server
 
     return serve_one
@@ -325,3 +410,132 @@ def test_workers_that_cannot_meet_say_so_and_serve_their_own_metrics(
     assert len([line for line in lines if "the workers of this server cannot find each other (" in line]) == 2
     [url] = [line.split()[-1] for line in lines if "the metrics of this process are at" in line]
     assert Server(other, 0, url).scrape() + Server(other, 0, f"http://localhost:{free_port}/metrics").scrape() == 3000
+
+
+def started(serve: Callable[..., Server], kind: str, **options: Any) -> Server:
+    """Two workers, each of which has answered a call."""
+    if kind == THREADS:
+        options["application"] = THREADED
+
+    def both(server: Server) -> bool:
+        server.call(1)
+        return len(server.answered) == 2
+
+    return serve(kind, workers=2, is_up=both, **options)
+
+
+def requests(server: Server, kind: str) -> int:
+    """How many there were; of a client and of a server in one process they are two for each call."""
+    return server.answered.total() * (2 if kind == THREADS else 1)
+
+
+def tool(kind: str) -> str:
+    return "ok" if kind == THREADS else "pid"
+
+
+def assert_shows_all(server: Server, kind: str) -> None:
+    """The page shows all requests, as soon as everybody who counted some is on it."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    shown = 0.0
+    while time.monotonic() < deadline and shown < requests(server, kind):
+        try:
+            shown = server.scrape(tool(kind))
+        except OSError:
+            time.sleep(0.1)
+    assert shown == requests(server, kind), (server.page, server.child.stderr)
+
+
+def gone(pids: set[int]) -> bool:
+    return not any(psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE for pid in pids)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_renews_its_workers_shows_every_call(serve: Callable[..., Server], kind: str) -> None:
+    server = started(serve, kind)
+    server.call(40)
+    assert_shows_all(server, kind)
+
+    # Nobody scrapes from here on until there are others.
+    before = server.workers()
+    server.call(40)
+    server.supervisor.send_signal(signal.SIGHUP)
+    server.until(lambda: gone(before) and len(server.workers()) == 2, STARTS_SECONDS)
+    server.call(20)
+    assert_shows_all(server, kind)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how"), [("gunicorn", "SIGINT"), ("gunicorn", "SIGTERM"), (THREADS, "SIGQUIT"), ("uvicorn", "SIGTERM")]
+)
+def test_a_worker_that_is_told_to_leave_takes_nothing_with_it(
+    serve: Callable[..., Server], kind: str, how: str
+) -> None:
+    server = started(serve, kind)
+    server.call(20)
+    # Nobody has scraped yet.
+    before = server.workers()
+    for pid in before:
+        os.kill(pid, getattr(signal, how))
+    server.until(lambda: gone(before) and len(server.workers()) == 2, STARTS_SECONDS)
+    server.call(10)
+    assert_shows_all(server, kind)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_server_that_is_stopped_exports_every_call_and_leaves_no_target_file(
+    serve: Callable[..., Server], receiver: Receiver, otlp: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    del otlp["PYTHONPATH"]
+    otlp["OTEL_METRICS_EXPORTER"] = "otlp,prometheus"
+    # Everything adds up then, whoever sends it and however often.
+    otlp["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"] = "delta"
+    targets = tmp_path / "targets"
+    server = started(serve, kind, OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR=str(targets), **otlp)
+    server.call(20)
+    server.until(lambda: len(list(targets.iterdir())) == 1)
+    server.child.process.terminate()
+    server.child.process.wait(PATIENCE_SECONDS)
+
+    exported = receiver.points().sum("mcp.requests.total", {"gen_ai.tool.name": tool(kind)})
+    assert exported == requests(server, kind), server.child.stderr
+    assert list(targets.iterdir()) == []
+
+
+# Whether they come to their end by themselves or are ended.
+@pytest.mark.parametrize("ending", ["pass", "time.sleep(600)"])
+def test_children_of_multiprocessing_keep_what_they_have_counted(start: Start, free_port: int, ending: str) -> None:
+    child = start(LEAVING.replace("END", ending), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))
+    assert child.process.stdin is not None
+
+    def counted() -> list[float]:
+        families = text_string_to_metric_families(read(f"http://localhost:{free_port}/metrics"))
+        return sorted(each.value for family in families for each in family.samples if each.name == "mcp_requests_total")
+
+    server = Server(child, 0, "")
+    server.until(lambda: counted() == [1000, 2000])
+    child.process.stdin.write(b"\n")
+    child.process.stdin.flush()
+    server.until(lambda: counted() == [1, 2000, 4000])
+
+
+def test_a_new_master_has_the_configured_port_when_the_old_one_is_gone(
+    serve: Callable[..., Server], tmp_path: Path
+) -> None:
+    pid_file = tmp_path / "pid"
+    server = serve(f"gunicorn --pid {pid_file}", workers=1)
+    old = int(pid_file.read_text())
+    os.kill(old, signal.SIGUSR2)
+    server.until(lambda: "the metrics of this server are at" in server.child.stderr, STARTS_SECONDS)
+    [moved] = [line for line in server.child.stderr.splitlines() if "the metrics of this server are at" in line]
+    assert "cannot listen on" in moved
+    # Both in the end: the configured port, and the one of the time between.
+    pages = [Server(server.child, 0, url) for url in (server.metrics_url, moved.split()[-1])]
+
+    os.kill(old, signal.SIGTERM)
+    server.child.process.wait(PATIENCE_SECONDS)
+    server.answered.clear()
+    server.call(10)
+    assert [page.scrape_until(10) for page in pages] == [10, 10]
+    [back] = [line for line in server.child.stderr.splitlines() if "the configured port is free" in line]
+    assert server.metrics_url in back
+    os.kill(int(pid_file.read_text()), signal.SIGTERM)

@@ -1,55 +1,44 @@
-"""What is to be done before a process ends, in bounded time, whatever ends it.
-
-That is to send the last interval of exporters that push, and to remove the file that tells Prometheus of the process.
+"""Sending what was measured last before a process ends, in bounded time, and removing its target file for Prometheus.
 
 A process that comes to its end by itself (its input is closed, SIGINT, ``sys.exit``) runs its exit functions. The SDK
 flushes there, one signal after the other, with up to 30 seconds for each; here all of them flush at the same time and
-share one bound. SIGTERM ends a process without exit functions, and so does uvicorn, which stops in peace and then sends
-itself the signal it was sent. For that one signal there is a handler here; it flushes and lets the signal take its
-course, so the exit status is the one there would have been.
-
-What this module does not do: flush while the main thread is in a long call outside Python, for Python runs handlers
-between two of its own instructions; the process ends when that call returns.
+share one bound. What ends a process without its exit functions is seen by :mod:`.leaving`, which flushes as well.
 """
 
 from __future__ import annotations
 
 import atexit
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import FrameType
 from typing import Any, Final
 
 from opentelemetry import trace
 from opentelemetry._logs import get_logger_provider
 from opentelemetry.metrics import get_meter_provider
 
-from . import file_sd
+from . import file_sd, leaving
 
 EXIT_SECONDS: Final = 5.0
 """The most an orderly exit waits for metrics, traces and logs together. A second Ctrl-C ends the wait."""
 
-SIGNAL_SECONDS: Final = 1.5
-"""The most a SIGTERM waits, for all of them together. The MCP SDK's stdio client kills a server 2 seconds after this
-signal."""
-
 
 def flush_at_the_end() -> None:
-    """Flush the global providers at exit and on SIGTERM. To be called once they are set.
+    """Flush the global providers before this process ends, or a forked child. To be called once they are set.
 
-    Target files for Prometheus are removed with the readers at exit, and here on SIGTERM.
+    Target files for Prometheus are removed with the readers at exit, and here where exit functions do not run.
     """
     # These, and none that the application may set later where there is none yet: it flushes its own as it likes.
     providers: tuple[Any, ...] = (get_meter_provider(), trace.get_tracer_provider(), get_logger_provider())
     # Exit functions run last in, first out: this one comes before the SDK's, which then has nothing left to do.
     atexit.register(_Exit(providers))
-    # Signal handlers can be set by the main thread alone, and whoever has set one already keeps it.
-    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-        signal.signal(signal.SIGTERM, _Termination(providers))
+    leaving.before_the_end(lambda: _flush(providers))
+    # First, since it takes no time.
+    leaving.before_the_end(file_sd.remove_all, first=True)
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=leaving.await_children)
 
 
 def _is_shut_down(provider: Any) -> bool:
@@ -95,38 +84,16 @@ def _shut_down_after(event: threading.Event, provider: Any) -> None:
             provider.shutdown()
 
 
-class _Termination:
-    """The handler of SIGTERM: flush, then end as if there were no handler."""
-
-    def __init__(self, providers: tuple[Any, ...]) -> None:
-        self._providers = providers
-        self._pid = os.getpid()
-        self._flushing = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        # Not in a forked child, whose threads and connections are not its own; not twice for the impatient.
-        if os.getpid() == self._pid and not self._flushing:
-            self._flushing = True
-            _flush_within(SIGNAL_SECONDS, self._providers)
-            self._flushing = False
-        # A handler that the application has set since may call the one before it: for that there was none to end
-        # the process.
-        if signal.getsignal(number) is self:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+def _flush(providers: Sequence[Any]) -> None:
+    """Flush all providers at the same time, so that one whose collector does not answer takes no time from others."""
+    _wait(leaving.SECONDS, [_start(lambda each=each: _flush_one(each)) for each in providers])
 
 
-def _flush_within(seconds: float, providers: Sequence[Any]) -> None:
-    """Flush in threads: the main one may have been interrupted with a lock of the SDK in its hands."""
-    flushes = [_start(lambda each=each: _flush(seconds, each)) for each in providers]
-    _wait(seconds, [_start(file_sd.remove_all), *flushes])
-
-
-def _flush(seconds: float, provider: Any) -> None:
+def _flush_one(provider: Any) -> None:
     # The API's own providers have no such method.
     if not _is_shut_down(provider):
         with suppress(Exception):
-            provider.force_flush(int(seconds * 1000))
+            provider.force_flush(int(leaving.SECONDS * 1000))
 
 
 def _start(function: Callable[[], None]) -> threading.Thread | None:

@@ -25,7 +25,7 @@ from ..environment_variables import (
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO,
 )
 from ..safety import is_refused_at_the_end, report_failure
-from . import life
+from . import leaving, life
 from .origin import origin
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class PrometheusReader(PrometheusMetricReader):
         self._opening = threading.Lock()
         self._endpoint: Endpoint | None = None
         self._is_shut_down = False
+        self._is_forked = False
         options = _options()
         try:
             super().__init__(**options)
@@ -118,6 +119,14 @@ class PrometheusReader(PrometheusMetricReader):
             # There is no thread to be had, and whoever has recorded something is not to hear of it.
             if not is_refused_at_the_end(error):
                 report_failure("the metrics page was not opened", error)
+        try:
+            if origin().is_worker:
+                # Only a worker has a successor. Here and not in that thread, for it may be the main one.
+                leaving.before_the_end(self.force_flush, first=True)
+                if self._is_forked:
+                    leaving.before_a_forked_child_ends()
+        except Exception as error:
+            report_failure("what this worker counts last is not kept for its successor", error)
 
     def _collect_alone(self) -> Iterable[PrometheusMetric]:
         with self._collecting:
@@ -200,6 +209,7 @@ class PrometheusReader(PrometheusMetricReader):
         self._collecting = threading.Lock()
         self._is_paused = False
         self._opening = threading.Lock()
+        self._is_forked = True
         inherited, self._endpoint = self._endpoint, None
         if inherited is not None:
             inherited.abandon()

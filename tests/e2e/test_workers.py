@@ -539,3 +539,23 @@ def test_a_new_master_has_the_configured_port_when_the_old_one_is_gone(
     [back] = [line for line in server.child.stderr.splitlines() if "the configured port is free" in line]
     assert server.metrics_url in back
     os.kill(int(pid_file.read_text()), signal.SIGTERM)
+
+
+def test_a_leader_that_hangs_has_the_page_until_it_goes_on_or_dies(serve: Callable[..., Server]) -> None:
+    server = serve("gunicorn", workers=2)
+    server.call(10)
+    assert server.scrape() == 10
+    listener = server.listener()
+    os.kill(listener, signal.SIGSTOP)
+    try:
+        with pytest.raises(TimeoutError):
+            server.scrape()
+    finally:
+        os.kill(listener, signal.SIGCONT)
+    server.until(lambda: server.scrape() == 10)
+
+    os.kill(listener, signal.SIGSTOP)
+    # As gunicorn does after its timeout.
+    os.kill(listener, signal.SIGKILL)
+    server.until(lambda: server.listener() != listener)
+    server.until(lambda: server.scrape() == 10)

@@ -265,7 +265,7 @@ def serve(launch: Launch, tmp_path: Path, free_ports: list[int]) -> Callable[...
         )
         server = Server(child, port, f"http://localhost:{metrics_port}/metrics")
         if is_up is None:
-            server.until(lambda: server.shown() == {str(number) for number in range(workers)})
+            server.until(lambda: server.shown() == {str(number) for number in range(workers)}, STARTS_SECONDS)
         else:
             server.until(lambda: is_up(server), STARTS_SECONDS)
         return server

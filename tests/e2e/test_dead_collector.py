@@ -170,14 +170,15 @@ class _Slow(BaseHTTPRequestHandler):
 def slow() -> Generator[tuple[str, list[str]]]:
     """A collector that takes its time; and the paths of what it answered."""
     server: Any = ThreadingHTTPServer(("127.0.0.1", 0), _Slow)
-    server.answered = []
+    answered: list[str] = []
+    server.answered = answered
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     with ExitStack() as stack:
         stack.callback(thread.join)
         stack.callback(server.server_close)
         stack.callback(server.shutdown)
-        yield f"http://127.0.0.1:{server.server_port}", server.answered
+        yield f"http://127.0.0.1:{server.server_port}", answered
 
 
 @pytest.mark.parametrize("how", ["EOF", "SIGTERM"])

@@ -236,7 +236,8 @@ def serve(launch: Launch, tmp_path: Path, free_ports: list[int]) -> Callable[...
             pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
         (tmp_path / "app.py").write_text(application)
         command = {
-            "uvicorn": ["--port", str(port), "--log-level", "error"],
+            # On a busy machine a worker is not ready within its default of five seconds, and not renewed then.
+            "uvicorn": ["--port", str(port), "--log-level", "error", "--timeout-worker-healthcheck", "60"],
             "gunicorn": ["--bind", f"127.0.0.1:{port}"],
             "hypercorn": ["--bind", f"127.0.0.1:{port}", "--log-level", "error"],
             "granian": ["--host", "127.0.0.1", "--port", str(port), "--interface", "asgi", "--log-level", "error"],

@@ -93,7 +93,7 @@ class _Renaming(ast.NodeTransformer):
     def visit_keyword(self, node: ast.keyword) -> Any:
         self.generic_visit(node)
         if node.arg == self.name:
-            node.arg += "_elsewhere"
+            node.arg = f"{self.name}_elsewhere"
         return node
 
     def _define(self, node: Any) -> Any:

@@ -166,18 +166,13 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
     def model_dump_json(self: Any, *args: Any, **kwargs: Any) -> Any:
         expected = pop(id(self), None)
         data: Any = None
-        if (
-            not args
-            and type(self) is model
-            and len(kwargs) == 2
-            and "by_alias" in kwargs
-            and ("exclude_unset" in kwargs or "exclude_none" in kwargs)
-        ):
-            # What the SDK says.
-            data = to_json(self, **kwargs)
-            text: Any = data.decode()
-        else:
-            text = original(self, *args, **kwargs)
+        if len(kwargs) == 2 and "by_alias" in kwargs and type(self) is model and not args:
+            # As the SDK calls it, 2.x with the one and 1.x with the other.
+            if "exclude_unset" in kwargs:
+                data = to_json(self, by_alias=kwargs["by_alias"], exclude_unset=kwargs["exclude_unset"])
+            elif "exclude_none" in kwargs:
+                data = to_json(self, by_alias=kwargs["by_alias"], exclude_none=kwargs["exclude_none"])
+        text: Any = original(self, *args, **kwargs) if data is None else data.decode()
         if expected is not None:
             try:
                 root = self.__dict__["root"] if is_wrapped else self
@@ -208,8 +203,9 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
     @functools.wraps(original)
     def validate_json(*args: Any, **kwargs: Any) -> Any:
         try:
-            if len(args) == 1 and (not kwargs or (len(kwargs) == 1 and "by_name" in kwargs)):
-                parsed = parse(*args, **kwargs)
+            # As the SDK calls it. Handing the keywords on one by one is cheaper than as a dictionary.
+            if "by_name" in kwargs and len(kwargs) == 1 == len(args):
+                parsed = parse(args[0], by_name=kwargs["by_name"])
             else:
                 parsed = original(*args, **kwargs)
         except Exception as error:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..metrics.connection import Connection
-from ..metrics.outcome import End
+from ..metrics.connection import Connection, Request
+from ..metrics.inbound import Inbound
+from ..metrics.outcome import CANCELLED, End, Outcome
 from ..metrics.vocabulary import Mode, Role
 from ..safety import report
 
@@ -37,6 +38,24 @@ def idle_expired(transport: Any) -> bool:
     """Whether the idle timeout of a streamable HTTP server session has fired (mcp >= 1.27)."""
     scope = getattr(transport, "idle_scope", None)
     return scope is not None and bool(scope.cancel_called)
+
+
+def give_up(inbound: Inbound, outbound: dict[Any, Request]) -> None:
+    """End the requests of a connection whose event loop is closed: nobody waits for a reply, and nobody sends one."""
+    for request, outcome in inbound.take_all():
+        _give_up(request, outcome)
+    for each in tuple(outbound.values()):
+        waiting: Request | None = each
+        while waiting is not None:
+            _give_up(waiting, CANCELLED)
+            waiting = waiting.shadowed
+    outbound.clear()
+
+
+def _give_up(request: Request, outcome: Outcome) -> None:
+    request.end(outcome)
+    if request.span is not None:
+        request.span.end(outcome)
 
 
 def close(connection: Connection, link: Link, role: Role, error: BaseException | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -169,9 +169,11 @@ class Connection:
         "_session",
         "_silence",
         "closed",
+        "in_flight",
         "is_closing",
         "is_left",
         "lost_requests",
+        "neighbours",
         "opened",
         "registry",
         "series",
@@ -189,6 +191,10 @@ class Connection:
         """Whether its message loop is over, so that what is lost from now on is lost with it."""
         self.is_left = False
         """Whether this process has given up the transport, so that what fails from now on is its own doing."""
+        self.in_flight: Callable[[], None] | None = None
+        """Ends the requests that are open on it, where its event loop is closed. It holds neither session nor task."""
+        self.neighbours: set[Connection] | None = None
+        """The open connections of its event loop, as long as it is one of them (:mod:`.loops`)."""
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, Series] | None = None
@@ -385,11 +391,31 @@ class Connection:
             elif end is End.CLOSED and self._dead:
                 end = End.PEER_LOST
             self.closed = True
+            self.in_flight = None
+            neighbours, self.neighbours = self.neighbours, None
+            if neighbours is not None:
+                neighbours.discard(self)
             error = self.over(self.opened, end, error_type)
             if self._session is not None:
                 self._close_session(end, error, perf_counter())
         except Exception as error:
             report("Connection.close", error)
+
+    def lives_here(self) -> None:
+        """It lives on the event loop that runs now, and ends with it at the latest."""
+        self._recorder.loops.enter(self)
+
+    @contained
+    def give_up(self) -> None:
+        """Its event loop was closed under it: what is open on it ends as if this process had left it."""
+        if self.closed:
+            return
+        self.is_closing = self.is_left = True
+        if self.in_flight is not None:
+            self.in_flight()
+        is_client = self.series.identity.role is Role.CLIENT
+        is_done = self._mode is Mode.STATELESS and not self.lost_requests
+        self.close(End.CLOSED if is_client or is_done else End.SHUTDOWN)
 
     def over(self, opened: float, end: End, error_type: str | int | None = None) -> str | None:
         """It ended, or one of the exchanges that it stands for.

@@ -24,6 +24,7 @@ from .instruments import Bound, Instruments
 from .interceptor import Interceptor, Passages
 from .labels import METHODS, OTHER, Names, Registry, Table, Target, bounded_version
 from .limits import Limits
+from .loops import Loops
 from .outcome import number_name, status_name
 from .series import Identity, Series
 from .vocabulary import Address, Death, Direction, Heartbeat, Mode, Role, Transport
@@ -63,6 +64,7 @@ class Recorder:
         self._pools = Table(limits.pools)
         self.idle_connections: Callable[[], Mapping[str, int]] = dict
         """Counts the idle connections of the HTTP pools by pool; set by the adapter that knows them."""
+        self.loops = Loops()
         self._ledger = Ledger()
         self._instruments = Instruments(meter, limits.attribute_sets)
         self._series: dict[Identity, Series] = {}
@@ -252,6 +254,7 @@ class Recorder:
     def retire(self) -> None:
         """Hand over what is left and stop observing; called by ``uninstrument()``."""
         collection.end(self)
+        self.loops.settle()
         self._ledger.pass_through()
 
     # What connections and series share. Not for adapters.
@@ -351,7 +354,8 @@ class Recorder:
         return status_name(name) if isinstance(name, int) else self._exceptions.admit(name)
 
     def drain(self) -> None:
-        """Hand over what every cell holds."""
+        """Hand over what every cell holds, the ends of what was open on closed event loops included."""
+        self.loops.settle()
         self._ledger.drain()
 
     def _address(self, address: Address | None) -> Address | None:

@@ -92,6 +92,8 @@ class Tap:
         )
         if self.connection is not None:
             self._inbound = Inbound(self.connection)
+            self.connection.in_flight = functools.partial(ending.give_up, self._inbound, self._outbound)
+            self.connection.lives_here()
 
     @contained
     def over(self, error: BaseException | None) -> None:

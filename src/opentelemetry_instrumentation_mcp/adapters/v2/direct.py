@@ -79,6 +79,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
         return None
     line = Line(adapter, connection, link, role, dispatcher, has_peer=True)
     setattr(dispatcher, LINE, line)
+    connection.lives_here()
     seam.establish_adopted(line, session)
     return line
 

@@ -200,6 +200,9 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
         link.connection = connection
     line = Line(adapter, connection, link, role, dispatcher)
     line.tasks = recorder.tasks(role)
+    connection.in_flight = partial(ending.give_up, line.inbound, line.outbound)
+    if owned:
+        connection.lives_here()
     setattr(dispatcher, LINE, line)
     seam.establish_adopted(line, session)
     return line, owned

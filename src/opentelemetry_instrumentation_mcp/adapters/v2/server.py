@@ -133,6 +133,8 @@ def _open(adapter: Adapter, server: Any, read_stream: Any, write_stream: Any) ->
         adapter.streams.tag(link, read_stream, write_stream)
     link.server = server
     link.connection = open_server(adapter, link, server)
+    if link.connection is not None:
+        link.connection.lives_here()
     return link, made
 
 

@@ -1,0 +1,73 @@
+"""The event loops that connections live on: what is open when its loop is closed has no other end.
+
+A task of a closed loop never runs again, so nothing that waits in it sees an end. Applications have one loop for each
+question, and leave a session open on it. Who lives on which loop is noted when a connection opens; closed loops are
+looked for when a reader collects, and when another loop appears.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from ..safety import contained
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+
+class Loops:
+    """Open connections by the event loop they were opened on."""
+
+    def __init__(self) -> None:
+        # Nothing here keeps a loop alive.
+        self._open: dict[weakref.ref[Any], set[Connection]] = {}
+
+    @contained
+    def enter(self, connection: Connection) -> None:
+        """A connection opens on the loop that runs now."""
+        loop = _running()
+        if loop is None:
+            return
+        key = weakref.ref(loop)
+        neighbours = self._open.get(key)
+        if neighbours is None:
+            # Where nobody collects, this is the bound: no more than the loops that are open, and one.
+            self.settle()
+            neighbours = self._open.setdefault(key, set())
+        neighbours.add(connection)
+        connection.neighbours = neighbours
+
+    @contained
+    def settle(self) -> None:
+        """End what is still open on loops that are closed."""
+        for key in tuple(self._open):
+            if _is_closed(key()):
+                for connection in tuple(self._open.pop(key, ())):
+                    connection.give_up()
+
+
+def _running() -> Any:
+    """The event loop of asyncio that runs in this thread, or what stands for a run of trio."""
+    # Not imported here: whoever runs a loop has done so.
+    asyncio = sys.modules.get("asyncio")
+    if asyncio is not None:
+        try:
+            return asyncio.get_running_loop()
+        except RuntimeError:
+            pass
+    trio = sys.modules.get("trio")
+    try:
+        return trio.lowlevel.current_root_task() if trio is not None else None
+    except RuntimeError:
+        return None
+
+
+def _is_closed(loop: Any) -> bool:
+    if loop is None:
+        return True
+    closed = getattr(loop, "is_closed", None)
+    # trio has no loop; its first task ends with the run.
+    return bool(closed()) if closed is not None else inspect.getcoroutinestate(loop.coro) == inspect.CORO_CLOSED

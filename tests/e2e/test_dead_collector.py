@@ -188,7 +188,7 @@ def test_a_slow_collector_gets_every_signal_once(
     endpoint, answered = slow
     # A bound with room for one answer, and not for three of them one after the other; more than 1.5 seconds, since the
     # machine may be busy.
-    patient = "from opentelemetry_instrumentation_mcp.distro import flush; flush.SIGNAL_SECONDS = 5\n"
+    patient = "from opentelemetry_instrumentation_mcp.distro import leaving; leaving.SECONDS = 5\n"
     child = start(
         patient + UNTIL_THE_END,
         interpreter=everything,

@@ -166,8 +166,9 @@ def test_a_session_without_a_transport_of_the_sdk_in_process_has_closed(collect:
             async with memory_streams() as (near, far):
                 tasks.start_soon(server.run, *far, server.create_initialization_options())
                 session = ClientSession(*near)
-                tasks.start_soon(_use, session)
-                await until(lambda: collect().sum("mcp.sessions.active", CLIENT) == 1)
+                initialized = anyio.Event()
+                tasks.start_soon(_use, session, initialized)
+                await initialized.wait()
             await until(lambda: collect().sum("mcp.connections.active") == 0)
             tasks.cancel_scope.cancel()
 
@@ -177,9 +178,10 @@ def test_a_session_without_a_transport_of_the_sdk_in_process_has_closed(collect:
     assert points.by(STATUS, "mcp.connection.duration", {ROLE: "server"}) == {"closed": 1}
 
 
-async def _use(session: Any) -> None:
+async def _use(session: Any, initialized: anyio.Event) -> None:
     async with session:
         await session.initialize()
+        initialized.set()
         await anyio.sleep_forever()
 
 

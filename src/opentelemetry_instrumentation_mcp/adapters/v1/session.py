@@ -12,6 +12,7 @@ from __future__ import annotations
 import functools
 import sys
 from contextlib import suppress
+from contextvars import ContextVar
 from time import perf_counter
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ from ...wire import fields
 from .. import ending
 from ..adapter import Adapter
 from ..arguments import Parameter
+from ..outbound import leave
 from ..sizes import MOST_WAITING
 from ..streams import Link, broken
 from .server import ServerNames
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 TAP: Final = "_otel_mcp_tap"
 """Attribute left on a session object (not on its class)."""
+
+_WRITTEN: Final[ContextVar[list[Any] | None]] = ContextVar("opentelemetry_instrumentation_mcp_written", default=None)
+"""The ids of the requests that were written in this context."""
 
 _TIMEOUT_CODE: Final = 408
 """``httpx.codes.REQUEST_TIMEOUT``, which 1.x puts into the error of its own timer."""
@@ -63,6 +68,8 @@ class Tap:
         self._outgoing = adapter.sizes.outgoing
         self.notification: tuple[str, float] | None = None
         """The notification that the session deals with, by its method and when it came."""
+        self.notes_ids = False
+        """Whether requests are found by :data:`_WRITTEN`, since the session does not say their ids."""
         link.outbound = self._outbound.get
         # A notification of 1.x may have an id (its model allows extra fields), and a reply a method: only the class
         # decides.
@@ -199,6 +206,8 @@ class Tap:
                     # It waits behind this one: the peer's fault, but each of them is answered.
                     request.shadowed = outbound[request_id]
                 outbound[request_id] = request
+                if self.notes_ids and (ids := _WRITTEN.get()) is not None:
+                    ids.append(request_id)
                 if request.route.is_ping:
                     request.sent()
                 if self.spans is not None:
@@ -524,6 +533,8 @@ def _send_request(original: Any) -> Any:
             return await original(self, *args, **kwargs)
         # The id the SDK takes first thing, before its first await.
         request_id = getattr(self, "_request_id", None)
+        if request_id is None:
+            return await _found_when_written(tap, original, self, args, kwargs)
         try:
             return await original(self, *args, **kwargs)
         except BaseException as error:
@@ -531,6 +542,21 @@ def _send_request(original: Any) -> Any:
             raise
 
     return send_request
+
+
+async def _found_when_written(tap: Tap, original: Any, session: Any, args: Any, kwargs: Any) -> Any:
+    """Send a request of a session that does not say its next id: it is seen where the request is written, in here."""
+    tap.notes_ids = True
+    ids: list[Any] = []
+    token = _WRITTEN.set(ids)
+    try:
+        return await original(session, *args, **kwargs)
+    except BaseException as error:
+        for request_id in ids:
+            tap.failed(request_id, error)
+        raise
+    finally:
+        leave(_WRITTEN, token)
 
 
 PATCHES: Final = (("mcp.shared.session", _patch),)

@@ -12,6 +12,10 @@
 #
 #   make soak SECONDS=60                                  shorter
 #
+# `make field` runs servers and clients from PyPI and npm, bare and instrumented, for an hour (docs/field.md).
+#
+#   make field ARGS="agents mcp-server-git"              a part of it
+#
 # Dashboards and rules are made by `python -m dashboards`; `make pictures` draws those of docs/dashboards.md anew.
 
 PYTHON ?= python3
@@ -38,7 +42,7 @@ define make_venv
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test matrix pythons lint outdated bench soak pictures clean
+.PHONY: help demo test matrix pythons lint outdated bench soak field pictures clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## /make \1  \t/p' $(firstword $(MAKEFILE_LIST))
@@ -84,6 +88,9 @@ SECONDS ?= 600
 
 soak: $(BENCH_SDKS:%=build/bench-mcp-%/stamp) ## look for what grows under load, on both SDK generations (SECONDS=60)
 	@for sdk in $(BENCH_SDKS); do build/bench-mcp-$$sdk/bin/python -m benchmarks.soak --seconds $(SECONDS) || exit; done
+
+field: ## run servers and clients of others with this package and without, and write docs/field.md (ARGS=agents)
+	@$(PYTHON) -m tests.field $(ARGS)
 
 pictures: $(DEMO_VENV)/stamp .venv/prometheus.stamp ## draw the dashboards of a running demo into docs/
 	@PATH="$$PATH:$(CURDIR)/.venv/bin" $(DEMO_VENV)/bin/python -m dashboards.pictures $(ARGS)

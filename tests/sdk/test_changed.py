@@ -86,6 +86,6 @@ def test_what_is_called_something_else_costs_what_depends_on_it(
             Counter({tuple(row[:-1]): int(row[-1]) for row in each["counted"][setup]}) for each in (reference, found)
         )
         # Absent, or right.
-        assert counted - expected == Counter(), setup
+        assert counted - expected == Counter(), (setup, [*(expected - counted)])
         if RENAMED[name]:
             assert {key for key in expected - counted if key[0] == "mcp.requests.total"} == set(), setup

@@ -1,0 +1,1 @@
+"""Servers and clients that nobody here wrote, bare and instrumented: ``make field``."""

@@ -19,10 +19,14 @@ from .subjects import AGENTS, SERVERS, V1, V2
 RESULTS = BUILD / "results.json"
 
 
+def _end(number: int, _: object) -> None:
+    sys.exit(128 + number)
+
+
 def main(*names: str) -> None:
     """Run, and keep the results of what was not named."""
     # What is started ends in a ``finally``.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _end)
     BUILD.mkdir(parents=True, exist_ok=True)
     built = wheel()
     try:

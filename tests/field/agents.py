@@ -64,7 +64,8 @@ def try_agent(agent: Agent, built: Path) -> list[dict[str, Any]]:
         bare, measured = (_once(agent, binaries, server, http, instrumented) for instrumented in (False, True))
         rows.append(row)
         if bare["outcome"] is None or not measured["record"].exists():
-            row["missing"] = f"it does not work without us either (exit status {bare['code']})"
+            said = bare["output"].read_text(errors="replace").strip().splitlines()[-1:]
+            row["missing"] = f"it does not work without us either (exit status {bare['code']}) {''.join(said)[:200]}"
             continue
         wire = on_the_wire(measured["record"], "client")
         # The tap of HTTP sees bodies that are POSTed.

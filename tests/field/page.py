@@ -67,5 +67,6 @@ same as without this package. What cannot be installed or does not start by itse
         text += "| --- | --- | --- | --- | --- |\n"
         for of, name in order:
             if of == part:
-                text += "".join(map(_row, results.get(part, {}).get(name, ())))
+                rows = results.get(part, {}).get(name)
+                text += "".join(map(_row, rows)) if rows else f"| {name} | | | not run | |\n"
     PAGE.write_text(text, encoding="utf-8")

@@ -11,6 +11,7 @@ environment of its library, which is the only one that can be imported there.
 
 import asyncio
 import json
+import os
 import sys
 
 ADD, FAIL = ("add", {"a": 1, "b": 2}), ("fail", {})
@@ -181,6 +182,8 @@ async def fastmcp(url, command):
 
 
 if __name__ == "__main__":
+    # openai-agents is imported as `agents`, which a file beside this one is called as well.
+    sys.path.remove(os.path.dirname(os.path.abspath(__file__)))
     library, result, *target = sys.argv[1:]
     url = target[0] if target[0].startswith("http:") else ""
     # The other names of this module are not a library's.

@@ -63,7 +63,7 @@ Installed packages stay as they are until `build/field` is removed.
 same as without this package. What cannot be installed or does not start by itself is *not tried*.
 """
     for part, title in _TITLES.items():
-        text += f"\n## {title}\n\n{_TEXTS[part]}\n\n| subject | releases | what was seen | result | when |\n"
+        text += f"\n## {title}\n\n{_TEXTS[part]}\n\n| subject | installed | what was seen | result | when |\n"
         text += "| --- | --- | --- | --- | --- |\n"
         for of, name in order:
             if of == part:

@@ -172,8 +172,8 @@ AGENTS: Final = (
     Agent("pydantic_ai", ("pydantic-ai-slim[mcp]",)),
     Agent("mcp_use", ("mcp-use",), environment={"MCP_USE_ANONYMIZED_TELEMETRY": "false"}),
     Agent("strands", ("strands-agents",)),
-    Agent("smolagents", ("smolagents[mcp]",)),
-    Agent("agno", ("agno", "mcp")),
-    Agent("google_adk", ("google-adk",)),
+    Agent("smolagents", ("smolagents[mcp]", "mcp < 2")),
+    Agent("agno", ("agno", "fastmcp >= 4, < 5")),
+    Agent("google_adk", ("google-adk[mcp]",)),
     Agent("fastmcp", ("fastmcp",)),
 )

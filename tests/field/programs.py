@@ -38,7 +38,7 @@ async def langchain(url, command):
         tools = {tool.name: tool for tool in await load_mcp_tools(session)}
         answers = [await attempt(tools[name].ainvoke(arguments)) for name, arguments in (ADD, FAIL)]
         # Ids of messages are drawn anew.
-        return [sorted(tools), ["3" in answers[0], "always fails" in answers[1]]]
+        return [sorted(tools), ["3" in answers[0], "Error executing" in answers[1]]]
 
 
 async def openai_agents(url, command):

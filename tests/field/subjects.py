@@ -87,7 +87,7 @@ SERVERS: Final = (
         "mcp-server-fetch",
         "servers-2",
         V2,
-        ("mcp-server-fetch", "--ignore-robots-txt"),
+        ("mcp-server-fetch", "--ignore-robots-txt", "--allow-private-ips"),
         (
             tool("fetch", url="{page}"),
             tool("fetch", url="{page}missing", max_length=100),

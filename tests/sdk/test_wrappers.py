@@ -18,6 +18,14 @@ from opentelemetry_instrumentation_mcp.patching import Patches
 
 from .snapshot import import_everything
 
+ASGI = (
+    "SseServerTransport.handle_post_message",
+    "RequestBodyLimitMiddleware.__call__",
+    "RequireAuthMiddleware.__call__",
+    "StreamableHTTPASGIApp.__call__",
+    "StreamableHTTPSessionManager.handle_request",
+)
+
 
 def _replacements(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Every replacement that a patch makes, by the name of what it replaces."""
@@ -40,6 +48,15 @@ def _replacements(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     return made
 
 
+def test_an_asgi_application_refuses_a_call_without_arguments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvicorn takes it for a factory of applications otherwise, and answers every request with 500."""
+    applications = [each for name, each in _replacements(monkeypatch).items() if name.endswith(ASGI)]
+    assert len(applications) >= 2
+    for application in applications:
+        with pytest.raises(TypeError):
+            application(object())
+
+
 def test_every_replacement_takes_whatever_it_is_called_with(monkeypatch: pytest.MonkeyPatch) -> None:
     functions = {name: each for name, each in _replacements(monkeypatch).items() if isinstance(each, FunctionType)}
     assert len(functions) > 20
@@ -49,9 +66,7 @@ def test_every_replacement_takes_whatever_it_is_called_with(monkeypatch: pytest.
         parameters = inspect.signature(function, follow_wrapped=False).parameters.values()
         kinds = {each.kind for each in parameters}
         named = [each.name for each in parameters if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)]
-        if not {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds or named not in (
-            [],
-            ["self"],
-        ):
+        takes_anything = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD} <= kinds
+        if not takes_anything or named not in ([], ["self"], ["self", "scope", "receive", "send"]):
             wrong.append(f"{name}{inspect.signature(function, follow_wrapped=False)}")
     assert wrong == []

@@ -3,8 +3,8 @@
 The rule is held over the syntax trees of the package. What is wrapped is called ``original``, from the lambda that is
 handed to ``Patches.replace`` on, through every function it is given to; so what is made of it is found. A function that
 is made there, or that calls a function which a function around it was given, has the parameters ``*args, **kwargs``,
-at most after ``self``, and calls with ``*args, **kwargs``. What is really put in place is looked at in
-``tests/sdk/test_wrappers.py``.
+at most after ``self`` (an ASGI application also after the three of ASGI), and calls with ``*args, **kwargs``. What is
+really put in place is looked at in ``tests/sdk/test_wrappers.py``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,10 @@ LOOKS: Final = {"wraps", "names_in", "getattr", "signature", "asynccontextmanage
 }
 """What may be given a function that is wrapped, and does not call it."""
 
+ASGI: Final = ["scope", "receive", "send"]
+"""The parameters of an ASGI application, which a specification fixes. It has them by name: uvicorn tells it from a
+factory of applications by the TypeError of a call without arguments."""
+
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -49,7 +53,7 @@ class Scope:
     def takes_anything(self) -> bool:
         arguments = self.node.args
         named = [each for each in self.positional if each not in ("self", "cls")]
-        return bool(arguments.vararg and arguments.kwarg) and not named and not arguments.kwonlyargs
+        return bool(arguments.vararg and arguments.kwarg) and named in ([], ASGI) and not arguments.kwonlyargs
 
     def knows(self, name: str) -> bool:
         """Whether a name stands for somebody else's function here."""
@@ -93,8 +97,8 @@ def forwards(call: ast.Call) -> bool:
     """Whether a call ends with ``*args, **kwargs``, and has at most a ``self`` before them."""
     stars = [each for each in call.args if isinstance(each, ast.Starred)]
     doubles = [each for each in call.keywords if each.arg is None]
-    plain = [each for each in call.args if not isinstance(each, ast.Starred)]
-    return len(stars) == 1 and len(doubles) == len(call.keywords) == 1 and len(plain) <= 1
+    plain = [name_of(each) for each in call.args if not isinstance(each, ast.Starred)]
+    return len(stars) == 1 and len(doubles) == len(call.keywords) == 1 and (len(plain) <= 1 or plain[1:] == ASGI)
 
 
 def name_of(node: ast.AST) -> str:
@@ -199,6 +203,8 @@ def test_nothing_else_puts_a_function_in_place() -> None:
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Assign):
                 targets = [each for each in node.targets if isinstance(each, ast.Attribute)]
+                # What says which requests are in flight is an attribute of this package's own connections.
+                targets = [each for each in targets if each.attr != "in_flight"]
                 foreign = [each for each in targets if name_of(each.value) not in ("self", "cls")]
                 is_function = isinstance(node.value, ast.Call) and name_of(node.value.func) == "partial"
                 is_function = is_function or (isinstance(node.value, ast.Name) and node.value.id in BY_NAME)

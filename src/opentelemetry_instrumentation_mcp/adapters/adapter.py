@@ -49,6 +49,8 @@ class Adapter:
         """Where interceptors are recorded that are called after their class, for the first classes there are."""
         self.spanless: Spanless | None = None
         """On 2.x, what its middleware for spans does while there are none to make."""
+        self.sees_exchanges = True
+        """On 2.x, whether the refusal of a 2026-07-28 request is told from one by the transport."""
         self._watched: dict[int, _Watched] = {}
         self._hooked: list[tuple[weakref.ref[Any], str, Any]] = []
         _adapters.add(self)

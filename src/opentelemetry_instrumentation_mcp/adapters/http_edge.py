@@ -125,7 +125,9 @@ class Answer:
     def failed(self) -> None:
         """The answer is an error that no request's outcome tells of."""
         scope, status = self.scope, self.status
-        if any(key == _METHOD_HEADER and value == _PROBE for key, value in scope.get("headers", ())):
+        method = next((value for key, value in scope.get("headers", ()) if key == _METHOD_HEADER), None)
+        # Only a 2026-07-28 request names its method.
+        if method == _PROBE or (method is not None and not self.edge.adapter.sees_exchanges):
             return
         if status == 405 and scope.get("method") in _OPTIONAL:
             # A server need not have a standalone stream, nor sessions to delete.
@@ -183,20 +185,21 @@ def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer | None:
 
 
 def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) -> Any:
-    """Make a wrapper for an ASGI method ``(self, scope, receive, send)``; servers ask whether it is a coroutine's."""
+    """Make a wrapper for an ASGI method.
+
+    It has the parameters of ASGI by name. Servers ask whether an application is a coroutine function, and uvicorn calls
+    it without arguments: what does not raise a TypeError then is taken for a factory of applications.
+    """
     edge = Edge(adapter, transport_of)
 
     def make(original: Any) -> Any:
-        scope, send = Parameter(original, "scope", 0), Parameter(original, "send", 2)
-
         @functools.wraps(original)
-        async def entry(self: Any, *args: Any, **kwargs: Any) -> Any:
-            answer = watch(edge, self, scope.of(args, kwargs), send.of(args, kwargs))
+        async def entry(self: Any, scope: Any, receive: Any, send: Any, *args: Any, **kwargs: Any) -> Any:
+            answer = watch(edge, self, scope, send)
             if answer is None:
-                return await original(self, *args, **kwargs)
-            args, kwargs = send.put(args, kwargs, answer.send)
+                return await original(self, scope, receive, send, *args, **kwargs)
             try:
-                return await original(self, *args, **kwargs)
+                return await original(self, scope, receive, answer.send, *args, **kwargs)
             finally:
                 answer.over()
 

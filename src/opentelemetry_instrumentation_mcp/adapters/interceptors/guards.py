@@ -20,7 +20,6 @@ from ...metrics.vocabulary import Action
 from ...safety import contained, report
 from .. import ending
 from ..adapter import Adapter
-from ..arguments import Parameter
 from ..http_edge import ANSWER, Answer, Edge, behind, is_edge
 from .interception import Instead, interceptor_of, through, what_it_raised
 
@@ -166,18 +165,16 @@ def _watched(interceptor: Interceptor, guard: Any, scope: Any) -> _Gate | None:
 
 
 def _gate(adapter: Adapter, original: Any) -> Any:
-    """Wrap the ASGI ``__call__`` of a guard."""
-
-    scope = Parameter(original, "scope", 0)
+    """Wrap the ASGI ``__call__`` of a guard, with the parameters of ASGI (see ``http_edge._entry``)."""
 
     @functools.wraps(original)
-    async def guard(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def guard(self: Any, scope: Any, receive: Any, send: Any, *args: Any, **kwargs: Any) -> Any:
         interceptor = interceptor_of(adapter, self)
-        gate = _watched(interceptor, self, scope.of(args, kwargs)) if interceptor is not None else None
+        gate = _watched(interceptor, self, scope) if interceptor is not None else None
         if gate is None:
-            return await original(self, *args, **kwargs)
+            return await original(self, scope, receive, send, *args, **kwargs)
         try:
-            result = await original(gate, *args, **kwargs)
+            result = await original(gate, scope, receive, send, *args, **kwargs)
         except BaseException as error:
             gate.raised(error)
             raise
@@ -233,31 +230,27 @@ class _AnswerBehind(Answer):
 def _edge(adapter: Adapter, original: Any) -> Any:
     """Wrap the ASGI ``__call__`` of a guard that can be the first of the SDK to see a request."""
     edge, inner, known = Edge(adapter, behind), _gate(adapter, original), adapter.interceptors
-    send_of = Parameter(original, "send", 2)
 
     @functools.wraps(original)
-    async def guard(self: Any, *args: Any, **kwargs: Any) -> Any:
+    async def guard(self: Any, scope: Any, receive: Any, send: Any, *args: Any, **kwargs: Any) -> Any:
         # As http_edge.watch() has it, without the calls.
         answer = None
-        scope: Any = None
         try:
-            scope = args[0] if args else kwargs["scope"]
             outer = scope.get(ANSWER)
             if adapter.recorder is not None and scope["type"] == "http" and (outer is None or outer.scope is not scope):
                 interceptor = known.get(self.__class__) or interceptor_of(adapter, self)
                 if interceptor is not None:
                     answer = _AnswerBehind()
-                    answer.edge, answer.entry, answer.scope, answer.sends = edge, self, scope, send_of.of(args, kwargs)
+                    answer.edge, answer.entry, answer.scope, answer.sends = edge, self, scope, send
                     answer.interceptor, answer.max_body_size = interceptor, self.max_body_size
                     scope[ANSWER] = answer
         except Exception as error:
             report("guards.edge", error)
             answer = None
         if answer is None:
-            return await inner(self, *args, **kwargs)
-        given, named = send_of.put(args, kwargs, answer.send)
+            return await inner(self, scope, receive, send, *args, **kwargs)
         try:
-            result = await original(answer, *given, **named)
+            result = await original(answer, scope, receive, answer.send, *args, **kwargs)
         except BaseException as error:
             answer.left(error)
             raise

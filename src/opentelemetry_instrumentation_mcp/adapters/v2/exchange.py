@@ -23,6 +23,7 @@ from ...metrics.outcome import CANCELLED, CONNECTION_LOST, End, Outcome, error_r
 from ...metrics.recorder import Recorder
 from ...metrics.series import Calls
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
+from ...patching import ABSENT
 from ...safety import contained, report
 from ...wire import fields
 from .. import ending
@@ -188,13 +189,18 @@ class _Exchange:
             self._settle(request, CANCELLED if error is None or has_left else outcome)
         if error is not None:
             if ending.is_cancellation(error):
-                return (End.SHUTDOWN if self._has_lost else End.CLOSED), None
+                return (End.SHUTDOWN if self._has_lost or self._is_handled_unseen else End.CLOSED), None
             if not has_left:
                 return End.ERROR, ending.leaf_name(error)
         if not self._has_lost:
             return _CLOSED
         self.kind.connection.lost()
         return End.PEER_LOST, None
+
+    @property
+    def _is_handled_unseen(self) -> bool:
+        """Whether its request was read and not answered, and its handler is not one that is seen."""
+        return not self.is_handled and not self.answer.status and getattr(self.request, _BODY, None) is not None
 
     @contained
     def _unhandled(self) -> None:
@@ -259,6 +265,7 @@ def _is_cut() -> bool:
 
 def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
     if hasattr(module, "handle_modern_request"):  # 2.x
+        adapter.sees_exchanges = module.handle_modern_request is not ABSENT
         adapter.patches.replace(
             module, "handle_modern_request", lambda original: _handle_modern_request(adapter, original)
         )
@@ -364,6 +371,8 @@ def _remember(app: Any, key: _Key, kind: _Kind) -> None:
 
 
 def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
+    if module.check_accept_headers is ABSENT:
+        adapter.sees_exchanges = False
     adapter.patches.replace(module, "serve_one", lambda original: _serve_one(adapter, original))
     adapter.patches.replace(module, "check_accept_headers", lambda original: _check_accept_headers(original))
     adapter.patches.replace(module, "_tool_input_schema", lambda original: _tool_input_schema(original))

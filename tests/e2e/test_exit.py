@@ -27,7 +27,7 @@ from .processes import PATIENCE_SECONDS, Child, Start, read
 from .test_last_interval import BEATS, MESSAGES, READY, STDIO_SERVER, wait_for_line
 
 ROOT = Path(__file__).parents[2]
-RUNS = int(os.environ.get("EXIT_RUNS", "30"))
+RUNS = int(os.environ.get("EXIT_RUNS", "5"))
 RUN_SECONDS = 100.0
 """Far more than a run takes, on a machine that has much else to do; one that hangs takes more."""
 

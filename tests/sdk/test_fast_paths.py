@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 import opentelemetry_instrumentation_mcp
-from opentelemetry_instrumentation_mcp.adapters import http_edge, sizes
-from opentelemetry_instrumentation_mcp.metrics import bulk
+from opentelemetry_instrumentation_mcp.adapters import http_edge
+from opentelemetry_instrumentation_mcp.metrics import bulk_check
 from opentelemetry_instrumentation_mcp.patching import names_in
 
 from .generation import V2, types
@@ -32,37 +32,32 @@ def _of(module: str, path: str) -> Any:
     return found
 
 
-def _of_2x() -> Iterator[tuple[str, Any, frozenset[str]]]:
-    from opentelemetry_instrumentation_mcp.adapters.interceptors import chain  # noqa: PLC0415
-    from opentelemetry_instrumentation_mcp.adapters.v2 import dispatcher, untraced  # noqa: PLC0415
+def _known(path: str) -> frozenset[str]:
+    """The names that an adapter knows of a function."""
+    module, _, name = path.rpartition(".")
+    return _of(f"opentelemetry_instrumentation_mcp.adapters.{module}", name)
 
-    sdk = _of("mcp.shared.jsonrpc_dispatcher", "JSONRPCDispatcher")
-    for name, known in {
-        "_dispatch": dispatcher._DISPATCH,
-        "_dispatch_request": dispatcher._DISPATCH_REQUEST,
-        "_handle_request": dispatcher._HANDLE_REQUEST,
-        "_write": dispatcher._WRITE,
-        "_write_result": dispatcher._WRITE_RESULT,
-    }.items():
-        yield name, getattr(sdk, name), known
-    yield "validate_json", types.jsonrpc_message_adapter.validate_json, sizes._VALIDATE
+
+def _of_2x() -> Iterator[tuple[str, Any, str]]:
+    dispatcher = _of("mcp.shared.jsonrpc_dispatcher", "JSONRPCDispatcher")
+    for name in ("_dispatch", "_dispatch_request", "_handle_request", "_write", "_write_result"):
+        yield name, getattr(dispatcher, name), f"v2.dispatcher.{name.upper()}"
+    yield "validate_json", types.jsonrpc_message_adapter.validate_json, "sizes._VALIDATE"
     for kind in ("Request", "Response", "Error"):
-        yield kind, getattr(types, f"JSONRPC{kind}").model_dump_json, sizes._DUMP
-    yield "otel_span", unwrap(_of("mcp.shared._otel", "otel_span")), untraced._OTEL_SPAN
-    yield "inject_trace_context", _of("mcp.shared._otel", "inject_trace_context"), untraced._INJECT
-    yield "extract_trace_context", _of("mcp.shared._otel", "extract_trace_context"), untraced._EXTRACT
-    yield "OpenTelemetryMiddleware", _of("mcp.server._otel", "OpenTelemetryMiddleware.__call__"), untraced._MIDDLEWARE
-    composer = _of("mcp.server.runner", "ServerRunner._compose_server_middleware")
-    yield "_compose_server_middleware", composer, chain._COMPOSER
+        yield kind, getattr(types, f"JSONRPC{kind}").model_dump_json, "sizes._DUMP"
+    yield "otel_span", unwrap(_of("mcp.shared._otel", "otel_span")), "v2.untraced._OTEL_SPAN"
+    yield "inject_trace_context", _of("mcp.shared._otel", "inject_trace_context"), "v2.untraced._INJECT"
+    yield "extract_trace_context", _of("mcp.shared._otel", "extract_trace_context"), "v2.untraced._EXTRACT"
+    middleware = _of("mcp.server._otel", "OpenTelemetryMiddleware")
+    yield "OpenTelemetryMiddleware", middleware.__call__, "v2.untraced._MIDDLEWARE"
+    runner = _of("mcp.server.runner", "ServerRunner")
+    yield "_compose_server_middleware", runner._compose_server_middleware, "interceptors.chain._COMPOSER"
 
 
-def _of_1x() -> Iterator[tuple[str, Any, frozenset[str]]]:
-    from opentelemetry_instrumentation_mcp.adapters.v1 import session  # noqa: PLC0415
-
-    yield "model_validate_json", types.JSONRPCMessage.model_validate_json, sizes._VALIDATE_V1
-    yield "model_dump_json", types.JSONRPCMessage.model_dump_json, sizes._DUMP
-    stream = _of("anyio.streams.memory", "MemoryObjectReceiveStream")
-    yield "__anext__", stream.__anext__, session._ANEXT
+def _of_1x() -> Iterator[tuple[str, Any, str]]:
+    yield "model_validate_json", types.JSONRPCMessage.model_validate_json, "sizes._VALIDATE_V1"
+    yield "model_dump_json", types.JSONRPCMessage.model_dump_json, "sizes._DUMP"
+    yield "__anext__", _of("anyio.streams.memory", "MemoryObjectReceiveStream").__anext__, "v1.session._ANEXT"
 
 
 ROWS = list(_of_2x() if V2 else _of_1x())
@@ -70,8 +65,8 @@ ROWS = list(_of_2x() if V2 else _of_1x())
 
 @pytest.mark.every_release
 @pytest.mark.parametrize(("name", "function", "known"), ROWS, ids=[row[0] for row in ROWS])
-def test_what_a_fast_path_stands_in_for_is_as_known(name: str, function: Any, known: frozenset[str]) -> None:
-    assert names_in(function) == known
+def test_what_a_fast_path_stands_in_for_is_as_known(name: str, function: Any, known: str) -> None:
+    assert names_in(function) == _known(known)
 
 
 @pytest.mark.every_release
@@ -91,11 +86,7 @@ def test_the_guard_of_the_bodys_size_is_watched_as_the_edge_where_there_is_one()
 
 @pytest.mark.every_release
 def test_values_are_handed_to_histograms_in_bulk() -> None:
-    from opentelemetry_instrumentation_mcp.metrics import bulk_check  # noqa: PLC0415
-
     assert bulk_check.agree()
-    bulk.check()
-    assert bulk._verdict is True
 
 
 def test_every_comparison_with_a_function_of_somebody_elses_is_looked_at_here() -> None:

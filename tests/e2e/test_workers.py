@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import signal
 import time
 import urllib.error
@@ -525,29 +526,32 @@ def test_children_of_multiprocessing_keep_what_they_have_counted(start: Start, f
     server.until(lambda: counted() == [1, 2000, 4000])
 
 
-def test_a_new_master_has_the_configured_port_when_the_old_one_is_gone(
-    serve: Callable[..., Server], tmp_path: Path
-) -> None:
-    pid_file = tmp_path / "pid"
-    server = serve(f"gunicorn --pid {pid_file}", workers=1)
-    old = int(pid_file.read_text())
-    os.kill(old, signal.SIGUSR2)
-    server.until(lambda: "the metrics of this server are at" in server.child.stderr, STARTS_SECONDS)
-    [moved] = [line for line in server.child.stderr.splitlines() if "the metrics of this server are at" in line]
-    assert "cannot listen on" in moved
-    # Both in the end: the configured port, and the one of the time between.
-    pages = [Server(server.child, 0, url) for url in (server.metrics_url, moved.split()[-1])]
+def test_a_new_master_has_the_configured_port_when_the_old_one_is_gone(serve: Callable[..., Server]) -> None:
+    server = serve("gunicorn", workers=1)
 
-    os.kill(old, signal.SIGTERM)
-    server.child.process.wait(PATIENCE_SECONDS)
-    server.answered.clear()
-    server.call(10)
-    assert [page.scrape_until(10) for page in pages] == [10, 10]
-    [back] = [line for line in server.child.stderr.splitlines() if "the configured port is free" in line]
-    assert server.metrics_url in back
-    # The new one takes the old one's file over when it notices that it is alone.
-    server.until(pid_file.exists)
-    os.kill(int(pid_file.read_text()), signal.SIGTERM)
+    def masters() -> list[int]:
+        return [int(pid) for pid in re.findall(r"\[(\d+)\] \[INFO\] Starting gunicorn", server.child.stderr)]
+
+    [old] = masters()
+    os.kill(old, signal.SIGUSR2)
+    try:
+        server.until(lambda: "the metrics of this server are at" in server.child.stderr, STARTS_SECONDS)
+        [moved] = [line for line in server.child.stderr.splitlines() if "the metrics of this server are at" in line]
+        assert "cannot listen on" in moved
+        # Both in the end: the configured port, and the one of the time between.
+        pages = [Server(server.child, 0, url) for url in (server.metrics_url, moved.split()[-1])]
+
+        os.kill(old, signal.SIGTERM)
+        server.child.process.wait(PATIENCE_SECONDS)
+        server.answered.clear()
+        server.call(10)
+        assert [page.scrape_until(10) for page in pages] == [10, 10]
+        [back] = [line for line in server.child.stderr.splitlines() if "the configured port is free" in line]
+        assert server.metrics_url in back
+    finally:
+        # It has no parent any more that would end it.
+        for new in set(masters()) - {old}:
+            os.kill(new, signal.SIGTERM)
 
 
 def test_a_leader_that_hangs_has_the_page_until_it_goes_on_or_dies(serve: Callable[..., Server]) -> None:

@@ -303,7 +303,7 @@ def test_what_cannot_be_encoded_is_shown_with_replacement_characters(
 ) -> None:
     collector.value = 3
     collector.labels = {"tool": BAD}
-    info = InfoMetricFamily("target", BAD)
+    info = InfoMetricFamily("described", BAD)
     info.add_metric([], {"service_name": BAD})
     odd = CounterMetricFamily("odd", f"{BAD} \ud800", labels=[BAD] if "utf" in accept else [])
     odd.add_metric(["x"] if "utf" in accept else [], 1)

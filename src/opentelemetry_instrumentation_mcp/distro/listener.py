@@ -480,6 +480,12 @@ class _Exchange(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self._body = page.body
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Refuse what is malformed. The base class answers in HTML, without a status line to what has no version."""
+        self.request_version = self.protocol_version
+        status = HTTPStatus(code)
+        self._reply(status, _text(status.phrase))
+
     def version_string(self) -> str:
         return "opentelemetry-distro-mcp"
 

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from ..sdk.generation import V2
 from . import environments
 from .conftest import NewPython
 from .processes import Start
 from .test_default_path import APPLICATION, beats
+
+pytestmark = pytest.mark.skipif(not V2, reason="the set-up has nothing to do with the generation of the SDK")
 
 REPORT = (
     "import json, os\n"

@@ -18,10 +18,13 @@ import pytest
 
 from opentelemetry_instrumentation_mcp.distro.flush import EXIT_SECONDS
 
+from ..sdk.generation import V2
 from . import environments
 from .conftest import NewPython
 from .processes import PATIENCE_SECONDS, Child, Start
 from .test_last_interval import READY, end, wait_for_line
+
+pytestmark = pytest.mark.skipif(not V2, reason="the set-up has nothing to do with the generation of the SDK")
 
 ONE_OF_EACH = (
     "import sys\n"

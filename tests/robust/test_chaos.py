@@ -266,7 +266,7 @@ def test_stdio_servers_that_are_killed(collect: Collect, tmp_path: Path) -> None
             async with setups.stdio(directory) as child, anyio.create_task_group() as tasks:
                 await child.session.call_tool("ok", {})
                 tasks.start_soon(child.session.call_tool, "slow", {"seconds": 30})
-                await anyio.sleep(0.05)
+                await until(lambda: collect().sum("mcp.requests.active", {ROLE: "client"}) == 1)
                 if number % 2:
                     for process in psutil.Process().children(recursive=True):
                         if str(directory) in " ".join(process.cmdline()):

@@ -140,9 +140,15 @@ def test_prometheus_means_our_reader_while_the_sdk_is_set_up(
     assert os.environ.get("OTEL_METRICS_EXPORTER") == chosen
 
 
+def _no_provider(*_: object) -> None:
+    """Set up nothing."""
+
+
 def test_the_standard_name_is_back_when_the_sdk_fails(monkeypatch: pytest.MonkeyPatch, sdk: SDK) -> None:
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus,otlp")
     sdk.error = RuntimeError("otlp is not installed")
+    # What is set up instead would be this process' for good: its page, and what it sends.
+    monkeypatch.setattr("opentelemetry_instrumentation_mcp.distro._configurator._set_meter_provider", _no_provider)
 
     set_up_sdk()
 

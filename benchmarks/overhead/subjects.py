@@ -19,7 +19,7 @@ from typing import IO, Final
 
 import psutil
 
-from opentelemetry_instrumentation_mcp.environment_variables import OTEL_INSTRUMENTATION_MCP_MAX_NAMES
+from opentelemetry_instrumentation_mcp.core.environment_variables import OTEL_INSTRUMENTATION_MCP_MAX_NAMES
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 
 from .cpu import cpu_seconds, pin

@@ -23,15 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
-from .environment import sdk_is_disabled
+from .core.environment import sdk_is_disabled
+from .core.fail_open import report_failure
 from .first_use import FirstUse
 from .package import instruments
-from .safety import report_failure
 from .version import __version__
 
 if TYPE_CHECKING:
-    from .adapters.adapter import Adapter
     from .configuration import Configuration
+    from .sdk.adapter import Adapter
 
 __all__ = ["MCPInstrumentor", "__version__"]
 
@@ -79,11 +79,11 @@ class MCPInstrumentor(BaseInstrumentor):
     def _begin(self, options: dict[str, Any]) -> None:
         # Here and not above: this is most of what the package has to import, and few processes use MCP.
         try:
-            from .adapters import install  # noqa: PLC0415
-            from .adapters.adapter import Adapter  # noqa: PLC0415
-            from .adapters.spans import Spans  # noqa: PLC0415
+            from .install import install  # noqa: PLC0415
             from .metrics.limits import Limits  # noqa: PLC0415
             from .metrics.recorder import Recorder  # noqa: PLC0415
+            from .sdk.adapter import Adapter  # noqa: PLC0415
+            from .sdk.spans import Spans  # noqa: PLC0415
 
             recorder = Recorder(options.get("meter_provider"), Limits.chosen(options))
             self._adapter = Adapter(recorder, Spans(options))

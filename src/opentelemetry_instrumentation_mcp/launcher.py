@@ -6,8 +6,8 @@ module: a flag that two packages define ends the launcher for everybody.
 
 from contextlib import suppress
 
+from .core.environment_variables import *  # noqa: F403
 from .distro.selection import prefer_this_distro
-from .environment_variables import *  # noqa: F403
 
 # The launcher loads entry points to ask for flags and has no other hook. Flags are read later, so they win. What is
 # raised here would end the launcher, and with it the application.

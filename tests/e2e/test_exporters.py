@@ -244,7 +244,7 @@ import anyio, json, sys
 from mcp.server.lowlevel import Server
 from mcp.server.stdio import stdio_server
 import mcp
-print(json.dumps(sorted(name for name in sys.modules if name.startswith("opentelemetry_instrumentation_mcp.adapters"))))
+print(json.dumps(sorted(name for name in sys.modules if name.startswith("opentelemetry_instrumentation_mcp.sdk"))))
 """
 
 

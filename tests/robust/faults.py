@@ -23,7 +23,8 @@ import anyio  # noqa: E402
 from opentelemetry.sdk.metrics import MeterProvider  # noqa: E402
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader  # noqa: E402
 
-from opentelemetry_instrumentation_mcp import MCPInstrumentor, safety  # noqa: E402
+from opentelemetry_instrumentation_mcp import MCPInstrumentor  # noqa: E402
+from opentelemetry_instrumentation_mcp.core import fail_open  # noqa: E402
 
 from ..sdk import example, setups  # noqa: E402
 from ..sdk.generation import V2, streamable_http_client  # noqa: E402
@@ -156,7 +157,7 @@ class _Log(logging.Handler):
 
 def run(scenario: Scenario) -> dict[str, Any]:
     """Instrument, let it happen, collect, and leave."""
-    getattr(safety, "_reports").clear()  # noqa: B009
+    getattr(fail_open, "_reports").clear()  # noqa: B009
     log = _Log()
     logger = logging.getLogger(injection.PACKAGE)
     logger.addHandler(log)

@@ -1,7 +1,7 @@
 """Makes functions of the package fail or dawdle, wherever they are: found in its source, not listed.
 
 The modules are compiled with a call of :func:`trip` in every function that is a hook or is called by one: functions of
-a module, methods, and functions inside functions, in ``metrics``, ``adapters`` and beside them. A function that
+a module, methods, and functions inside functions, in ``metrics``, ``sdk`` and beside them. A function that
 contains itself fails where it works, inside each ``try`` of it. What stands around the application's own call, and has
 to let it through, fails nowhere else: wrappers, coroutines and generators that await or yield, special methods of
 stand-ins.
@@ -20,7 +20,7 @@ from types import CodeType, ModuleType
 from typing import Any, Final
 
 PACKAGE: Final = "opentelemetry_instrumentation_mcp"
-_WHERE: Final = tuple(f"{PACKAGE}.{part}" for part in ("metrics", "adapters", "wire", "patching"))
+_WHERE: Final = tuple(f"{PACKAGE}.{part}" for part in ("metrics", "sdk", "install", "core.json_shapes", "patching"))
 _TRIP: Final = "__trip__"
 
 

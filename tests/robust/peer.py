@@ -32,7 +32,7 @@ def main(kind: str, *flags: str) -> None:
     else:
         anyio.run(_serve, kind)
     if "--instrumented" not in flags:
-        loaded = [name for name in sys.modules if name.startswith("opentelemetry_instrumentation_mcp.adapters")]
+        loaded = [name for name in sys.modules if name.startswith("opentelemetry_instrumentation_mcp.sdk")]
         assert not loaded, loaded
 
 

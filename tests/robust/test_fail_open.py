@@ -35,13 +35,13 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_most_functions_are_called_in_some_scenario(report: dict[str, Any]) -> None:
     """What belongs to the other generation, to fork or to fastmcp is not; the rest has to be."""
-    chains = ("adapters.interceptors.chain", "adapters.interceptors.passage")
-    others = ("adapters.v1.",) if V2 else ("adapters.v2.", *chains)
-    known = [name for name in report["known"] if not name.startswith((*others, "adapters.interceptors.fastmcp"))]
+    chains = ("sdk.interceptors.chain", "sdk.interceptors.passage")
+    others = ("sdk.v1.",) if V2 else ("sdk.v2.", *chains)
+    known = [name for name in report["known"] if not name.startswith((*others, "sdk.interceptors.fastmcp"))]
     assert len(report["where"]) > 350
     # The wrappers, which are hotter than anything else: functions inside functions.
     inside = {name for name in report["where"] if name.partition(":")[2].count(".") == 1}
-    assert {"adapters.v2.dispatcher:_dispatch._dispatch", "adapters.sizes:_dump.model_dump_json"} <= inside or not V2
+    assert {"sdk.v2.dispatcher:_dispatch._dispatch", "sdk.sizes:_dump.model_dump_json"} <= inside or not V2
     assert len(report["where"]) > 0.75 * len(known), sorted(set(known) - report["where"].keys())
     assert not [name for name, each in report["expected"].items() if each["raised"] or each["log"]]
     assert all(each["results"] for each in report["expected"].values())

@@ -23,7 +23,8 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY, generate_latest
 
-from opentelemetry_instrumentation_mcp import MCPInstrumentor, safety
+from opentelemetry_instrumentation_mcp import MCPInstrumentor
+from opentelemetry_instrumentation_mcp.core import fail_open
 from opentelemetry_instrumentation_mcp.metrics.connection import Request
 
 from ..e2e.conftest import free_port, launch, python, start
@@ -96,7 +97,7 @@ def test_the_canary_is_heard_nowhere(
     setup: setups.Setup, is_broken: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caplog.set_level(logging.INFO, PACKAGE)
-    monkeypatch.setattr(safety, "_reports", {})
+    monkeypatch.setattr(fail_open, "_reports", {})
     if is_broken:
         # A bug of ours that quotes what it stumbled over.
         def measured(*_: Any, **__: Any) -> None:

@@ -346,7 +346,7 @@ def test_an_exchange_leaves_nothing_to_the_collector(
     gc.disable()
     try:
         anyio.run(exchange.post)
-        ours = "opentelemetry_instrumentation_mcp.adapters"
+        ours = "opentelemetry_instrumentation_mcp.sdk"
         kept = [type(each).__name__ for each in gc.get_objects() if str(type(each).__module__).startswith(ours)]
     finally:
         gc.enable()

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 import opentelemetry_instrumentation_mcp
-from opentelemetry_instrumentation_mcp.adapters import http_edge
 from opentelemetry_instrumentation_mcp.metrics import bulk_check
-from opentelemetry_instrumentation_mcp.patching import names_in
+from opentelemetry_instrumentation_mcp.patching.patches import names_in
+from opentelemetry_instrumentation_mcp.sdk import http_edge
 
 from .generation import V2, types
 
@@ -35,7 +35,7 @@ def _of(module: str, path: str) -> Any:
 def _known(path: str) -> frozenset[str]:
     """The names that an adapter knows of a function."""
     module, _, name = path.rpartition(".")
-    return _of(f"opentelemetry_instrumentation_mcp.adapters.{module}", name)
+    return _of(f"opentelemetry_instrumentation_mcp.sdk.{module}", name)
 
 
 def _of_2x() -> Iterator[tuple[str, Any, str]]:

@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
-from opentelemetry_instrumentation_mcp.adapters.interceptors.interception import name_of
+from opentelemetry_instrumentation_mcp.sdk.interceptors.interception import name_of
 
 from ..points import ERROR, Points
 from . import example, setups

@@ -23,8 +23,8 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
-from opentelemetry_instrumentation_mcp.adapters.release import Module, is_expected
-from opentelemetry_instrumentation_mcp.patching import Patches, Seen
+from opentelemetry_instrumentation_mcp.patching.patches import Patches, Seen
+from opentelemetry_instrumentation_mcp.sdk.release import Module, is_expected
 
 from ..points import ROLE, Points
 from .endings import Counted

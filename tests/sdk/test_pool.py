@@ -9,6 +9,7 @@ import traceback
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from typing import Any
 
@@ -183,7 +184,7 @@ def test_connections_and_requests_are_those_the_server_saw(setup: Setup, streams
 
 @pytest.mark.parametrize("setup", [each for each in HTTP if each is not SSE], ids=str)
 def test_the_third_of_three_calls_waits_for_one_of_two_connections(setup: Setup, collect: Collect) -> None:
-    # At least so long does the third call wait. A client that was refused a stream for the server's messages asks for it
+    # The third call waits at least so long. A client that was refused a stream for the server's messages asks for it
     # again after a second; then that waits as well.
     seconds = 0.8
 
@@ -199,7 +200,7 @@ def test_the_third_of_three_calls_waits_for_one_of_two_connections(setup: Setup,
             door.closed = anyio.Event()
             async with anyio.create_task_group() as tasks:
                 for _ in range(3):
-                    tasks.start_soon(session.call_tool, "ok", {})
+                    tasks.start_soon(partial(session.call_tool, "ok"))
                 await until(lambda: door.waiting == 2)
                 await anyio.wait_all_tasks_blocked()
                 await anyio.sleep(seconds)

@@ -12,9 +12,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
-from opentelemetry_instrumentation_mcp.adapters import sizes
-from opentelemetry_instrumentation_mcp.adapters.interceptors import chain
-from opentelemetry_instrumentation_mcp.adapters.v2 import dispatcher, untraced
+from opentelemetry_instrumentation_mcp.sdk import sizes
+from opentelemetry_instrumentation_mcp.sdk.interceptors import chain
+from opentelemetry_instrumentation_mcp.sdk.v2 import dispatcher, untraced
 
 from ..points import Points
 from .generation import V2, types

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
-from opentelemetry_instrumentation_mcp.adapters.sizes import MOST_WAITING, Sizes
+from opentelemetry_instrumentation_mcp.sdk.sizes import MOST_WAITING, Sizes
 
 from ..points import DIRECTION, METHOD, ROLE, TOOL, Point, Points
 from . import example, setups

@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import Sampler
 
-from opentelemetry_instrumentation_mcp.environment_variables import OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT
+from opentelemetry_instrumentation_mcp.core.environment_variables import OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT
 
 from ..spans import CLIENT, SERVER, Spans, instrumented
 from . import setups
@@ -57,7 +57,7 @@ print(sorted(ours))
 assert any("tools/call" in str(text) for text in seen)
 print([text for text in map(str, seen) if "traceparent" in text])
 """
-_IDLE = "['opentelemetry_instrumentation_mcp.adapters.spans']\n"
+_IDLE = "['opentelemetry_instrumentation_mcp.sdk.spans']\n"
 
 
 @pytest.mark.parametrize(

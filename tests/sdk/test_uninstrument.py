@@ -145,7 +145,7 @@ def test_rounds_of_instrument_and_uninstrument_leave_nothing_in_memory() -> None
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
         from opentelemetry_instrumentation_mcp import MCPInstrumentor
         import mcp
-        from opentelemetry_instrumentation_mcp.adapters.adapter import Adapter
+        from opentelemetry_instrumentation_mcp.sdk.adapter import Adapter
 
         adapters = weakref.WeakSet()
         make = Adapter.__init__

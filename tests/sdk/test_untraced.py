@@ -16,7 +16,7 @@ from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.propagators.textmap import TextMapPropagator
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from opentelemetry_instrumentation_mcp.adapters.v2.untraced import Propagator
+from opentelemetry_instrumentation_mcp.sdk.v2.untraced import Propagator
 
 from .generation import V2
 from .test_uninstrument import in_a_fresh_process

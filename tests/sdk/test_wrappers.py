@@ -14,7 +14,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
-from opentelemetry_instrumentation_mcp.patching import Patches
+from opentelemetry_instrumentation_mcp.patching.patches import Patches
 
 from .snapshot import import_everything
 

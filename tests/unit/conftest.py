@@ -17,7 +17,7 @@ from ..points import Points
 @pytest.fixture(autouse=True)
 def forget_earlier_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     # Reports are rate-limited per process; a test must not depend on which one ran before it.
-    monkeypatch.setattr("opentelemetry_instrumentation_mcp.safety._reports", {})
+    monkeypatch.setattr("opentelemetry_instrumentation_mcp.core.fail_open._reports", {})
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics import MeterProvider
 from prometheus_client import REGISTRY
 
-from opentelemetry_instrumentation_mcp import environment_variables
+from opentelemetry_instrumentation_mcp.core import environment_variables
 from opentelemetry_instrumentation_mcp.distro.siblings import ANSWER_SECONDS
 from opentelemetry_instrumentation_mcp.distro.workers import MOST_WORKERS
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric

@@ -4,9 +4,9 @@ from dataclasses import fields
 
 import pytest
 
-from opentelemetry_instrumentation_mcp import environment_variables
 from opentelemetry_instrumentation_mcp.configuration import Configuration
-from opentelemetry_instrumentation_mcp.environment_variables import (
+from opentelemetry_instrumentation_mcp.core import environment_variables
+from opentelemetry_instrumentation_mcp.core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_MAX_ATTRIBUTE_SETS,
     OTEL_INSTRUMENTATION_MCP_MAX_NAMES,
 )

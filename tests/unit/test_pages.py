@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from opentelemetry.sdk import environment_variables as of_the_sdk
 
-from opentelemetry_instrumentation_mcp import environment_variables
 from opentelemetry_instrumentation_mcp.configuration import Configuration
+from opentelemetry_instrumentation_mcp.core import environment_variables
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

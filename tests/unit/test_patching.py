@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from opentelemetry_instrumentation_mcp.patching import ABSENT, Patches
+from opentelemetry_instrumentation_mcp.patching.patches import ABSENT, Patches
 
 
 class _Base:

@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.metrics.view import DropAggregation, View
 
 from opentelemetry_instrumentation_mcp import __version__
-from opentelemetry_instrumentation_mcp.environment_variables import OTEL_INSTRUMENTATION_MCP_MAX_NAMES
+from opentelemetry_instrumentation_mcp.core.environment_variables import OTEL_INSTRUMENTATION_MCP_MAX_NAMES
 from opentelemetry_instrumentation_mcp.metrics import catalogue
 from opentelemetry_instrumentation_mcp.metrics.catalogue import Instrument
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER, Target
@@ -1056,13 +1056,13 @@ def test_a_registry_that_raises_costs_a_name_and_not_the_request(
 
     reported: list[str] = []
 
-    def note(where: str, error: BaseException) -> None:
-        reported.append(where)
+    def note(what: str, error: BaseException) -> None:
+        reported.append(what)
 
-    monkeypatch.setattr("opentelemetry_instrumentation_mcp.safety.report", note)
+    monkeypatch.setattr("opentelemetry_instrumentation_mcp.core.fail_open.report_failure", note)
     connection = connect(recorder, registry=Broken())
     call(connection, "add")
-    assert len(reported) == 1
+    assert reported == ["a metric was lost in _knows"]
     assert collect().by(TOOL, "mcp.requests.total") == {OTHER: 1}
 
 
@@ -1075,10 +1075,10 @@ def test_a_registry_that_cannot_list_its_names_costs_zero_series_and_not_the_con
 
     reported: list[str] = []
 
-    def note(where: str, error: BaseException) -> None:
-        reported.append(where)
+    def note(what: str, error: BaseException) -> None:
+        reported.append(what)
 
-    monkeypatch.setattr("opentelemetry_instrumentation_mcp.safety.report", note)
+    monkeypatch.setattr("opentelemetry_instrumentation_mcp.core.fail_open.report_failure", note)
     connect(recorder, registry=Broken()).close(End.CLOSED)
     assert len(reported) == 1
     points = collect()

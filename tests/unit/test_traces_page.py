@@ -9,7 +9,7 @@ from typing import cast
 
 import pytest
 
-from opentelemetry_instrumentation_mcp import environment_variables
+from opentelemetry_instrumentation_mcp.core import environment_variables
 from opentelemetry_instrumentation_mcp.metrics.outcome import CALLER_FAULTS, CANCELLED, CONNECTION_LOST, TIMEOUT
 from opentelemetry_instrumentation_mcp.tracing.conventions import TARGET_LENGTH
 

@@ -9,15 +9,15 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from opentelemetry_instrumentation_mcp.adapters.adapter import Adapter
-from opentelemetry_instrumentation_mcp.adapters.spans import Spans
-from opentelemetry_instrumentation_mcp.environment_variables import (
+from opentelemetry_instrumentation_mcp.core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_SPAN_ATTRIBUTES as ATTRIBUTES,
 )
-from opentelemetry_instrumentation_mcp.environment_variables import (
+from opentelemetry_instrumentation_mcp.core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT as ENRICHMENT,
 )
 from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.sdk.adapter import Adapter
+from opentelemetry_instrumentation_mcp.sdk.spans import Spans
 from opentelemetry_instrumentation_mcp.tracing.choices import Choices
 
 BOTH = frozenset({"mcp.session.id", "mcp.resource.uri"})

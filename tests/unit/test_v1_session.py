@@ -12,9 +12,9 @@ from typing import Any, cast
 
 import pytest
 
-from opentelemetry_instrumentation_mcp.adapters.adapter import Adapter
-from opentelemetry_instrumentation_mcp.adapters.v1 import session as v1_session
 from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.sdk.adapter import Adapter
+from opentelemetry_instrumentation_mcp.sdk.v1 import session as v1_session
 
 from ..points import METHOD, STATUS
 from .recording import Collect

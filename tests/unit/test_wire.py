@@ -4,7 +4,7 @@ from types import MappingProxyType
 
 import pytest
 
-from opentelemetry_instrumentation_mcp.wire import fields, items
+from opentelemetry_instrumentation_mcp.core.json_shapes import fields, items
 
 
 def test_an_object_is_read_as_it_is() -> None:

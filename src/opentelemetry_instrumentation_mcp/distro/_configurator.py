@@ -18,10 +18,11 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import MetricReader, PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import Resource
 
-from ..environment import configuration_file, sdk_is_disabled
-from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
+from ..core import stdout
+from ..core.environment import configuration_file, sdk_is_disabled
+from ..core.environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
 from ..version import __version__
-from . import console, options
+from . import options
 from .encodable import resource_variables
 from .exporters import LOGS, METRICS, TRACES, Exporters
 from .forking import begin_at_zero_in_children
@@ -68,7 +69,7 @@ class MCPConfigurator:
 
             sdk.configure_unchanged(kwargs)
             return
-        console.keep_clean()
+        stdout.keep_clean()
         options.replace_bad_values()
         # The SDK would build its readers all the same, and ours would open a port with nothing behind it.
         if sdk_is_disabled():

@@ -18,7 +18,7 @@ from opentelemetry.instrumentation.dependencies import DependencyConflictError
 from opentelemetry.instrumentation.distro import BaseDistro
 from opentelemetry.sdk.environment_variables import OTEL_METRIC_EXPORT_INTERVAL
 
-from ..environment import configuration_file
+from ..core.environment import configuration_file
 from .selection import CONFIGURATORS, DISTROS, choose, delegate, is_chosen, vendors
 
 _logger = logging.getLogger(__name__)

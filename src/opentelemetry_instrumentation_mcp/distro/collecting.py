@@ -11,7 +11,7 @@ from typing import Any, cast
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import CollectorRegistry
 
-from ..safety import report_failure
+from ..core.fail_open import report_failure
 
 
 def families(registry: object) -> list[Metric]:

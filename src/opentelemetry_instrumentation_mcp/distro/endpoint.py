@@ -26,8 +26,8 @@ from opentelemetry.sdk.environment_variables import (
     OTEL_SERVICE_NAME,
 )
 
-from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
-from ..safety import is_refused_at_the_end, report_failure
+from ..core.environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
+from ..core.fail_open import is_refused_at_the_end, report_failure
 from .encodable import encodable
 from .file_sd import TargetFile
 from .listener import METRICS_PATH, Listener, Page, Request

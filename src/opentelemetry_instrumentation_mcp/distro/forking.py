@@ -12,7 +12,7 @@ import threading
 import weakref
 from typing import Any
 
-from ..safety import report_failure
+from ..core.fail_open import report_failure
 
 _consumers: weakref.WeakSet[Any] = weakref.WeakSet()
 

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from ..safety import report_failure
+from ..core.fail_open import report_failure
 from .encodable import encodable
 
 _OPENMETRICS: Final = "application/openmetrics-text"

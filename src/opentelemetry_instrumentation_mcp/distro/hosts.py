@@ -14,7 +14,7 @@ import re
 import socket
 from typing import Final
 
-from ..environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_ALLOWED_HOSTS
+from ..core.environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_ALLOWED_HOSTS
 
 _logger = logging.getLogger(__name__)
 

@@ -25,7 +25,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
-from ..safety import report_failure
+from ..core.fail_open import report_failure
 
 SECONDS: Final = 1.5
 """The most an ending waits. The MCP SDK's stdio client kills a server 2 seconds after it has sent SIGTERM."""

@@ -26,7 +26,7 @@ from io import BytesIO
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from ..safety import report_failure
+from ..core.fail_open import report_failure
 from .hosts import Hosts, is_loopback
 
 _logger = logging.getLogger(__name__)

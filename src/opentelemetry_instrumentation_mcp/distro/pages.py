@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 
-from ..safety import report_failure
+from ..core.fail_open import report_failure
 from . import collecting, formats, history
 from .encodable import encodable
 from .listener import Page, Request

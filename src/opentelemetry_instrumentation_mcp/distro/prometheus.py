@@ -20,11 +20,11 @@ from opentelemetry.exporter.prometheus import PrometheusMetricReader
 from opentelemetry.sdk.metrics.export import ExponentialHistogram, Metric, MetricsData
 from prometheus_client.metrics_core import Metric as PrometheusMetric
 
-from ..environment_variables import (
+from ..core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS,
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO,
 )
-from ..safety import is_refused_at_the_end, report_failure
+from ..core.fail_open import is_refused_at_the_end, report_failure
 from . import leaving, life
 from .origin import origin
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from ..safety import report_failure
+from ..core.fail_open import report_failure
 from . import history
 from .listener import METRICS_PATH, Request, is_of_this_user, names_query
 from .pages import labelled, rendered

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import psutil
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter_provider
 
-from ..safety import contained, report
+from ..core.fail_open import contained, report
 from . import catalogue
 
 if TYPE_CHECKING:

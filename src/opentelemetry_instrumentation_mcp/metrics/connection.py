@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
-from ..safety import contained, report
-from ..wire import fields, items
+from ..core.fail_open import contained, report
+from ..core.json_shapes import fields, items
 from . import catalogue
 from .labels import LISTINGS, OTHER, TARGETS, Registry, Target
 from .outcome import CONNECTION_LOST, OK, TIMEOUT, End, Outcome

@@ -43,7 +43,7 @@ from weakref import WeakSet
 
 from opentelemetry import trace
 
-from ..safety import contained, report
+from ..core.fail_open import contained, report
 from . import bulk
 from .bulk import Batch
 from .sinks import SLICE, Sink

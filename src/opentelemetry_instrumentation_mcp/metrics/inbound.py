@@ -12,7 +12,7 @@ from contextlib import suppress
 from time import perf_counter
 from typing import Any
 
-from ..wire import fields
+from ..core.json_shapes import fields
 from .connection import Connection, Request
 from .outcome import CANCELLED, CONNECTION_LOST, Outcome
 from .series import Calls, Route

@@ -12,10 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..environment_variables import (
-    OTEL_INSTRUMENTATION_MCP_MAX_ATTRIBUTE_SETS,
-    OTEL_INSTRUMENTATION_MCP_MAX_NAMES,
-)
+from ..core.environment_variables import OTEL_INSTRUMENTATION_MCP_MAX_ATTRIBUTE_SETS, OTEL_INSTRUMENTATION_MCP_MAX_NAMES
 
 _logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any
 
-from ..safety import contained
+from ..core.fail_open import contained
 
 if TYPE_CHECKING:
     from .connection import Connection

@@ -14,7 +14,7 @@ from typing import Final
 
 from opentelemetry.metrics import MeterProvider, get_meter
 
-from ..safety import contained, report
+from ..core.fail_open import contained, report
 from ..version import __version__
 from . import catalogue, collection
 from .catalogue import Metric

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..environment_variables import (
+from ..core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_SPAN_ATTRIBUTES,
     OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT,
 )

@@ -11,6 +11,7 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider
 
+from ..core.json_shapes import fields
 from ..metrics.catalogue import (
     ERROR_TYPE,
     METHOD,
@@ -27,7 +28,6 @@ from ..metrics.outcome import Outcome, number_name
 from ..metrics.series import NETWORK
 from ..metrics.vocabulary import Address, Transport
 from ..version import __version__
-from ..wire import fields
 from . import propagation
 from .conventions import (
     CLIENT_ADDRESS,

@@ -10,7 +10,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
 
-from ..wire import fields
+from ..core.json_shapes import fields
 
 _META: Final = "_meta"
 

@@ -1,0 +1,52 @@
+"""stdout belongs to a stdio server's protocol: what is said where another configurator gives it to an exporter.
+
+Ours makes the ``console`` exporters write to stderr. A vendor's, or the stock one, leaves them where they are, and all
+that can be done from here is to tell.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
+
+from .environment import sdk_is_disabled
+from .fail_open import report_failure
+
+_logger = logging.getLogger(__name__)
+
+_kept_clean = False
+
+
+def keep_clean() -> None:
+    """Note that nothing of OpenTelemetry writes to stdout in this process."""
+    global _kept_clean
+    _kept_clean = True
+
+
+def warn_on_stdio() -> None:
+    """Warn, once, if another configurator has set up an exporter that writes between the messages of a stdio server."""
+    try:
+        _warn_on_stdio()
+    except Exception as error:
+        report_failure("the exporters of a stdio server were not checked", error)
+
+
+def _warn_on_stdio() -> None:
+    # Without the SDK's configuration from the environment the variables mean nothing: the application did it itself.
+    if _kept_clean or sdk_is_disabled() or "opentelemetry.sdk._configuration" not in sys.modules:
+        return
+    variables = [
+        variable
+        for variable in (OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER)
+        if "console" in (name.strip() for name in os.environ.get(variable, "").split(","))
+    ]
+    if variables:
+        keep_clean()
+        _logger.warning(
+            "%s: console writes to stdout, which is this stdio server's channel to its client, since the configurator "
+            "is not that of opentelemetry-distro-mcp; use another exporter, or OTEL_PYTHON_DISTRO=mcp",
+            ", ".join(variables),
+        )

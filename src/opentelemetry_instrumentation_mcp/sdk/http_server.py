@@ -1,0 +1,144 @@
+"""The server side of SSE and streamable HTTP, in both generations.
+
+``StreamableHTTPServerTransport`` and ``SseServerTransport`` have the same names and shapes in mcp 1.12 to 2.3. The
+stream pairs they make are linked to their transport here, and what only the transport knows about the end of a session
+(a DELETE, an idle timeout, the application's ``terminate()``) is left on the link.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from types import ModuleType
+from typing import Any, Final
+
+from ..core.fail_open import contained
+from ..metrics.outcome import End
+from ..metrics.vocabulary import Mode, Transport
+from ..patching.arguments import Parameter
+from .adapter import Adapter
+from .ending import idle_expired
+from .http_edge import Edge, watch
+from .streams import Link
+
+_LINK: Final = "_otel_mcp_link"
+"""Attribute left on a transport object (not on its class)."""
+
+
+def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
+    transport = module.StreamableHTTPServerTransport
+    adapter.patches.replace(transport, "connect", lambda original: _connect(adapter, original))
+    # Where a DELETE is not seen it looks like the application's own doing.
+    if adapter.patches.expect(transport, "_handle_delete_request"):
+        adapter.patches.replace(transport, "terminate", lambda original: _terminate(adapter, original))
+    adapter.patches.replace(transport, "_handle_delete_request", lambda original: _delete(adapter, original))
+
+
+def _sse(_: object) -> Transport:
+    return Transport.SSE
+
+
+def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
+    edge = Edge(adapter, _sse)
+
+    def make(original: Any) -> Any:
+        scope, send = Parameter(original, "scope", 0), Parameter(original, "send", 2)
+
+        @asynccontextmanager
+        async def connect_sse(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+            answer = watch(edge, self, scope.of(args, kwargs), send.of(args, kwargs))
+            if answer is not None:
+                args, kwargs = send.put(args, kwargs, answer.send)
+            try:
+                async with original(self, *args, **kwargs) as streams:
+                    link = _sse_link(adapter, streams) if adapter.recorder is not None else None
+                    try:
+                        yield streams
+                    finally:
+                        if link is not None:
+                            adapter.streams.untag(*streams)
+            finally:
+                if answer is not None:
+                    answer.over()
+
+        return functools.wraps(original)(connect_sse)
+
+    adapter.patches.replace(module.SseServerTransport, "connect_sse", make)
+
+
+@contained
+def _sse_link(adapter: Adapter, streams: Any) -> Link:
+    link = Link(Transport.SSE)
+    adapter.streams.tag(link, *streams)
+    return link
+
+
+def _connect(adapter: Adapter, original: Any) -> Any:
+    @asynccontextmanager
+    async def connect(self: Any, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
+        async with original(self, *args, **kwargs) as streams:
+            if adapter.recorder is None:
+                yield streams
+                return
+            _link(adapter, self, streams)
+            try:
+                yield streams
+            finally:
+                adapter.streams.untag(*streams)
+
+    return functools.wraps(original)(connect)
+
+
+@contained
+def _link(adapter: Adapter, transport: Any, streams: Any) -> None:
+    mode = Mode.STATELESS if transport.mcp_session_id is None else Mode.STATEFUL
+    link = Link(Transport.STREAMABLE_HTTP, mode, http=transport)
+    setattr(transport, _LINK, link)
+    adapter.streams.tag(link, *streams)
+
+
+def _terminate(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def terminate(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if adapter.recorder is not None:
+            _terminating(self)
+        return await original(self, *args, **kwargs)
+
+    return terminate
+
+
+@contained
+def _terminating(transport: Any) -> None:
+    link: Link | None = getattr(transport, _LINK, None)
+    if link is None or link.end is not None or link.mode is Mode.STATELESS:
+        return
+    if link.deleting:
+        link.end = End.CLOSED
+    elif idle_expired(transport):
+        link.end = End.EVICTED
+    elif link.connection is not None and link.connection.has_session and not link.connection.closed:
+        # The SDK terminates, by itself, only what it is discarding: a connection that is over, or one that never
+        # had a session. This one is alive, so it is the application that ends it.
+        link.end = End.TERMINATED
+
+
+def _delete(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    async def handle_delete_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        link: Link | None = getattr(self, _LINK, None)
+        if adapter.recorder is None or link is None:
+            return await original(self, *args, **kwargs)
+        link.deleting = True
+        try:
+            return await original(self, *args, **kwargs)
+        finally:
+            link.deleting = False
+
+    return handle_delete_request
+
+
+PATCHES: Final = (
+    ("mcp.server.streamable_http", _patch_streamable_http),
+    ("mcp.server.sse", _patch_sse),
+)

@@ -1,0 +1,535 @@
+"""``JSONRPCDispatcher``: every stream pair of 2.x, of both roles and both eras.
+
+The life of a client's connection, and of a server's over HTTP, is that of ``run``: it returns at the end of the stream
+and is cancelled at a local exit. A server behind ``Server.run`` has a dispatcher only from its first request on; its
+connection is opened there (:mod:`.server`) and found here.
+
+What sees every message is put on the dispatcher itself while it runs, made for its line, so that no message has to look
+for that. What is called seldom, or after the end, is replaced in the class.
+
+A request begins when it is taken off the read stream, and ends when its answer is written or it is settled without one.
+A release whose functions are not as we know them has its handler wrapped instead (:mod:`.handler`).
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Awaitable, Collection, Mapping
+from functools import partial
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from ...core.fail_open import contained, report
+from ...core.json_shapes import fields
+from ...metrics.connection import Request
+from ...metrics.inbound import as_known
+from ...metrics.outcome import CONNECTION_LOST
+from ...metrics.series import Calls
+from ...metrics.vocabulary import Death, Role, Transport
+from ...patching.arguments import Parameter
+from ...patching.patches import names_in, parameters_of
+from .. import ending
+from ..adapter import Adapter
+from ..http_client import can_be_a_reply
+from ..outbound import CURRENT
+from ..sizes import MOST_WAITING
+from ..streams import Link, broken
+from . import handler, messages, seam
+from .seam import LINE, Line, line_of
+from .server import open_server, server_behind
+
+_WATCHED: Final = ("_dispatch", "_write", "_spawn")
+"""The methods every message goes through."""
+
+_RESULT: Final = "_write_result"
+_SETTLE: Final = "_settle_unanswered"
+"""The methods with which a request ends: with a result, and without an answer, since its peer has cancelled it."""
+
+_DISPATCH: Final = frozenset(
+    {
+        "Exception", "JSONRPCError", "JSONRPCNotification", "JSONRPCRequest", "JSONRPCResponse",
+        "_dispatch_notification", "_dispatch_request", "_resolve_pending", "debug", "error", "exception", "id",
+        "isinstance", "logger", "message", "metadata", "on_stream_exception", "result"
+    }
+)  # fmt: skip
+_DISPATCH_REQUEST: Final = frozenset(
+    {
+        "CancelScope", "ErrorData", "Event", "Exception", "INTERNAL_ERROR", "_InFlight", "_JSONRPCDispatchContext",
+        "_handle_request", "_in_flight", "_inline_methods", "_spawn", "_transport_builder", "_write_error", "anyio",
+        "coerce_request_id", "exception", "id", "logger", "method", "params", "progress_token_from_params", "wait"
+    }
+)  # fmt: skip
+_HANDLE_REQUEST: Final = frozenset(
+    {
+        "CONNECTION_CLOSED", "ErrorData", "Exception", "_SHUTDOWN_WRITE_TIMEOUT", "_final_write", "_in_flight",
+        "_raise_handler_exceptions", "_settle_unanswered", "_write_error", "_write_result", "anyio", "cancel_requested",
+        "close", "coerce_request_id", "dctx", "exception", "get", "get_cancelled_exc_class",
+        "handler_exception_to_error_data", "id", "is_set", "logger", "method", "params", "partial", "str"
+    }
+)  # fmt: skip
+_PARAMETERS: Final = {
+    "_dispatch": ("item", "on_request", "on_notify", "sender_ctx"),
+    "_dispatch_request": ("req", "metadata", "on_request", "sender_ctx"),
+    "_handle_request": ("req", "dctx", "scope", "on_request"),
+    "_write": ("message", "metadata"),
+    _RESULT: ("request_id", "result"),
+}
+_WRITE: Final = frozenset({"SessionMessage", "_write_stream", "send"})
+_WRITE_RESULT: Final = frozenset(
+    {"BrokenResourceError", "ClosedResourceError", "JSONRPCResponse", "_write", "anyio", "debug", "logger"}
+)
+"""Every name these methods use in 2.0 to 2.3, and their parameters. Where they still do, we know what they do with a
+message, and do it in their place: another call around each of them is what a request would notice most."""
+
+
+class _Sdk(NamedTuple):
+    """What is known of the release's dispatcher: the classes of messages, and which methods are as we know them."""
+
+    request: Any
+    response: Any
+    error: Any
+    notification: Any
+    session_message: Any
+    watched: tuple[str, ...]
+    functions: Mapping[str, Any]
+    logger: Any
+    unwritable: tuple[Any, ...]
+    dispatches_as_known: bool
+    writes_as_known: bool
+    answers_as_known: bool
+
+
+def _patch(adapter: Adapter, module: ModuleType) -> None:
+    dispatcher = module.JSONRPCDispatcher
+    functions: dict[str, Any] = {
+        name: getattr(dispatcher, name, None)
+        for name in (*_WATCHED, "_dispatch_request", "_handle_request", _RESULT, _SETTLE)
+    }
+    # A method with another parameter is one we do not know, whatever names it uses.
+    names = {
+        name: names_in(function)
+        if parameters_of(function) == _PARAMETERS.get(name, parameters_of(function))
+        else frozenset[str]()
+        for name, function in functions.items()
+    }
+    # From where they are defined: the dispatcher's own imports are no part of what it is.
+    types: Any = sys.modules.get("mcp_types")
+    request, response, error, notification = (
+        getattr(types, f"JSONRPC{kind}", None) for kind in ("Request", "Response", "Error", "Notification")
+    )
+    session_message = getattr(sys.modules.get("mcp.shared.message"), "SessionMessage", None)
+    are_known = None not in (request, response, error, notification, session_message)
+    watched = tuple(name for name in _WATCHED if adapter.patches.expect(dispatcher, name))
+    dispatches_as_known = names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST
+    found = (getattr(sys.modules.get("anyio"), name, None) for name in ("BrokenResourceError", "ClosedResourceError"))
+    unwritable = tuple(each for each in found if each is not None)
+    answers_as_known = (
+        are_known
+        and len(unwritable) == 2
+        and {"_dispatch", "_write"}.issubset(watched)
+        and dispatches_as_known
+        and names["_handle_request"] == _HANDLE_REQUEST
+        and names["_write"] == _WRITE
+        and names[_RESULT] == _WRITE_RESULT
+        and bool(names[_SETTLE])
+    )
+    sdk = _Sdk(
+        request,
+        response,
+        error,
+        notification,
+        session_message,
+        (*watched, _RESULT, _SETTLE) if answers_as_known else watched,
+        functions,
+        getattr(module, "logger", None),
+        unwritable,
+        are_known and dispatches_as_known,
+        are_known and names["_write"] == _WRITE,
+        answers_as_known,
+    )
+    adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, sdk, original))
+    adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
+    adapter.patches.replace(dispatcher, "notify", lambda original: _notify(adapter, original))
+
+
+def _run(adapter: Adapter, sdk: _Sdk, original: Any) -> Any:
+    run_with = seam.RunWith(original)
+
+    @functools.wraps(original)
+    async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
+        opened = _open(adapter, self, run_with.on_request.of(args, kwargs)) if adapter.recorder is not None else None
+        if opened is None:
+            return await original(self, *args, **kwargs)
+        line, owned = opened
+        if not _watch(adapter, sdk, line, self):
+            args, kwargs = run_with.on_request.change(args, kwargs, partial(handler.watched, adapter, line))
+        args, kwargs = run_with.watched_notifications(adapter, line, args, kwargs)
+        try:
+            result = await original(self, *args, **kwargs)
+        except BaseException as error:
+            _over(line, owned, error)
+            raise
+        else:
+            _over(line, owned, None)
+            return result
+        finally:
+            adapter.unwatch(self)
+
+    return run
+
+
+@contained
+def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, bool] | None:
+    """The line of a dispatcher that starts to run, and whether the connection's life is that of the run."""
+    recorder = adapter.recorder
+    if recorder is None:
+        return None
+    link = adapter.streams.find(dispatcher._write_stream, dispatcher._read_stream) or Link(Transport.OTHER)
+    session = seam.client_session(dispatcher, on_request)
+    role = Role.SERVER if session is None else Role.CLIENT
+    connection = link.connection if role is Role.SERVER else None
+    owned = connection is None
+    if connection is None:
+        if role is Role.SERVER:
+            connection = open_server(adapter, link, server_behind(on_request) or link.server)
+        else:
+            connection = recorder.open(role, link.transport, address=link.address)
+        if connection is None:
+            return None
+        link.connection = connection
+    line = Line(adapter, connection, link, role, dispatcher)
+    line.tasks = recorder.tasks(role)
+    connection.in_flight = partial(ending.give_up, line.inbound, line.outbound)
+    if owned:
+        connection.lives_here()
+    setattr(dispatcher, LINE, line)
+    seam.establish_adopted(line, session)
+    return line, owned
+
+
+def _send_raw_request(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def send_raw_request(self: Any, *args: Any, **kwargs: Any) -> Any:
+        # As line_of() has it, for every request.
+        line: Line | None = getattr(self, LINE, None)
+        if line is not None and (line.adapter is not adapter or adapter.recorder is None):
+            line = None
+        return seam.call(line, original, self, args, kwargs)
+
+    return send_raw_request
+
+
+@contained
+def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
+    """Watch the methods of a dispatcher; whether its requests are seen from their beginning to their end by that."""
+    if not hasattr(dispatcher, "_closed") or any(
+        getattr(dispatcher.__class__, name, None) is not function for name, function in sdk.functions.items()
+    ):
+        # A class of the application's own, or somebody else stands around them: they are to be called.
+        sdk = sdk._replace(
+            watched=tuple(name for name in sdk.watched if name in _WATCHED),
+            dispatches_as_known=False,
+            writes_as_known=False,
+            answers_as_known=False,
+        )
+    make = {
+        "_dispatch": _dispatch,
+        "_write": _write,
+        "_spawn": _spawn,
+        _RESULT: _write_result,
+        _SETTLE: _settle_unanswered,
+    }
+    methods = {name: make[name](adapter, sdk, line, dispatcher, getattr(dispatcher, name)) for name in sdk.watched}
+    if sdk.dispatches_as_known and "_spawn" in methods:
+        # For the time of what is not a request: see _dispatch_counting.
+        line.spawn = methods.pop("_spawn")
+    adapter.watch(dispatcher, methods, _staying)
+    line.sees_replies = {"_dispatch", "_write"}.issubset(methods)
+    return sdk.answers_as_known
+
+
+def _staying(dispatcher: Any) -> Collection[str]:
+    """What has to go on after an ``uninstrument()``: what is open still ends."""
+    line: Line = getattr(dispatcher, LINE)
+    line.is_retired = True
+    return ("_write", _RESULT, _SETTLE) if line.inbound.opened else ()
+
+
+@contained
+def _over(line: Line, owned: bool, error: BaseException | None) -> None:
+    """The dispatcher has stopped: what is still open has got no answer."""
+    line.is_over = True
+    handler.end_all(line)
+    if owned:
+        ending.close(line.connection, line.link, line.role, error)
+
+
+# What follows runs for every message, and contains itself: a decorator costs more than what many of these do.
+
+
+def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+    request_class, response_class = sdk.request, sdk.response
+    has_bytes, answers_as_known = line.link.has_bytes, sdk.answers_as_known
+    incoming = adapter.sizes.incoming
+    take, in_body = incoming.pop, adapter.sizes.take
+    begin, arrived, outbound = line.inbound.begin, line.arrived, line.outbound
+    # It starts one task for a request, whatever becomes of that.
+    tasks = line.tasks if sdk.dispatches_as_known else None
+
+    @functools.wraps(original)
+    def _dispatch(*args: Any, **kwargs: Any) -> Any:
+        item: Any = args[0] if args else kwargs.get("item")
+        try:
+            message = item.message
+            if type(message) is request_class:
+                metadata = item.metadata
+                # Past pydantic, which would look each of them up by a function of Python's.
+                values = message.__dict__
+                size = -1
+                if has_bytes or incoming:
+                    size = take(id(message), -1) if metadata is None else in_body(message, metadata)
+                    if not has_bytes:
+                        # Parsed by a transport of the application's own.
+                        size = -1
+                if answers_as_known:
+                    begin(values["id"], values, size)
+                elif size >= 0:
+                    arrived[values["id"]] = size
+                if tasks is not None:
+                    tasks.values.append(1)
+                    if len(tasks.values) >= tasks.due:
+                        tasks.look_after(1)
+                    if len(args) == 4 and not kwargs:
+                        return dispatcher._dispatch_request(message, metadata, args[1], args[3])
+                return original(*args, **kwargs)
+            if type(message) is response_class:
+                metadata = item.metadata
+                size = -1
+                if has_bytes or incoming:
+                    size = take(id(message), -1) if metadata is None else in_body(message, metadata)
+                    if not has_bytes:
+                        # Parsed by a transport of the application's own.
+                        size = -1
+                request_id = message.__dict__["id"]
+                request = outbound.get(request_id) or outbound.get(as_known(outbound, request_id))
+                if request is not None:
+                    request.answered = True
+                    if size >= 0:
+                        if request.response_bytes < 0 and not request.ended:
+                            # In place of Request.measured(), since its end will take it.
+                            request.response_bytes = size
+                        else:
+                            request.measured(size, response=True)
+                if tasks is not None:
+                    # It starts none.
+                    return original(*args, **kwargs)
+            else:
+                _arrived(adapter, sdk, line, item, message)
+        except Exception as error:
+            if isinstance(item, Exception):
+                broken(adapter, line.role, line.link, item)
+            else:
+                report("dispatcher.dispatch", error)
+        if line.spawn is None:
+            return original(*args, **kwargs)
+        return _dispatch_counting(line, dispatcher, original(*args, **kwargs))
+
+    return _dispatch
+
+
+async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[Any]) -> Any:
+    """What is neither request nor response starts no task, one or two; they are counted where they are started."""
+    methods = dispatcher.__dict__
+    methods["_spawn"] = line.spawn
+    try:
+        return await dispatching
+    finally:
+        methods.pop("_spawn", None)
+
+
+def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -> None:
+    """Something other than a request or its result came off the read stream."""
+    if isinstance(item, Exception):
+        broken(adapter, line.role, line.link, item)
+        return
+    size = adapter.sizes.take(message, item.metadata)
+    if not line.link.has_bytes:
+        size = -1
+    if type(message) is not sdk.notification:
+        _error_came(line, message.id, size)
+    elif line.inbound.opened and message.method == "notifications/cancelled":
+        line.inbound.cancel(line.inbound.known(fields(message.params).get("requestId")))
+
+
+def _error_came(line: Line, request_id: Any, size: int) -> None:
+    request = line.outbound.get(as_known(line.outbound, request_id))
+    if request is not None:
+        request.answered = True
+        # What the SDK has made of an HTTP error was never parsed: a size under its identity is that of a message long
+        # dropped. The answer itself has it (messages.call_raised).
+        if size >= 0 and can_be_a_reply(request.hint):
+            request.measured(size, response=True)
+
+
+def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+    response, session_message, has_bytes = sdk.response, sdk.session_message, line.link.has_bytes
+    posts, answer = line.link.posts, line.inbound.answer
+    sizes, outgoing = adapter.sizes, adapter.sizes.outgoing
+
+    @functools.wraps(original)
+    async def _write_result(*args: Any, **kwargs: Any) -> Any:
+        if len(args) != 2 or kwargs:
+            # More than we know. The result is seen when it is written.
+            return await original(*args, **kwargs)
+        request_id, result = args
+        message = response(jsonrpc="2.0", id=request_id, result=result)
+        # In the step in which the handler was done.
+        try:
+            if dispatcher._closed:
+                answered = _too_late(line, request_id)
+            else:
+                answered = answer(request_id, result)
+                if isinstance(answered, Request):
+                    # It says more than that its request is done well, or not even that.
+                    messages.answered(answered, answered.hint, result)
+            if has_bytes and answered is not None:
+                outgoing[id(message)] = answered
+                if len(outgoing) > MOST_WAITING:
+                    sizes.give_up()
+            if posts is not None:
+                posts.append(message)
+        except Exception as error:
+            report("dispatcher.result", error)
+        try:
+            await dispatcher._write_stream.send(session_message(message=message, metadata=None))
+        except sdk.unwritable:
+            # As the SDK does: the result is lost, and that is all.
+            _unwritten(adapter, line, message)
+            sdk.logger.debug("dropped result for %r: write stream closed", request_id)
+        except Exception:
+            _unwritten(adapter, line, message)
+            raise
+        finally:
+            if line.is_retired:
+                _retired(adapter, line, dispatcher)
+
+    return _write_result
+
+
+def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+    posts, has_bytes, request_class = line.link.posts, line.link.has_bytes, sdk.request
+    sizes, outgoing, outbound = adapter.sizes, adapter.sizes.outgoing, line.outbound
+
+    @functools.wraps(original)
+    async def _write(*args: Any, **kwargs: Any) -> Any:
+        message = args[0] if args else kwargs.get("message")
+        try:
+            if posts is not None:
+                posts.append(message)
+            if type(message) is request_class:
+                request = CURRENT.get()
+                if request is not None and not request.ended:
+                    request.id = request_id = message.__dict__["id"]
+                    outbound[request_id] = request
+                    if request.route.is_ping:
+                        request.sent()
+                    if has_bytes:
+                        outgoing[id(message)] = request
+                        if len(outgoing) > MOST_WAITING:
+                            sizes.give_up()
+            else:
+                _writing(adapter, sdk, line, message)
+        except Exception as error:
+            report("dispatcher.write", error)
+        try:
+            if sdk.writes_as_known and 0 < len(args) <= 2 and not kwargs:
+                metadata = args[1] if len(args) == 2 else None
+                await dispatcher._write_stream.send(sdk.session_message(message=message, metadata=metadata))
+                return None
+            return await original(*args, **kwargs)
+        except Exception:
+            _unwritten(adapter, line, message)
+            raise
+        finally:
+            if line.is_retired:
+                _retired(adapter, line, dispatcher)
+
+    return _write
+
+
+@contained
+def _retired(adapter: Adapter, line: Line, dispatcher: Any) -> None:
+    if not line.inbound.opened:
+        adapter.unwatch(dispatcher)
+
+
+def _too_late(line: Line, request_id: Any) -> Request | None:
+    """A result is written when the stream has ended under it."""
+    request = line.inbound.take(request_id)
+    if request is not None:
+        request.end(CONNECTION_LOST)
+    return request
+
+
+def _writing(adapter: Adapter, sdk: _Sdk, line: Line, message: Any) -> None:
+    """Something other than a request goes to the write stream."""
+    request: Request | tuple[Any, Calls] | None
+    if type(message) is sdk.error:
+        request = handler.refused(line, message.id, message.error)
+    elif type(message) is not sdk.response:
+        return
+    elif sdk.answers_as_known:
+        # The SDK has written the result itself.
+        request = line.inbound.answer(message.id, message.result)
+        if isinstance(request, Request):
+            messages.answered(request, request.hint, message.result)
+    else:
+        # Where results are not written as we know it.
+        request, line.answering = line.answering, None
+    if request is not None and line.link.has_bytes:
+        adapter.sizes.expect(message, request)
+
+
+def _settle_unanswered(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+    dctx = Parameter(original, "dctx", 0)
+
+    @functools.wraps(original)
+    def settle_unanswered(*args: Any, **kwargs: Any) -> Any:
+        handler.settled(line, dctx.of(args, kwargs))
+        if line.is_retired:
+            _retired(adapter, line, dispatcher)
+        return original(*args, **kwargs)
+
+    return settle_unanswered
+
+
+@contained
+def _unwritten(adapter: Adapter, line: Line, message: Any) -> None:
+    adapter.sizes.outgoing.pop(id(message), None)
+    if line.closed() is False and line.link.end is None:
+        line.connection.dead(Death.WRITE_FAILED)
+
+
+def _spawn(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+    @functools.wraps(original)
+    def _spawn(*args: Any, **kwargs: Any) -> Any:
+        if line.tasks is not None:
+            try:
+                line.tasks.add(1)
+            except Exception as error:
+                report("dispatcher.spawn", error)
+        return original(*args, **kwargs)
+
+    return _spawn
+
+
+def _notify(adapter: Adapter, original: Any) -> Any:
+    @functools.wraps(original)
+    def notify(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return seam.notify(line_of(adapter, self), original, self, args, kwargs)
+
+    return notify
+
+
+PATCHES: Final = (("mcp.shared.jsonrpc_dispatcher", _patch),)

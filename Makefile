@@ -53,17 +53,27 @@ demo: $(DEMO_VENV)/stamp ## run instrumented example servers and clients, show t
 # .venv/bin is on PATH for the Prometheus that may have been put there, and pyenv's Pythons for the environments that run
 # on others than this one. In CI a Python that is not there is an error.
 TEST_PATH := $(CURDIR)/.venv/bin:$(PATH)$(subst $(space),,$(patsubst %,:%,$(wildcard $(HOME)/.pyenv/versions/3.1*/bin)))
-TOX = PATH="$(TEST_PATH)" .venv/bin/tox run $(if $(CI),--skip-missing-interpreters false)
+TOX = PATH="$(TEST_PATH)" .venv/bin/tox
+STRICT = $(if $(CI),--skip-missing-interpreters false)
+
+# Tests wait about as long as they compute, so there is one process more than there are cores.
+export TEST_WORKERS ?= $(shell echo $$(($$(getconf _NPROCESSORS_ONLN) + 1)))
+
+# Installing is mostly waiting: environments are made side by side, and tested one after another.
+define run_tox
+@$(TOX) run-parallel --notest --parallel-no-spinner --parallel $(TEST_WORKERS) $(STRICT) $(1)
+@$(TOX) run $(STRICT) $(1) $(if $(ARGS),-- $(ARGS))
+endef
 
 test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)
-	@$(TOX) $(if $(ARGS),-- $(ARGS))
+	$(call run_tox)
 
 # The releases are the lines `mcp2.1: mcp == 2.1.1` of tox.ini, and the lines of fastmcp.
 FASTMCP = mcp1-fastmcp2,mcp1-fastmcp3,mcp2-fastmcp4,mcp2-fastmcp4-first
 MATRIX = $(shell sed -n 's/^ *\(mcp[0-9.]*\): mcp == .*/\1/p' tox.ini)
 
 matrix: .venv/stamp .venv/prometheus.stamp ## test with every release of the SDK, and of fastmcp (ARGS=...)
-	@$(TOX) -e $(subst $(space),$(comma),$(MATRIX)),$(FASTMCP) $(if $(ARGS),-- $(ARGS))
+	$(call run_tox,-e $(subst $(space),$(comma),$(MATRIX)$(comma)$(FASTMCP)))
 
 pythons: .venv/stamp ## test on every Python at hand, with both generations of the SDK; as root on Debian's newest, too
 	@PATH="$(TEST_PATH)" .venv/bin/python tests/pythons.py

@@ -51,11 +51,13 @@ class _Adding(ast.NodeTransformer):
     def __init__(self, names: Collection[str]) -> None:
         self.names = names
         self.seen: set[str] = set()
+        self.changed = False
 
     def _add(self, node: Any) -> Any:
         self.generic_visit(node)
         if node.name in self.names and node.args.kwarg is None:
             self.seen.add(node.name)
+            self.changed = True
             node.args.kwonlyargs.append(ast.arg(ADDED))
             node.args.kw_defaults.append(ast.Constant(None))
         return node
@@ -66,6 +68,7 @@ class _Adding(ast.NodeTransformer):
         self.generic_visit(node)
         name = getattr(node.func, "attr", getattr(node.func, "id", None))
         if name in self.names:
+            self.changed = True
             node.keywords.append(ast.keyword(ADDED, ast.Constant(1)))
         return node
 
@@ -75,24 +78,29 @@ class _Renaming(ast.NodeTransformer):
 
     def __init__(self, name: str) -> None:
         self.name = name
+        self.names = (name,)
         self.seen: set[str] = set()
+        self.changed = False
 
     def visit_Attribute(self, node: ast.Attribute) -> Any:
         self.generic_visit(node)
         if node.attr == self.name:
             self.seen.add(self.name)
+            self.changed = True
             node.attr += "_elsewhere"
         return node
 
     def visit_Name(self, node: ast.Name) -> Any:
         # A field of a dataclass.
         if node.id == self.name:
+            self.changed = True
             node.id += "_elsewhere"
         return node
 
     def visit_keyword(self, node: ast.keyword) -> Any:
         self.generic_visit(node)
         if node.arg == self.name:
+            self.changed = True
             node.arg = f"{self.name}_elsewhere"
         return node
 
@@ -100,39 +108,28 @@ class _Renaming(ast.NodeTransformer):
         self.generic_visit(node)
         if node.name == self.name:
             self.seen.add(self.name)
+            self.changed = True
             node.name += "_elsewhere"
         return node
 
     visit_FunctionDef = visit_AsyncFunctionDef = _define
 
 
-def with_parameters(names: Collection[str]) -> Callable[[ast.Module, str], set[str]]:
+Change = Callable[[str], "_Adding | _Renaming | None"]
+"""What is done to a module, by its name; None leaves it as it is."""
+
+
+def with_parameters(names: Collection[str]) -> Change:
     """A change: one more optional keyword in the functions of these names, given wherever they are called."""
-
-    def change(tree: ast.Module, module: str) -> set[str]:
-        adding = _Adding(names)
-        adding.visit(tree)
-        return adding.seen
-
-    return change
+    return lambda module: _Adding(names)
 
 
-def renamed(name: str, modules: Collection[str] = ()) -> Callable[[ast.Module, str], set[str]]:
+def renamed(name: str, modules: Collection[str] = ()) -> Change:
     """A change: an attribute or method is called something else, in some modules or in all."""
-
-    def change(tree: ast.Module, module: str) -> set[str]:
-        if modules and module not in modules:
-            return set()
-        renaming = _Renaming(name)
-        renaming.visit(tree)
-        return renaming.seen
-
-    return change
+    return lambda module: None if modules and module not in modules else _Renaming(name)
 
 
-def run(
-    directory: Path, change: Callable[[ast.Module, str], set[str]], setups: Collection[str]
-) -> tuple[dict[str, Any], set[str], str]:
+def run(directory: Path, change: Change, setups: Collection[str]) -> tuple[dict[str, Any], set[str], str]:
     """Use a changed copy, bare and instrumented.
 
     Returns:
@@ -140,14 +137,19 @@ def run(
     """
     sdk = Path(import_module("mcp").__file__ or "").parent
     copy = directory / "mcp"
-    shutil.copytree(sdk, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    # With what is compiled, which holds for the files that stay as they are.
+    shutil.copytree(sdk, copy)
     seen: set[str] = set()
     for file in copy.rglob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        changed = change(tree, ".".join(("mcp", *file.relative_to(copy).with_suffix("").parts)))
-        if changed:
-            seen |= changed
-        file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
+        transformer = change(".".join(("mcp", *file.relative_to(copy).with_suffix("").parts)))
+        text = file.read_text(encoding="utf-8")
+        if transformer is None or not any(name in text for name in transformer.names):
+            continue
+        tree = ast.parse(text)
+        transformer.visit(tree)
+        if transformer.changed:
+            seen |= transformer.seen
+            file.write_text(ast.unparse(ast.fix_missing_locations(tree)), encoding="utf-8")
     paths = os.pathsep.join((str(directory), str(Path(__file__).parents[2])))
     environment = {**os.environ, "PYTHONPATH": paths, "PYTHONWARNINGS": "ignore"}
     code = f"NAMES, HOME = {list(setups)!r}, {str(directory)!r}\n{_CHILD}"

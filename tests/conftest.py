@@ -15,11 +15,10 @@ from opentelemetry_instrumentation_mcp import MCPInstrumentor
 from .points import Points
 
 
-@pytest.fixture(scope="session", autouse=True)
-def say_what_is_tested(record_testsuite_property: Callable[[str, object], None]) -> None:
-    """For who reads the report (``--junitxml``)."""
-    record_testsuite_property("python", platform.python_version())
-    record_testsuite_property("mcp", version("mcp"))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the report (``--junitxml``) say what is tested; once, and where tests run in several processes as well."""
+    for item in items[:1]:
+        item.user_properties += [("python", platform.python_version()), ("mcp", version("mcp"))]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ PAGE = PROJECT / "docs" / "pythons.md"
 
 PYTHONS = ("py310", "py311", "py312", "py313")
 GENERATIONS = ("mcp1", "mcp2")
-ONE_REQUEST_RUNS = 300
+ONE_REQUEST_RUNS = int(os.environ.get("EXIT_RUNS", "300"))
 
 _HEADS = ("Python", "mcp", "passed", "skipped", "failed", "one-request runs", "minutes")
 
@@ -95,7 +95,11 @@ def page(results: list[Result]) -> str:
 
 
 def _variables(report: Path) -> dict[str, str]:
-    return {"PYTEST_ADDOPTS": f"--junitxml={report}", "EXIT_RUNS": str(ONE_REQUEST_RUNS)}
+    return {
+        "PYTEST_ADDOPTS": f"--junitxml={report}",
+        "EXIT_RUNS": str(ONE_REQUEST_RUNS),
+        "TEST_WORKERS": os.environ.get("TEST_WORKERS", "logical"),
+    }
 
 
 def main() -> int:

@@ -207,14 +207,19 @@ class Server:
         return pid
 
     def until(self, condition: Callable[[], bool], patience: float = PATIENCE_SECONDS) -> None:
-        """Waits for a condition; whoever cannot answer now may be on the way."""
+        """Waits for a condition; what cannot answer now may be on the way."""
+        self.until_equal(condition, True, patience)
+
+    def until_equal(self, look: Callable[[], object], expected: object, patience: float = PATIENCE_SECONDS) -> None:
+        """Waits until what is seen is what is expected."""
         deadline = time.monotonic() + patience
-        reason = "not so"
+        reason = ""
         while time.monotonic() < deadline:
             assert self.child.process.poll() is None, self.child.stderr
             try:
-                if condition():
+                if (seen := look()) == expected:
                     return
+                reason = f"{seen} is not {expected}"
             except (urllib.error.URLError, ConnectionError, ValueError, psutil.Error) as error:
                 reason = repr(error)
             time.sleep(0.05)
@@ -520,10 +525,10 @@ def test_children_of_multiprocessing_keep_what_they_have_counted(start: Start, f
         return sorted(each.value for family in families for each in family.samples if each.name == "mcp_requests_total")
 
     server = Server(child, 0, "")
-    server.until(lambda: counted() == [1000, 2000])
+    server.until_equal(counted, [1000, 2000])
     child.process.stdin.write(b"\n")
     child.process.stdin.flush()
-    server.until(lambda: counted() == [1, 2000, 4000])
+    server.until_equal(counted, [1, 2000, 4000])
 
 
 def test_a_new_master_has_the_configured_port_when_the_old_one_is_gone(serve: Callable[..., Server]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from .. import ports
 from . import environments
 from .processes import Child, Launch, Start, running
 from .receiver import Receiver, receiving
@@ -79,9 +80,7 @@ def start(launch: Launch) -> Start:
 
 @pytest.fixture
 def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return ports.free_port()
 
 
 @pytest.fixture
@@ -94,12 +93,8 @@ def taken_port() -> Generator[int]:
 
 @pytest.fixture
 def free_ports() -> list[int]:
-    """Three ports nobody listens on; held together while they are picked, so that they differ."""
-    with ExitStack() as stack:
-        probes = [stack.enter_context(closing(socket.socket())) for _ in range(3)]
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
+    """Three ports nobody listens on."""
+    return [ports.free_port() for _ in range(3)]
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ from dashboards.asking import FILES, RATIO, Answered, PanelQuery, Prometheus, fi
 from opentelemetry_instrumentation_mcp.dashboards.command import main as command
 from opentelemetry_instrumentation_mcp.metrics.outcome import error_reply
 
+from ..ports import free_port
 from ..sdk.generation import V2
 from ..sdk.http import HEADERS, INITIALIZE, httpx
 from .conftest import NewPython
@@ -135,12 +136,6 @@ def _read_wire(path: Path) -> list[Message]:
     return messages
 
 
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [probe.getsockname()[1] for probe in probes]
-
-
 def _wait(
     failure: Callable[[], str], condition: Callable[[], bool], child: Child | None = None, seconds: float = 0
 ) -> None:
@@ -171,7 +166,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, python: NewPython) -> Genera
     directory, interpreter = tmp_path_factory.mktemp("dashboards"), python()
     other = other_python()
     interpreters = [interpreter, *([other] if other else [])]
-    ports = _free_ports(len(interpreters) + 2)
+    ports = [free_port() for _ in range(len(interpreters) + 2)]
     assert command(["write", str(directory / "monitoring")]) == 0
     configuration = directory / "monitoring" / "prometheus" / "prometheus.yml"
     # Nothing else is changed: a test has less time than a day has.

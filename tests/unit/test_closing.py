@@ -17,6 +17,8 @@ from opentelemetry_instrumentation_mcp.distro.endpoint import Endpoint
 from opentelemetry_instrumentation_mcp.distro.file_sd import TargetFile
 from opentelemetry_instrumentation_mcp.distro.prometheus import PrometheusReader
 
+from .. import ports
+
 SECONDS = 30.0
 
 
@@ -47,9 +49,7 @@ def targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_port: int) -> 
 
 @pytest.fixture
 def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return ports.free_port()
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from opentelemetry_instrumentation_mcp.distro import MCPConfigurator, MCPDistro
 from opentelemetry_instrumentation_mcp.distro.prometheus import PrometheusReader
 from opentelemetry_instrumentation_mcp.version import __version__
 
+from .. import ports
+
 DEFAULTS = {
     "OTEL_METRICS_EXPORTER": "prometheus",
     "OTEL_TRACES_EXPORTER": "none",
@@ -191,9 +193,7 @@ def test_a_disabled_sdk_is_not_set_up_at_all(monkeypatch: pytest.MonkeyPatch, sd
 @pytest.fixture
 def free_port(monkeypatch: pytest.MonkeyPatch) -> int:
     """A free port, configured for the reader."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    port = ports.free_port()
     monkeypatch.setenv(PROMETHEUS_PORT, str(port))
     return port
 

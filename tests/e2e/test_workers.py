@@ -28,6 +28,9 @@ ROOT = Path(__file__).parents[2]
 
 STARTS_SECONDS = 3 * PATIENCE_SECONDS
 """How long workers that start one after the other may take, each of which imports everything."""
+PING_SECONDS = 20
+"""How long uvicorn waits for the answer of a worker, also of one that was killed after it was asked."""
+REPLACED_SECONDS = PING_SECONDS + STARTS_SECONDS / 2
 
 # Each exchange stands alone, so that any worker can answer any call.
 APPLICATION = """
@@ -192,7 +195,8 @@ class Server:
     def workers(self) -> set[int]:
         """The processes the supervisor has started, without the helper of ``multiprocessing``."""
         children = self.supervisor.children()
-        return {child.pid for child in children if "resource_tracker" not in " ".join(child.cmdline())}
+        alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+        return {child.pid for child in alive if "resource_tracker" not in " ".join(child.cmdline())}
 
     def listener(self) -> int:
         """The process that listens at the metrics port."""
@@ -246,7 +250,7 @@ def serve(launch: Launch, tmp_path: Path, free_ports: list[int]) -> Callable[...
         (tmp_path / "app.py").write_text(application)
         command = {
             # On a busy machine a worker is not ready within its default of five seconds, and not renewed then.
-            "uvicorn": ["--port", str(port), "--log-level", "error", "--timeout-worker-healthcheck", "60"],
+            "uvicorn": ["--port", str(port), "--log-level", "error", "--timeout-worker-healthcheck", str(PING_SECONDS)],
             "gunicorn": ["--bind", f"127.0.0.1:{port}"],
             "hypercorn": ["--bind", f"127.0.0.1:{port}", "--log-level", "error"],
             "granian": ["--host", "127.0.0.1", "--port", str(port), "--interface", "asgi", "--log-level", "error"],
@@ -298,7 +302,7 @@ def test_the_port_shows_the_whole_server_while_workers_die_and_are_replaced(
         victim = listener if is_listener else next(pid for pid in server.workers() if pid != listener)
         os.kill(victim, signal.SIGKILL)
         server.call(30)
-        server.until(lambda gone=victim: gone not in server.workers() and len(server.shown()) == 3)
+        server.until(lambda gone=victim: gone not in server.workers() and len(server.shown()) == 3, REPLACED_SECONDS)
         assert server.shown() == {"0", "1", "2"}
         assert server.scrape() == (60 if is_listener else 90)
 
@@ -306,7 +310,7 @@ def test_the_port_shows_the_whole_server_while_workers_die_and_are_replaced(
     answered = server.call(30)
     victim = server.listener()
     os.kill(victim, signal.SIGKILL)
-    server.until(lambda: victim not in server.workers() and len(server.shown()) == 3)
+    server.until(lambda: victim not in server.workers() and len(server.shown()) == 3, REPLACED_SECONDS)
     assert server.scrape() == 120 - answered[victim]
     assert server.child.stdout == b""
 

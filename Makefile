@@ -68,12 +68,13 @@ endef
 test: .venv/stamp .venv/prometheus.stamp ## lint, type check and test against both SDK generations (TOXENV=..., ARGS=...)
 	$(call run_tox)
 
-# The releases are the lines `mcp2.1: mcp == 2.1.1` of tox.ini, and the lines of fastmcp.
+# The releases are the lines `mcp2.1: mcp == 2.1.1` of tox.ini, and those of fastmcp and OpenTelemetry.
 FASTMCP = mcp1-fastmcp2,mcp1-fastmcp3,mcp2-fastmcp4,mcp2-fastmcp4-first
+OPENTELEMETRY = mcp2-otel136,mcp2-otel141
 MATRIX = $(shell sed -n 's/^ *\(mcp[0-9.]*\): mcp == .*/\1/p' tox.ini)
 
-matrix: .venv/stamp .venv/prometheus.stamp ## test with every release of the SDK, and of fastmcp (ARGS=...)
-	$(call run_tox,-e $(subst $(space),$(comma),$(MATRIX)$(comma)$(FASTMCP)))
+matrix: .venv/stamp .venv/prometheus.stamp ## test with every release of the SDK, fastmcp and OpenTelemetry (ARGS=...)
+	$(call run_tox,-e $(subst $(space),$(comma),$(MATRIX)$(comma)$(FASTMCP)$(comma)$(OPENTELEMETRY)))
 
 pythons: .venv/stamp ## test on every Python at hand, with both generations of the SDK; as root on Debian's newest, too
 	@PATH="$(TEST_PATH)" .venv/bin/python tests/pythons.py

@@ -37,12 +37,18 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from ..core.fail_open import contained, report
+from ..metrics.transports import TRANSPORTS
+from ..metrics.vocabulary import Transport
 from ..patching.arguments import Parameter
 from .adapter import Adapter
 from .outbound import USE, Use, leave
 
 _MOST_NAMES: Final = 1000
 """Endpoints whose idle connections are told apart; the recorder folds them to one long before."""
+
+
+_PORTS: Final = TRANSPORTS[Transport.STREAMABLE_HTTP].default_ports
+"""Those of SSE too: both are HTTP."""
 
 
 class Endpoint(NamedTuple):
@@ -55,9 +61,6 @@ class Endpoint(NamedTuple):
     default_port: int | None
 
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-
-
 # Where the SDK uses its client.
 
 
@@ -66,7 +69,7 @@ def endpoint_of(url: str) -> Endpoint | None:
     """The endpoint of a URL; None if it is none, or only a path."""
     try:
         parts = urlsplit(url)
-        default_port = _DEFAULT_PORTS.get(parts.scheme)
+        default_port = _PORTS.get(parts.scheme)
         port = parts.port or default_port
         if not parts.hostname or port is None:
             return None

@@ -19,6 +19,7 @@ from ..core.fail_open import contained
 from ..core.stdout import warn_on_stdio
 from ..metrics.connection import Connection
 from ..metrics.outcome import End
+from ..metrics.transports import DEFAULT_PORTS, TRANSPORTS
 from ..metrics.vocabulary import Address, Mode, Role, Transport
 from ..patching.arguments import Parameter
 from . import ending
@@ -32,7 +33,7 @@ class Link:
 
     Attributes:
         transport: What is behind it.
-        has_bytes: Whether messages become bytes, by the SDK's hand.
+        has_bytes: Whether messages become bytes.
         mode: Stateless for one server-side HTTP exchange.
         address: Where a client's peer is.
         server: The SDK's server object that serves it, once it does.
@@ -72,7 +73,7 @@ class Link:
         self, transport: Transport, mode: Mode = Mode.STATEFUL, *, address: Address | None = None, http: Any = None
     ) -> None:
         self.transport = transport
-        self.has_bytes = transport not in (Transport.IN_MEMORY, Transport.OTHER)
+        self.has_bytes = TRANSPORTS[transport].has_bytes
         self.mode = mode
         self.address = address
         self.server: Any = None
@@ -153,8 +154,7 @@ def address_of(url: object) -> Address | None:
         parts = urlsplit(url)
         if not parts.hostname:
             return None
-        default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
-        return Address(parts.hostname, parts.port or default)
+        return Address(parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme))
     except ValueError:
         # The SDK's own to refuse.
         return None
@@ -181,8 +181,8 @@ def opening_failed(adapter: Adapter, role: Role, transport: Transport, error: Ba
 def broken(adapter: Adapter, role: Role, link: Link, item: Exception) -> None:
     """The transport put an exception on the read stream instead of a message."""
     # What an HTTP server could not read it has answered with a status, which is seen at its edge.
-    http = link.transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
-    if adapter.recorder is not None and not (http and role is Role.SERVER):
+    is_answered = role is Role.SERVER and TRANSPORTS[link.transport].is_http
+    if adapter.recorder is not None and not is_answered:
         adapter.recorder.connection_error(role, link.transport, type(item).__name__)
 
 
@@ -267,7 +267,7 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
         def generator(*args: Any, **kwargs: Any) -> Any:
             if adapter.recorder is None:
                 return original(*args, **kwargs)
-            if transport is Transport.STDIO and role is Role.SERVER:
+            if TRANSPORTS[transport].is_on_stdout and role is Role.SERVER:
                 warn_on_stdio()
             opening = original(*args, **kwargs)
             # A server's transport, once left, still waits for its client to end the stream.

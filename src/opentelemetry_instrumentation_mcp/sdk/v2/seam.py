@@ -14,7 +14,8 @@ from ...core.fail_open import contained, report
 from ...metrics.connection import Connection, Request
 from ...metrics.handover import Cell
 from ...metrics.inbound import Inbound
-from ...metrics.vocabulary import Direction, Role, Transport
+from ...metrics.transports import TRANSPORTS
+from ...metrics.vocabulary import Direction, Role
 from ...patching.arguments import Parameter
 from ..adapter import Adapter
 from ..outbound import CURRENT, leave
@@ -188,7 +189,7 @@ def _stays_here(line: Line, method: object) -> bool:
     """
     return (
         method == "notifications/cancelled"
-        and line.link.transport in (Transport.STREAMABLE_HTTP, Transport.OTHER)
+        and TRANSPORTS[line.link.transport].may_be_exchanges
         and line.role is Role.CLIENT
         and line.connection.protocol_version == "2026-07-28"
     )

@@ -21,11 +21,11 @@ from opentelemetry import metrics, trace
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 import mcp
 instrumentor = MCPInstrumentor()
-adapter = instrumentor._adapter
+installation = instrumentor._installation
 print(json.dumps({
     "instrumented": instrumentor.is_instrumented_by_opentelemetry,
     "providers": [type(each).__name__ for each in (metrics.get_meter_provider(), trace.get_tracer_provider())],
-    "names": adapter.recorder.names._limit if adapter else None,
+    "names": installation.state.recorder.names._limit if installation else None,
 }))
 """
 

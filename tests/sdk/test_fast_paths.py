@@ -91,10 +91,10 @@ def test_values_are_handed_to_histograms_in_bulk() -> None:
 
 def test_every_comparison_with_a_function_of_somebody_elses_is_looked_at_here() -> None:
     found: dict[str, int] = {}
-    for module in SOURCE.glob("adapters/**/*.py"):
+    for module in SOURCE.glob("sdk/**/*.py"):
         for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "names_in":
-                place = str(module.relative_to(SOURCE / "adapters"))
+                place = str(module.relative_to(SOURCE / "sdk"))
                 found[place] = found.get(place, 0) + 1
     assert found == {
         "http_edge.py": 2,

@@ -40,8 +40,8 @@ from ..core.fail_open import contained, report
 from ..metrics.transports import TRANSPORTS
 from ..metrics.vocabulary import Transport
 from ..patching.arguments import Parameter
-from .adapter import Adapter
 from .outbound import USE, Use, leave
+from .state import ModulePatch, State
 
 _MOST_NAMES: Final = 1000
 """Endpoints whose idle connections are told apart; the recorder folds them to one long before."""
@@ -59,6 +59,16 @@ class Endpoint(NamedTuple):
     host: bytes
     port: int
     default_port: int | None
+
+
+def patches(state: State) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.client.streamable_http", functools.partial(_patch_streamable_http, state)),
+        ("mcp.client.sse", functools.partial(_patch_sse, state)),
+        ("httpcore", functools.partial(_patch_pool, state)),
+        ("httpcore2", functools.partial(_patch_pool, state)),
+    )
 
 
 # Where the SDK uses its client.
@@ -91,14 +101,14 @@ def _use(url: object, client: Any = None) -> Use:
     return Use(endpoint_of(str(url)) if client is None else endpoint_at(url, client))
 
 
-def _method(adapter: Adapter, original: Any) -> Any:
+def _method(state: State, original: Any) -> Any:
     """Wrap a method of ``StreamableHTTPTransport`` whose first argument is the client."""
 
     client = Parameter(original, "client", 0)
 
     @functools.wraps(original)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
+        if state.recorder is None:
             return await original(self, *args, **kwargs)
         token = USE.set(_use(getattr(self, "url", None), client.of(args, kwargs)))
         try:
@@ -109,19 +119,19 @@ def _method(adapter: Adapter, original: Any) -> Any:
     return method
 
 
-def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
+def _patch_streamable_http(state: State, module: ModuleType) -> None:
     transport = module.StreamableHTTPTransport
     for name in ("handle_get_stream", "terminate_session"):
-        adapter.patches.replace(transport, name, lambda original: _method(adapter, original))
+        state.patches.replace(transport, name, lambda original: _method(state, original))
 
 
-def _sse_client(adapter: Adapter, original: Any) -> Any:
+def _sse_client(state: State, original: Any) -> Any:
     opened, url = asynccontextmanager(original), Parameter(original, "url", 0)
 
     @functools.wraps(original)
     async def sse_client(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         async with AsyncExitStack() as stack:
-            if adapter.recorder is None:
+            if state.recorder is None:
                 streams = await stack.enter_async_context(opened(*args, **kwargs))
             else:
                 # Until it yields, no longer: the context is the caller's. Tasks started meanwhile have a copy of it,
@@ -136,12 +146,12 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
     return sse_client
 
 
-def _sse_request(adapter: Adapter, original: Any) -> Any:
+def _sse_request(state: State, original: Any) -> Any:
     client, url = Parameter(original, "client", 0), Parameter(original, "url", 2)
 
     @functools.wraps(original)
     async def request_within_origin(*args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
+        if state.recorder is None:
             return await original(*args, **kwargs)
         token = USE.set(_use(url.of(args, kwargs), client.of(args, kwargs)))
         try:
@@ -152,11 +162,11 @@ def _sse_request(adapter: Adapter, original: Any) -> Any:
     return request_within_origin
 
 
-def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace_generator(module, "sse_client", lambda original: _sse_client(adapter, original))
+def _patch_sse(state: State, module: ModuleType) -> None:
+    state.patches.replace_generator(module, "sse_client", lambda original: _sse_client(state, original))
     if hasattr(module, "request_within_origin"):
         # 2.x posts in the context of whoever sends.
-        adapter.patches.replace(module, "request_within_origin", lambda original: _sse_request(adapter, original))
+        state.patches.replace(module, "request_within_origin", lambda original: _sse_request(state, original))
 
 
 # Where httpcore assigns connections.
@@ -224,13 +234,13 @@ _Ask = tuple[str, float] | tuple[str, float, float]
 and how long it waited, where a connection was made for it."""
 
 
-def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
+def _handle_request(state: State, pools: _Pools, original: Any) -> Any:
     origins_of = pools.origins_of
 
     @functools.wraps(original)
     def handle_async_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         use = USE.get()
-        if use is not None and adapter.recorder is not None:
+        if use is not None and state.recorder is not None:
             try:
                 request = args[0] if args else kwargs["request"]
                 endpoint, url = use.endpoint, request.url
@@ -253,11 +263,11 @@ def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
     return handle_async_request
 
 
-def _create_connection(adapter: Adapter, original: Any) -> Any:
+def _create_connection(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def create_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
         connection = original(self, *args, **kwargs)
-        if adapter.recorder is not None:
+        if state.recorder is not None:
             try:
                 # No look at its __dict__: Python would make one, and be slower with all its attributes from then on.
                 connection.handle_async_request = functools.partial(_handle_first, connection)
@@ -281,11 +291,11 @@ def _handle_first(connection: Any, *args: Any, **kwargs: Any) -> Any:
     return connection.__class__.handle_async_request(connection, *args, **kwargs)
 
 
-def _init(adapter: Adapter, original: Any) -> Any:
+def _init(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        if adapter.recorder is not None:
+        if state.recorder is not None:
             try:
                 setattr(self, _UNUSED, True)
             except Exception as error:
@@ -294,10 +304,10 @@ def _init(adapter: Adapter, original: Any) -> Any:
     return __init__
 
 
-def _send_request_headers(adapter: Adapter, original: Any) -> Any:
+def _send_request_headers(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def send_request_headers(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = adapter.recorder
+        recorder = state.recorder
         if recorder is not None:
             try:
                 request = kwargs["request"] if "request" in kwargs else args[0]
@@ -318,8 +328,8 @@ def _send_request_headers(adapter: Adapter, original: Any) -> Any:
     return send_request_headers
 
 
-def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
-    recorder = adapter.recorder
+def _patch_pool(state: State, module: ModuleType) -> None:
+    recorder = state.recorder
     if recorder is None:
         return
     pools = recorder.idle_connections
@@ -331,23 +341,15 @@ def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
     if pool in known.classes:
         return
     known.classes.append(pool)
-    adapter.patches.replace(pool, "handle_async_request", lambda original: _handle_request(adapter, known, original))
+    state.patches.replace(pool, "handle_async_request", lambda original: _handle_request(state, known, original))
     # Those for proxies are pools that make their connections themselves. Where one cannot be used since a package is
     # missing, something stands there that raises.
     for each in (pool, module.AsyncHTTPProxy, module.AsyncSOCKSProxy):
         if each is pool or "create_connection" in vars(each):
-            adapter.patches.replace(each, "create_connection", lambda original: _create_connection(adapter, original))
+            state.patches.replace(each, "create_connection", lambda original: _create_connection(state, original))
     for each in (module.AsyncHTTP11Connection, module.AsyncHTTP2Connection):
-        if hasattr(each, "handle_async_request") and adapter.patches.expect(each, "_send_request_headers"):
-            adapter.patches.replace(each, "__init__", lambda original: _init(adapter, original))
-            adapter.patches.replace(
-                each, "_send_request_headers", lambda original: _send_request_headers(adapter, original)
+        if hasattr(each, "handle_async_request") and state.patches.expect(each, "_send_request_headers"):
+            state.patches.replace(each, "__init__", lambda original: _init(state, original))
+            state.patches.replace(
+                each, "_send_request_headers", lambda original: _send_request_headers(state, original)
             )
-
-
-PATCHES: Final = (
-    ("mcp.client.streamable_http", _patch_streamable_http),
-    ("mcp.client.sse", _patch_sse),
-    ("httpcore", _patch_pool),
-    ("httpcore2", _patch_pool),
-)

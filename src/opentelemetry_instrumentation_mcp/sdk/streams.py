@@ -11,8 +11,9 @@ import functools
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core.fail_open import contained
@@ -23,9 +24,10 @@ from ..metrics.transports import DEFAULT_PORTS, TRANSPORTS
 from ..metrics.vocabulary import Address, Mode, Role, Transport
 from ..patching.arguments import Parameter
 from . import ending
+from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
-    from .adapter import Adapter
+    from .state import ModulePatch, State
 
 
 class Link:
@@ -117,8 +119,9 @@ def _is_resumed(generator: Any) -> bool:
 class Streams:
     """The links of all open stream pairs, by the identity of either stream."""
 
-    def __init__(self) -> None:
+    def __init__(self, lifecycle: Lifecycle) -> None:
         self._links: dict[int, Link] = {}
+        lifecycle.at_fork(self._links.clear)
 
     def tag(self, link: Link, *streams: Any) -> None:
         """Remember the link; to be undone while the streams are still alive."""
@@ -161,29 +164,31 @@ def address_of(url: object) -> Address | None:
 
 
 @contained
-def _link(adapter: Adapter, transport: Transport, url: object, streams: Iterable[Any], generator: Any = None) -> None:
+def _link(
+    open_streams: Streams, transport: Transport, url: object, streams: Iterable[Any], generator: Any = None
+) -> None:
     link = Link(transport, address=address_of(url))
     if generator is not None:
         link.opened_by(generator)
-    adapter.streams.tag(link, *streams)
+    open_streams.tag(link, *streams)
 
 
 @contained
-def opening_failed(adapter: Adapter, role: Role, transport: Transport, error: BaseException) -> None:
+def opening_failed(state: State, role: Role, transport: Transport, error: BaseException) -> None:
     """A transport could not be opened: no process, no connection, an HTTP refusal."""
-    if adapter.recorder is None or ending.is_cancellation(error):
+    if state.recorder is None or ending.is_cancellation(error):
         return
     status = getattr(getattr(error, "response", None), "status_code", None)
-    adapter.recorder.connection_error(role, transport, status if isinstance(status, int) else ending.leaf_name(error))
+    state.recorder.connection_error(role, transport, status if isinstance(status, int) else ending.leaf_name(error))
 
 
 @contained
-def broken(adapter: Adapter, role: Role, link: Link, item: Exception) -> None:
+def broken(state: State, role: Role, link: Link, item: Exception) -> None:
     """The transport put an exception on the read stream instead of a message."""
     # What an HTTP server could not read it has answered with a status, which is seen at its edge.
     is_answered = role is Role.SERVER and TRANSPORTS[link.transport].is_http
-    if adapter.recorder is not None and not is_answered:
-        adapter.recorder.connection_error(role, link.transport, type(item).__name__)
+    if state.recorder is not None and not is_answered:
+        state.recorder.connection_error(role, link.transport, type(item).__name__)
 
 
 class Opening:
@@ -257,7 +262,7 @@ class Opening:
         callback(value)
 
 
-def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any], Any]:
+def _tagged(state: State, open_streams: Streams, transport: Transport, role: Role) -> Callable[[Any], Any]:
     """Make a wrapper for the generator function of a transport that yields ``(read, write, ...)``."""
 
     def make(original: Any) -> Any:
@@ -265,21 +270,21 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
 
         @functools.wraps(original)
         def generator(*args: Any, **kwargs: Any) -> Any:
-            if adapter.recorder is None:
+            if state.recorder is None:
                 return original(*args, **kwargs)
             if TRANSPORTS[transport].is_on_stdout and role is Role.SERVER:
                 warn_on_stdio()
             opening = original(*args, **kwargs)
             # A server's transport, once left, still waits for its client to end the stream.
             is_ours = role is Role.CLIENT
-            forget = adapter.streams.leave if is_ours else adapter.streams.untag
+            forget = open_streams.leave if is_ours else open_streams.untag
             watched = Opening.of(
                 opening,
                 opened=lambda streams: _link(
-                    adapter, transport, url.of(args, kwargs), streams[:2], opening if is_ours else None
+                    open_streams, transport, url.of(args, kwargs), streams[:2], opening if is_ours else None
                 ),
                 closing=lambda streams: forget(*streams[:2]),
-                failed=lambda error: opening_failed(adapter, role, transport, error),
+                failed=lambda error: opening_failed(state, role, transport, error),
             )
             return opening if watched is None else watched
 
@@ -288,19 +293,19 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
     return make
 
 
-def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
+def _tagged_pairs(state: State, open_streams: Streams) -> Callable[[Any], Any]:
     """Likewise for ``create_client_server_memory_streams``, which yields two pairs."""
 
     def make(original: Any) -> Any:
         @functools.wraps(original)
         def generator(*args: Any, **kwargs: Any) -> Any:
-            if adapter.recorder is None:
+            if state.recorder is None:
                 return original(*args, **kwargs)
             opening = original(*args, **kwargs)
             watched = Opening.of(
                 opening,
-                opened=lambda pairs: _link_pairs(adapter, pairs, opening),
-                closing=lambda pairs: adapter.streams.leave(*(stream for pair in pairs for stream in pair)),
+                opened=lambda pairs: _link_pairs(open_streams, pairs, opening),
+                closing=lambda pairs: open_streams.leave(*(stream for pair in pairs for stream in pair)),
                 failed=lambda error: None,
             )
             return opening if watched is None else watched
@@ -311,32 +316,37 @@ def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
 
 
 @contained
-def _link_pairs(adapter: Adapter, pairs: Any, generator: Any) -> None:
+def _link_pairs(open_streams: Streams, pairs: Any, generator: Any) -> None:
     for pair in pairs:
-        _link(adapter, Transport.IN_MEMORY, None, pair, generator)
+        _link(open_streams, Transport.IN_MEMORY, None, pair, generator)
 
 
-def _patch(function: str, transport: Transport, role: Role) -> Callable[[Adapter, ModuleType], None]:
-    def patch(adapter: Adapter, module: ModuleType) -> None:
-        adapter.patches.replace_generator(module, function, tagged(adapter, transport, role))
+def patches(state: State, open_streams: Streams) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
 
-    return patch
+    def tagging(function: str, transport: Transport, role: Role) -> Callable[[ModuleType], None]:
+        return partial(_patch, state, open_streams, function, transport, role)
+
+    return (
+        ("mcp.server.stdio", tagging("stdio_server", Transport.STDIO, Role.SERVER)),
+        ("mcp.client.stdio", tagging("stdio_client", Transport.STDIO, Role.CLIENT)),
+        ("mcp.client.streamable_http", partial(_patch_streamable_http_client, state, open_streams)),
+        ("mcp.server.websocket", tagging("websocket_server", Transport.WEBSOCKET, Role.SERVER)),
+        ("mcp.shared.memory", partial(_patch_memory, state, open_streams)),
+    )
 
 
-def _patch_memory(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace_generator(module, "create_client_server_memory_streams", _tagged_pairs(adapter))
+def _patch(
+    state: State, open_streams: Streams, function: str, transport: Transport, role: Role, module: ModuleType
+) -> None:
+    state.patches.replace_generator(module, function, _tagged(state, open_streams, transport, role))
 
 
-def _patch_streamable_http_client(adapter: Adapter, module: ModuleType) -> None:
+def _patch_memory(state: State, open_streams: Streams, module: ModuleType) -> None:
+    state.patches.replace_generator(module, "create_client_server_memory_streams", _tagged_pairs(state, open_streams))
+
+
+def _patch_streamable_http_client(state: State, open_streams: Streams, module: ModuleType) -> None:
     # 1.12 to 1.23 have the old name only; from 1.24 on it delegates to the new one.
     name = "streamable_http_client" if hasattr(module, "streamable_http_client") else "streamablehttp_client"
-    adapter.patches.replace_generator(module, name, tagged(adapter, Transport.STREAMABLE_HTTP, Role.CLIENT))
-
-
-PATCHES: Final = (
-    ("mcp.server.stdio", _patch("stdio_server", Transport.STDIO, Role.SERVER)),
-    ("mcp.client.stdio", _patch("stdio_client", Transport.STDIO, Role.CLIENT)),
-    ("mcp.client.streamable_http", _patch_streamable_http_client),
-    ("mcp.server.websocket", _patch("websocket_server", Transport.WEBSOCKET, Role.SERVER)),
-    ("mcp.shared.memory", _patch_memory),
-)
+    _patch(state, open_streams, name, Transport.STREAMABLE_HTTP, Role.CLIENT, module)

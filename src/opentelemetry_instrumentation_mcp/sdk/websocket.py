@@ -17,11 +17,11 @@ from typing import Any, Final
 from ..core.fail_open import contained
 from ..metrics.vocabulary import Role, Transport
 from ..patching.arguments import Parameter
-from .adapter import Adapter
 from .interceptors.interception import Instead
 from .outbound import leave
-from .sizes import wire_size
-from .streams import Link, Opening, address_of, opening_failed
+from .sizes import Sizes, wire_size
+from .state import ModulePatch, State
+from .streams import Link, Opening, Streams, address_of, opening_failed
 
 _LINK: Final[ContextVar[Link | None]] = ContextVar("opentelemetry_instrumentation_mcp_websocket", default=None)
 
@@ -42,54 +42,56 @@ class _Opening(Opening):
             leave(_LINK, token)
 
 
-def _client(adapter: Adapter, original: Any) -> Any:
+def _client(state: State, open_streams: Streams, original: Any) -> Any:
     url = Parameter(original, "url", 0)
 
     @functools.wraps(original)
     def websocket_client(*args: Any, **kwargs: Any) -> Any:
         opening = original(*args, **kwargs)
-        watched = _watched(adapter, opening, url.of(args, kwargs)) if adapter.recorder is not None else None
+        watched = _watched(state, open_streams, opening, url.of(args, kwargs)) if state.recorder is not None else None
         return opening if watched is None else watched
 
     return websocket_client
 
 
 @contained
-def _watched(adapter: Adapter, opening: Any, url: object) -> _Opening:
+def _watched(state: State, open_streams: Streams, opening: Any, url: object) -> _Opening:
     link = Link(Transport.WEBSOCKET, address=address_of(url))
     link.posts = deque()
     link.opened_by(opening)
     return _Opening(
         opening,
         link,
-        opened=lambda streams: adapter.streams.tag(link, *streams[:2]),
-        closing=lambda streams: adapter.streams.leave(*streams[:2]),
-        failed=lambda error: opening_failed(adapter, Role.CLIENT, Transport.WEBSOCKET, error),
+        opened=lambda streams: open_streams.tag(link, *streams[:2]),
+        closing=lambda streams: open_streams.leave(*streams[:2]),
+        failed=lambda error: opening_failed(state, Role.CLIENT, Transport.WEBSOCKET, error),
     )
 
 
-def _json(adapter: Adapter, original: Any) -> Any:
+def _json(sizes: Sizes, original: Any) -> Any:
     """The module ``json`` as it is, but for a ``dumps`` that is watched."""
 
     @functools.wraps(original.dumps)
     def dumps(*args: Any, **kwargs: Any) -> Any:
         text: Any = original.dumps(*args, **kwargs)
-        _serialised(adapter, text)
+        _serialised(sizes, text)
         return text
 
     return Instead(original, "dumps", dumps)
 
 
 @contained
-def _serialised(adapter: Adapter, text: str) -> None:
+def _serialised(sizes: Sizes, text: str) -> None:
     link = _LINK.get()
     if link is not None and link.posts:
-        adapter.sizes.serialised(link.posts.popleft(), wire_size(text))
+        sizes.serialised(link.posts.popleft(), wire_size(text))
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace_generator(module, "websocket_client", lambda original: _client(adapter, original))
-    adapter.patches.replace(module, "json", lambda original: _json(adapter, original))
+def patches(state: State, open_streams: Streams, sizes: Sizes) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (("mcp.client.websocket", functools.partial(_patch, state, open_streams, sizes)),)
 
 
-PATCHES: Final = (("mcp.client.websocket", _patch),)
+def _patch(state: State, open_streams: Streams, sizes: Sizes, module: ModuleType) -> None:
+    state.patches.replace_generator(module, "websocket_client", lambda original: _client(state, open_streams, original))
+    state.patches.replace(module, "json", lambda original: _json(sizes, original))

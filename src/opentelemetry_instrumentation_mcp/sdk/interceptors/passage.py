@@ -7,7 +7,7 @@ As soon as one does not, what crosses the boundaries is noted as well (:class:`_
 interceptor is found out as :func:`.interception.through` would have.
 
 The outermost middleware of the SDK's own servers is that for spans. Where there are none to make it passes a message
-on, and does nothing else: that is done here in its place, by two coroutines less (:class:`..v2.untraced.Spanless`).
+on, and does nothing else: that is done here in its place, by two coroutines less (:class:`Spanless`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,43 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from ...core.fail_open import contained, report
 from ...metrics.interceptor import Interceptor, Passages
 from ...metrics.vocabulary import Action
 from .interception import through, what_it_made_up, what_it_raised
 
-if TYPE_CHECKING:
-    from ..v2.untraced import Spanless
-
 CallNext = Callable[[Any], Awaitable[Any]]
 
 MOST_LEVELS: Final = 20
 """Middleware in a chain that is watched as one."""
+
+
+class Spanless(Protocol):
+    """The SDK's middleware for spans while there are none to make: it passes messages on (:mod:`..v2.untraced`)."""
+
+    leave: Callable[..., None]
+    """Called when a message is through, with the context it had and the exception, if there was one."""
+
+    def stands_for(self, middleware: Any) -> bool | None:
+        """Whether this is the middleware, and does what we know."""
+        ...
+
+    def seek(self, message: Any) -> Any:
+        """The current context, where a message needs no span; None where the middleware has something to do."""
+        ...
+
+
+class SpanBypass:
+    """What the SDK's middleware for spans does while there are none to make.
+
+    Attributes:
+        middleware: It, once the SDK's module is patched, where it can be done in its place.
+    """
+
+    def __init__(self) -> None:
+        self.middleware: Spanless | None = None
 
 
 class _Note(NamedTuple):
@@ -273,7 +296,7 @@ _LEAVE: Final = """
 def _composer(depth: int, *, is_spanless: bool = False) -> Callable[..., Callable[[CallNext], CallNext]]:
     """The function that watches chains of this depth, given the chain, its middleware and what records a passage.
 
-    With ``is_spanless`` also what it composes otherwise, and the :class:`..v2.untraced.Spanless` that knows when.
+    With ``is_spanless`` also what it composes otherwise, and the :class:`Spanless` that knows when.
 
     It is written by a program, since the functions for one message share what they know best when they stand in one
     function: made level by level, by a function of its own, they would cost a message half as much again.

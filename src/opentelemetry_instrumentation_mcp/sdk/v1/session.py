@@ -28,10 +28,11 @@ from ...metrics.vocabulary import Death, Direction, Role, Transport
 from ...patching.arguments import Parameter
 from ...patching.patches import names_in
 from .. import ending
-from ..adapter import Adapter
 from ..outbound import leave
-from ..sizes import MOST_WAITING
-from ..streams import Link, broken
+from ..sizes import MOST_WAITING, Sizes
+from ..spans import Spans
+from ..state import ModulePatch, State
+from ..streams import Link, Streams, broken
 from .server import ServerNames
 
 if TYPE_CHECKING:
@@ -54,8 +55,8 @@ _TIMEOUT_CODE: Final = 408
 class Tap:
     """What crosses one session, and the requests that are open on it."""
 
-    def __init__(self, adapter: Adapter, session: Any, link: Link) -> None:
-        self.adapter = adapter
+    def __init__(self, state: State, sizes: Sizes, session: Any, link: Link) -> None:
+        self.state = state
         self.link = link
         self.connection: Connection | None = None
         self.exit: BaseException | None = None
@@ -65,7 +66,8 @@ class Tap:
         self._role = Role.CLIENT
         self._inbound: Inbound | None = None
         self._outbound: dict[Any, Request] = {}
-        self._outgoing = adapter.sizes.outgoing
+        self._sizes = sizes
+        self._outgoing = sizes.outgoing
         self.notification: tuple[str, float] | None = None
         """The notification that the session deals with, by its method and when it came."""
         self.notes_ids = False
@@ -79,7 +81,7 @@ class Tap:
     @contained
     def open(self) -> None:
         """The session is entered, or its receive loop starts; whichever is seen first."""
-        recorder = self.adapter.recorder
+        recorder = self.state.recorder
         if recorder is None or self.connection is not None:
             return
         session, link = self._session, self.link
@@ -135,11 +137,11 @@ class Tap:
             return
         try:
             if isinstance(item, Exception):
-                broken(self.adapter, self._role, self.link, item)
+                broken(self.state, self._role, self.link, item)
                 return
             message = item.message
             root = message.__dict__["root"]
-            sizes, metadata = self.adapter.sizes, item.metadata
+            sizes, metadata = self._sizes, item.metadata
             size = sizes.incoming.pop(id(message), -1) if metadata is None else sizes.take(message, metadata)
             if not self.link.has_bytes:
                 size = -1
@@ -152,7 +154,7 @@ class Tap:
                     if request.shadowed is not None:
                         outbound[request.id] = request.shadowed
                     self._replied(request, _OUTBOUND, root, size)
-            elif self.adapter.recorder is not None:
+            elif self.state.recorder is not None:
                 values = root.__dict__
                 if self.spans is None:
                     inbound.begin(values["id"], values, size)
@@ -166,7 +168,7 @@ class Tap:
     def _noticed(self, inbound: Inbound, item: Any, root: Any) -> None:
         """A notification came off the read stream."""
         self.notification = (root.method, perf_counter())
-        if self.spans is not None and self.adapter.recorder is not None:
+        if self.spans is not None and self.state.recorder is not None:
             self.spans.notification_came(root, item.metadata)
         if root.method == "notifications/cancelled":
             inbound.cancel(fields(root.params).get("requestId"))
@@ -175,7 +177,7 @@ class Tap:
         """The session asks for the next message: it has dealt with the notification before it."""
         try:
             notification, self.notification = self.notification, None
-            if notification is not None and self.connection is not None and self.adapter.recorder is not None:
+            if notification is not None and self.connection is not None and self.state.recorder is not None:
                 method, since = notification
                 self.connection.notified(Direction.INBOUND, method, perf_counter() - since)
             if self.spans is not None:
@@ -194,7 +196,7 @@ class Tap:
             if self.link.posts is not None:
                 self.link.posts.append(message)
             if type(root) is self._request:
-                if self.adapter.recorder is None:
+                if self.state.recorder is None:
                     return _NOTHING_ASKED
                 values = root.__dict__
                 request = connection.begin(_OUTBOUND, values["method"], values.get("params"))
@@ -215,7 +217,7 @@ class Tap:
                 if self.link.has_bytes:
                     self._outgoing[id(message)] = request
                     if len(self._outgoing) > MOST_WAITING:
-                        self.adapter.sizes.give_up()
+                        self._sizes.give_up()
                 return None, request
             if type(root) is self._notice:
                 return self._noticing(item, root), None
@@ -233,7 +235,7 @@ class Tap:
                     outgoing = self._outgoing
                     outgoing[id(message)] = answered
                     if len(outgoing) > MOST_WAITING:
-                        self.adapter.sizes.give_up()
+                        self._sizes.give_up()
             return _NOTHING_ASKED
         except Exception as error:
             report("session.sending", error)
@@ -246,7 +248,7 @@ class Tap:
 
     def _noticing(self, item: Any, root: Any) -> str | None:
         """A notification is about to be written; its method, if it is watched."""
-        if self.adapter.recorder is None:
+        if self.state.recorder is None:
             return None
         if self.spans is not None:
             self.spans.notification_goes(root, item)
@@ -452,22 +454,28 @@ class _WriteStream(_Stream):
         return result
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, open_streams: Streams, sizes: Sizes, spans: Spans) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (("mcp.shared.session", functools.partial(_patch, state, open_streams, sizes, spans)),)
+
+
+def _patch(state: State, open_streams: Streams, sizes: Sizes, spans: Spans, module: ModuleType) -> None:
     session = module.BaseSession
-    adapter.patches.replace(session, "__init__", lambda original: _init(adapter, original))
-    adapter.patches.replace(session, "__aenter__", _aenter)
-    adapter.patches.replace(session, "__aexit__", _aexit)
-    adapter.patches.replace(session, "send_request", _send_request)
+    state.patches.replace(session, "__init__", lambda original: _init(state, open_streams, sizes, spans, original))
+    state.patches.replace(session, "__aenter__", _aenter)
+    state.patches.replace(session, "__aexit__", _aexit)
+    state.patches.replace(session, "send_request", _send_request)
 
 
-def _init(adapter: Adapter, original: Any) -> Any:
+def _init(state: State, open_streams: Streams, sizes: Sizes, spans: Spans, original: Any) -> Any:
     read_stream, write_stream = Parameter(original, "read_stream", 0), Parameter(original, "write_stream", 1)
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         watched = None
-        if adapter.recorder is not None:
-            watched = _tap(adapter, self, read_stream.of(args, kwargs), write_stream.of(args, kwargs))
+        if state.recorder is not None:
+            streams = read_stream.of(args, kwargs), write_stream.of(args, kwargs)
+            watched = _tap(state, open_streams, sizes, spans, self, *streams)
         if watched is not None:
             args, kwargs = read_stream.put(args, kwargs, watched[0])
             args, kwargs = write_stream.put(args, kwargs, watched[1])
@@ -478,14 +486,20 @@ def _init(adapter: Adapter, original: Any) -> Any:
 
 @contained
 def _tap(
-    adapter: Adapter, session: Any, read_stream: Any, write_stream: Any
+    state: State,
+    open_streams: Streams,
+    sizes: Sizes,
+    spans: Spans,
+    session: Any,
+    read_stream: Any,
+    write_stream: Any,
 ) -> tuple[_ReadStream, _WriteStream] | None:
     if read_stream is None or write_stream is None:
         # Called in a way that is not known.
         return None
-    link = adapter.streams.find(write_stream, read_stream) or Link(Transport.OTHER)
-    tap = Tap(adapter, session, link)
-    operations = adapter.spans.seek(adapter)
+    link = open_streams.find(write_stream, read_stream) or Link(Transport.OTHER)
+    tap = Tap(state, sizes, session, link)
+    operations = spans.seek()
     if operations is not None:
         from .spans import SessionSpans  # noqa: PLC0415
 
@@ -557,6 +571,3 @@ async def _found_when_written(tap: Tap, original: Any, session: Any, args: Any, 
         raise
     finally:
         leave(_WRITTEN, token)
-
-
-PATCHES: Final = (("mcp.shared.session", _patch),)

@@ -17,7 +17,7 @@ from ...metrics.outcome import CANCELLED
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...patching.arguments import Parameter
 from .. import ending
-from ..adapter import Adapter
+from ..state import ModulePatch, State
 from ..streams import Link
 from . import messages, seam
 from .seam import DCTX, LINE, METHOD, PARAMS, Line, line_of
@@ -26,24 +26,29 @@ from .server import ServerNames, server_behind
 _CRASH_CODE: Final = "-32603"
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (("mcp.shared.direct_dispatcher", partial(_patch, state)),)
+
+
+def _patch(state: State, module: ModuleType) -> None:
     dispatcher = module.DirectDispatcher
-    adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, original))
-    adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
-    adapter.patches.replace(dispatcher, "_dispatch_request", lambda original: _dispatch_request(adapter, original))
-    adapter.patches.replace(dispatcher, "_dispatch_notify", lambda original: _dispatch_notify(adapter, original))
+    state.patches.replace(dispatcher, "run", lambda original: _run(state, original))
+    state.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(state, original))
+    state.patches.replace(dispatcher, "_dispatch_request", lambda original: _dispatch_request(state, original))
+    state.patches.replace(dispatcher, "_dispatch_notify", lambda original: _dispatch_notify(state, original))
 
 
-def _run(adapter: Adapter, original: Any) -> Any:
+def _run(state: State, original: Any) -> Any:
     run_with = seam.RunWith(original)
 
     @functools.wraps(original)
     async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        line = _open(adapter, self, run_with.on_request.of(args, kwargs)) if adapter.recorder is not None else None
+        line = _open(state, self, run_with.on_request.of(args, kwargs)) if state.recorder is not None else None
         if line is None:
             return await original(self, *args, **kwargs)
-        args, kwargs = run_with.on_request.change(args, kwargs, partial(_handle_requests, adapter, line))
-        args, kwargs = run_with.watched_notifications(adapter, line, args, kwargs)
+        args, kwargs = run_with.on_request.change(args, kwargs, partial(_handle_requests, state, line))
+        args, kwargs = run_with.watched_notifications(state, line, args, kwargs)
         try:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
@@ -60,8 +65,8 @@ def _run(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
-    recorder = adapter.recorder
+def _open(state: State, dispatcher: Any, on_request: Any) -> Line | None:
+    recorder = state.recorder
     if recorder is None:
         return None
     session = seam.client_session(dispatcher, on_request)
@@ -77,7 +82,7 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     )
     if connection is None:
         return None
-    line = Line(adapter, connection, link, role, dispatcher, has_peer=True)
+    line = Line(state, connection, link, role, dispatcher, has_peer=True)
     setattr(dispatcher, LINE, line)
     connection.lives_here()
     seam.establish_adopted(line, session)
@@ -85,14 +90,14 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
 
 
 @contained
-def _handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
+def _handle_requests(state: State, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with. The handler runs in the caller's task."""
     begin = line.connection.begin
     inbound = Direction.INBOUND
 
     async def on_request_seen(*args: Any, **kwargs: Any) -> Any:
         dctx, method, params = DCTX.of(args, kwargs), METHOD.of(args, kwargs), PARAMS.of(args, kwargs)
-        request = begin(inbound, method, params) if adapter.recorder is not None else None
+        request = begin(inbound, method, params) if state.recorder is not None else None
         if request is None:
             return await on_request(*args, **kwargs)
         try:
@@ -118,10 +123,10 @@ def _raised(line: Line, request: Request, dctx: Any, error: BaseException) -> No
     request.end(CANCELLED if cancelled else messages.outcome_of(error, line.connection.crash_code))
 
 
-def _send_raw_request(adapter: Adapter, original: Any) -> Any:
+def _send_raw_request(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def send_raw_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        line = line_of(adapter, self)
+        line = line_of(state, self)
         if line is None or not line.closed():
             return original(self, *args, **kwargs)
         return seam.call(line, original, self, args, kwargs)
@@ -129,12 +134,12 @@ def _send_raw_request(adapter: Adapter, original: Any) -> Any:
     return send_raw_request
 
 
-def _dispatch_request(adapter: Adapter, original: Any) -> Any:
+def _dispatch_request(state: State, original: Any) -> Any:
     method_of, params_of = Parameter(original, "method", 0).of, Parameter(original, "params", 1).of
 
     @functools.wraps(original)
     async def _dispatch_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        line = line_of(adapter, getattr(self, "_peer", None))
+        line = line_of(state, getattr(self, "_peer", None))
         request, params = None, params_of(args, kwargs)
         if line is not None:
             request = line.connection.begin(Direction.OUTBOUND, method_of(args, kwargs), params)
@@ -153,12 +158,9 @@ def _dispatch_request(adapter: Adapter, original: Any) -> Any:
     return _dispatch_request
 
 
-def _dispatch_notify(adapter: Adapter, original: Any) -> Any:
+def _dispatch_notify(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def _dispatch_notify(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return seam.notify(line_of(adapter, getattr(self, "_peer", None)), original, self, args, kwargs)
+        return seam.notify(line_of(state, getattr(self, "_peer", None)), original, self, args, kwargs)
 
     return _dispatch_notify
-
-
-PATCHES: Final = (("mcp.shared.direct_dispatcher", _patch),)

@@ -14,7 +14,7 @@ from ...metrics.connection import Request
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome, error_reply
 from ...metrics.vocabulary import Direction
 from .. import ending
-from ..adapter import Adapter
+from ..state import State
 from . import messages
 from .seam import DCTX, METHOD, PARAMS, Line
 
@@ -64,14 +64,14 @@ def _unanswered(dctx: Any) -> Outcome:
 
 
 @contained
-def watched(adapter: Adapter, line: Line, on_request: Any) -> Any:
+def watched(state: State, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
     take = line.arrived.pop
     begin = line.connection.begin
 
     async def on_request_seen(*args: Any, **kwargs: Any) -> Any:
         dctx, method, params = DCTX.of(args, kwargs), METHOD.of(args, kwargs), PARAMS.of(args, kwargs)
-        request = begin(Direction.INBOUND, method, params) if adapter.recorder is not None else None
+        request = begin(Direction.INBOUND, method, params) if state.recorder is not None else None
         if request is None:
             return await on_request(*args, **kwargs)
         try:

@@ -17,8 +17,8 @@ from ...metrics.inbound import Inbound
 from ...metrics.transports import TRANSPORTS
 from ...metrics.vocabulary import Direction, Role
 from ...patching.arguments import Parameter
-from ..adapter import Adapter
 from ..outbound import CURRENT, leave
+from ..state import State
 from ..streams import Link
 from . import messages
 
@@ -42,7 +42,6 @@ class Line:
     """
 
     __slots__ = (
-        "adapter",
         "answering",
         "arrived",
         "connection",
@@ -56,12 +55,13 @@ class Line:
         "role",
         "sees_replies",
         "spawn",
+        "state",
         "tasks",
     )
 
     def __init__(
         self,
-        adapter: Adapter,
+        state: State,
         connection: Connection,
         link: Link,
         role: Role,
@@ -69,7 +69,7 @@ class Line:
         *,
         has_peer: bool = False,
     ) -> None:
-        self.adapter = adapter
+        self.state = state
         self.connection = connection
         self.link = link
         self.role = role
@@ -117,11 +117,11 @@ class Line:
             return None
 
 
-def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
+def line_of(state: State, dispatcher: Any) -> Line | None:
     """The line of a dispatcher; None once retired. One from before an ``uninstrument()`` is not ours."""
     try:
         line: Line | None = getattr(dispatcher, LINE, None)
-        return line if line is not None and line.adapter is adapter and adapter.recorder is not None else None
+        return line if line is not None and line.state is state and state.recorder is not None else None
     except Exception as error:
         report("seam.line_of", error)
         return None
@@ -214,23 +214,23 @@ class RunWith:
         self._on_notify_intercept = Parameter(original, "on_notify_intercept", 2)
 
     def watched_notifications(
-        self, adapter: Adapter, line: Line, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, state: State, line: Line, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with the two callbacks for notifications watched."""
         try:
-            given, named = self._on_notify.change(args, kwargs, partial(handle_notifications, adapter, line))
-            return self._on_notify_intercept.change(given, named, partial(intercept_notifications, adapter, line))
+            given, named = self._on_notify.change(args, kwargs, partial(handle_notifications, state, line))
+            return self._on_notify_intercept.change(given, named, partial(intercept_notifications, state, line))
         except Exception as error:
             report("seam.watched_notifications", error)
             return args, kwargs
 
 
 @contained
-def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
+def handle_notifications(state: State, line: Line, on_notify: Any) -> Any:
     """Wrap the ``on_notify`` callback a dispatcher is run with."""
 
     async def on_notify_seen(*args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
+        if state.recorder is None:
             return await on_notify(*args, **kwargs)
         since = perf_counter()
         try:
@@ -242,12 +242,12 @@ def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
 
 
 @contained
-def intercept_notifications(adapter: Adapter, line: Line, intercept: Any) -> Any:
+def intercept_notifications(state: State, line: Line, intercept: Any) -> Any:
     """Wrap ``on_notify_intercept``: a notification it consumes never reaches ``on_notify``."""
 
     def intercept_seen(*args: Any, **kwargs: Any) -> Any:
         consumed: Any = intercept(*args, **kwargs)
-        if consumed and adapter.recorder is not None:
+        if consumed and state.recorder is not None:
             line.connection.notified(Direction.INBOUND, _INTERCEPTED.of(args, kwargs))
         return consumed
 

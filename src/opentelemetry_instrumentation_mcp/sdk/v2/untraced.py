@@ -26,7 +26,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ...core.fail_open import contained, report
 from ...patching.patches import names_in
-from ..adapter import Adapter
+from ..interceptors.passage import SpanBypass
+from ..state import ModulePatch, State
 
 _OTEL_SPAN: Final = frozenset({"_tracer", "start_as_current_span"})
 _INJECT: Final = frozenset({"inject"})
@@ -239,7 +240,15 @@ class Spanless:
             return None
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, bypass: SpanBypass) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return tuple(
+        (name, functools.partial(_patch, state, bypass))
+        for name in ("mcp.server._otel", "mcp.shared.jsonrpc_dispatcher")
+    )
+
+
+def _patch(state: State, bypass: SpanBypass, module: ModuleType) -> None:
     spans = sys.modules.get("mcp.shared._otel")
     if spans is None:
         return
@@ -261,14 +270,8 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
         # Where there is none, no metric is lost.
         original: Any = vars(own).get(name)
         if original is not None:
-            adapter.patches.replace(module, name, make)
+            state.patches.replace(module, name, make)
             if getattr(own, name) is not original:
                 replaced.add(name)
     if {"otel_span", "extract_trace_context"} <= replaced and hasattr(own, "OpenTelemetryMiddleware"):
-        adapter.spanless = Spanless(own, seek, propagator)
-
-
-PATCHES: Final = (
-    ("mcp.server._otel", _patch),
-    ("mcp.shared.jsonrpc_dispatcher", _patch),
-)
+        bypass.middleware = Spanless(own, seek, propagator)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..core.fail_open import report
+from ..core.fail_open import contained
 from ..metrics.connection import Connection, Request
 from ..metrics.inbound import Inbound
 from ..metrics.outcome import CANCELLED, End, Outcome
@@ -67,14 +67,12 @@ def close(connection: Connection, link: Link, role: Role, error: BaseException |
         role: What this process is in it.
         error: What came out of the message loop; None if it saw the end of the stream.
     """
-    try:
-        end, name = _end(connection, link, role, error)
-    except Exception as failure:
-        report("ending.close", failure)
-        end, name = End.CLOSED, None
+    # Whatever goes wrong here, what is open is closed.
+    end, name = _end(connection, link, role, error) or (End.CLOSED, None)
     connection.close(end, name)
 
 
+@contained
 def _end(connection: Connection, link: Link, role: Role, error: BaseException | None) -> tuple[End, str | int | None]:
     if error is not None and not is_cancellation(error):
         return End.ERROR, leaf_name(error)

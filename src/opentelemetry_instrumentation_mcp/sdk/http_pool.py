@@ -268,27 +268,31 @@ def _create_connection(state: State, original: Any) -> Any:
     def create_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
         connection = original(self, *args, **kwargs)
         if state.recorder is not None:
-            try:
-                # No look at its __dict__: Python would make one, and be slower with all its attributes from then on.
-                connection.handle_async_request = functools.partial(_handle_first, connection)
-            except Exception as error:
-                report("http_pool.created", error)
+            _created(connection)
         return connection
 
     return create_connection
 
 
+@contained
+def _created(connection: Any) -> None:
+    # No look at its __dict__: Python would make one, and be slower with all its attributes from then on.
+    connection.handle_async_request = functools.partial(_handle_first, connection)
+
+
 def _handle_first(connection: Any, *args: Any, **kwargs: Any) -> Any:
     """See the first request that a new connection gets; then the connection is as it was."""
-    try:
-        del connection.handle_async_request
-        request = args[0] if args else kwargs["request"]
-        ask: _Ask | None = request.extensions.get(_ASK)
-        if ask is not None:
-            request.extensions[_ASK] = (ask[0], ask[1], perf_counter() - ask[1])
-    except Exception as error:
-        report("http_pool.assigned", error)
+    _assigned(connection, args, kwargs)
     return connection.__class__.handle_async_request(connection, *args, **kwargs)
+
+
+@contained
+def _assigned(connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    del connection.handle_async_request
+    request = args[0] if args else kwargs["request"]
+    ask: _Ask | None = request.extensions.get(_ASK)
+    if ask is not None:
+        request.extensions[_ASK] = (ask[0], ask[1], perf_counter() - ask[1])
 
 
 def _init(state: State, original: Any) -> Any:
@@ -296,12 +300,14 @@ def _init(state: State, original: Any) -> Any:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         if state.recorder is not None:
-            try:
-                setattr(self, _UNUSED, True)
-            except Exception as error:
-                report("http_pool.made", error)
+            _made(self)
 
     return __init__
+
+
+@contained
+def _made(connection: Any) -> None:
+    setattr(connection, _UNUSED, True)
 
 
 def _send_request_headers(state: State, original: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from types import ModuleType
 from typing import cast
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard
 from .release import Module, note_missing_modules
 from .state import ModulePatch, State
 
@@ -33,11 +33,9 @@ class Modules:
         def hook(module: ModuleType) -> None:
             if state.recorder is None:
                 return
-            try:
+            with guard(f"{module.__name__} was not instrumented"):
                 note_missing_modules(self.expected, state.patches)
                 patch(cast("ModuleType", Module(module, state.patches)))
                 state.patches.tell()
-            except Exception as error:
-                report_failure(f"{module.__name__} was not instrumented", error)
 
         return hook

@@ -17,7 +17,7 @@ from functools import cache
 from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol
 
-from ...core.fail_open import contained, report
+from ...core.fail_open import contained
 from ...metrics.interceptor import Interceptor, Passages
 from ...metrics.vocabulary import Action
 from .interception import through, what_it_made_up, what_it_raised
@@ -127,22 +127,20 @@ class Chain:
         depth = self._depth
         return _Log([_Note(place, times[place], context if place <= depth else result) for place in range(crossed)])
 
+    @contained
     def crossed(self, log: _Log | None, boundary: int, thing: Any, again: bool = False) -> None:
         """A boundary was crossed off the straight way."""
         if log is None:
             return
-        try:
-            log.notes.append(_Note(boundary, perf_counter(), thing, again))
-            level = 2 * self._depth + 1 - max(boundary, ~boundary)
-            if again or level >= self._depth:
-                return
-            if level == 0:
-                self._over(log)
-            elif log.is_over:
-                # What the outermost interceptor has left alone is done now.
-                self._tell(log, level)
-        except Exception as error:
-            report("Chain.crossed", error)
+        log.notes.append(_Note(boundary, perf_counter(), thing, again))
+        level = 2 * self._depth + 1 - max(boundary, ~boundary)
+        if again or level >= self._depth:
+            return
+        if level == 0:
+            self._over(log)
+        elif log.is_over:
+            # What the outermost interceptor has left alone is done now.
+            self._tell(log, level)
 
     async def again(self, log: _Log | None, level: int, inner: CallNext, ctx: Any) -> Any:
         """A boundary is crossed off the straight way: what is behind it is watched each by itself."""

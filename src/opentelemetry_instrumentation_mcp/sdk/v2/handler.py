@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ...core.fail_open import contained, report
+from ...core.fail_open import contained
 from ...metrics.connection import Request
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome, error_reply
 from ...metrics.vocabulary import Direction
@@ -66,7 +66,6 @@ def _unanswered(dctx: Any) -> Outcome:
 @contained
 def watched(state: State, line: Line, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
-    take = line.arrived.pop
     begin = line.connection.begin
 
     async def on_request_seen(*args: Any, **kwargs: Any) -> Any:
@@ -74,27 +73,31 @@ def watched(state: State, line: Line, on_request: Any) -> Any:
         request = begin(Direction.INBOUND, method, params) if state.recorder is not None else None
         if request is None:
             return await on_request(*args, **kwargs)
-        try:
-            request.id = request_id = dctx.request_id
-            request.request_bytes = take(request_id, -1)
-        except Exception as error:
-            report("handler.begin", error)
+        _begun(line, request, dctx)
         try:
             result = await on_request(*args, **kwargs)
         except BaseException as error:
             _raised(line, request, dctx, error)
             raise
-        try:
-            if dctx.cancel_requested.is_set() or line.closed():
-                request.end(_unanswered(dctx))
-            else:
-                line.answering = request
-                messages.answered(request, params, result)
-        except Exception as error:
-            report("handler.returned", error)
+        _returned(line, request, dctx, params, result)
         return result
 
     return on_request_seen
+
+
+@contained
+def _begun(line: Line, request: Request, dctx: Any) -> None:
+    request.id = request_id = dctx.request_id
+    request.request_bytes = line.arrived.pop(request_id, -1)
+
+
+@contained
+def _returned(line: Line, request: Request, dctx: Any, params: Any, result: Any) -> None:
+    if dctx.cancel_requested.is_set() or line.closed():
+        request.end(_unanswered(dctx))
+    else:
+        line.answering = request
+        messages.answered(request, params, result)
 
 
 @contained

@@ -105,16 +105,13 @@ class Line:
             report("Line.closed", error)
             return None
 
+    @contained
     def is_cut(self) -> bool | None:
         """Likewise of either side."""
-        try:
-            closed = self.closed()
-            if closed or not self.has_peer:
-                return closed
-            return getattr(getattr(self.dispatcher, "_peer", None), "_closed", None)
-        except Exception as error:
-            report("Line.is_cut", error)
-            return None
+        closed = self.closed()
+        if closed or not self.has_peer:
+            return closed
+        return getattr(getattr(self.dispatcher, "_peer", None), "_closed", None)
 
 
 def line_of(state: State, dispatcher: Any) -> Line | None:

@@ -282,17 +282,16 @@ def _created(connection: Any) -> None:
 
 def _handle_first(connection: Any, *args: Any, **kwargs: Any) -> Any:
     """See the first request that a new connection gets; then the connection is as it was."""
-    _assigned(connection, args, kwargs)
+    # A wrapper: it contains itself here, since whoever calls it waits for what it returns.
+    try:
+        del connection.handle_async_request
+        request = args[0] if args else kwargs["request"]
+        ask: _Ask | None = request.extensions.get(_ASK)
+        if ask is not None:
+            request.extensions[_ASK] = (ask[0], ask[1], perf_counter() - ask[1])
+    except Exception as error:
+        report("http_pool.assigned", error)
     return connection.__class__.handle_async_request(connection, *args, **kwargs)
-
-
-@contained
-def _assigned(connection: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    del connection.handle_async_request
-    request = args[0] if args else kwargs["request"]
-    ask: _Ask | None = request.extensions.get(_ASK)
-    if ask is not None:
-        request.extensions[_ASK] = (ask[0], ask[1], perf_counter() - ask[1])
 
 
 def _init(state: State, original: Any) -> Any:

@@ -38,6 +38,7 @@ class Spans:
         self._lock = threading.Lock()
         lifecycle.at_fork(self._unlock)
 
+    @contained
     def seek(self) -> Operations | None:
         """What makes spans; None as long as nobody wants any."""
         if self._operations is None:
@@ -48,7 +49,6 @@ class Spans:
         # Whoever was looking is a thread of the parent's.
         self._lock = threading.Lock()
 
-    @contained
     def _look(self) -> None:
         if not _does_something(self._provider or trace.get_tracer_provider()):
             return

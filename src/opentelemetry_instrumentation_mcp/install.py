@@ -51,7 +51,7 @@ class Installation:
         self.modules.expected = tuple(name for name, _ in patches)
         self.modules.apply(patches)
         # Last, so that what it patches is around all else: a request's metrics are recorded within its span.
-        self.spans.seek()
+        self.spans.operations()
 
     def end(self) -> None:
         """Take everything back."""

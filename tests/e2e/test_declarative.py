@@ -91,7 +91,7 @@ def test_the_instrumentations_options_come_from_the_file(configured: Any) -> Non
 
 def test_so_do_those_about_spans(configured: Any) -> None:
     options = {"span_attributes": "mcp.session.id", "span_enrichment": False}
-    code = REPORT.replace('"names"', '"asked": sorted(installation.spans.seek()._asked), "names"')
+    code = REPORT.replace('"names"', '"asked": sorted(installation.spans.operations()._asked), "names"')
     child = configured(code, {"mcp_sdk": options}, console="tracer_provider")
 
     told = report(child)

@@ -94,22 +94,22 @@ def with_exporter() -> TracerProvider:
 )
 def test_spans_are_made_where_somebody_wants_them(provider: Any, wanted: bool) -> None:
     installation = Installation(Recorder(), {"tracer_provider": provider})
-    assert (installation.spans.seek() is not None) == wanted
+    assert (installation.spans.operations() is not None) == wanted
     installation.end()
 
 
 def test_an_exporter_that_comes_later_is_found_once() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     installation = Installation(Recorder(), {"tracer_provider": provider})
-    assert installation.spans.seek() is None
+    assert installation.spans.operations() is None
     provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
-    found = installation.spans.seek()
+    found = installation.spans.operations()
     assert found is not None
-    assert installation.spans.seek() is found
+    assert installation.spans.operations() is found
     installation.end()
 
 
 def test_nothing_begins_after_the_end() -> None:
     installation = Installation(Recorder(), {"tracer_provider": with_exporter()})
     installation.end()
-    assert installation.spans.seek() is None
+    assert installation.spans.operations() is None

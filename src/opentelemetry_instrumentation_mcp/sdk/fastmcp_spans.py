@@ -93,12 +93,12 @@ class _Tracer:
         if serving is not None and not serving.ended and not serving.is_merged and name.startswith(serving.method):
             # Once: what a handler calls besides, and servers mounted below, have spans of their own.
             serving.is_merged = True
-            return nullcontext(_Told(serving.span))
+            return nullcontext(_MergedSpan(serving.span))
         block = self._tracer.start_as_current_span(*args, **kwargs)
         return block if self._native is None else ServerSpan(self._native, block)
 
 
-class _Told:
+class _MergedSpan:
     """Our span as fastmcp sees it: it takes what fastmcp knows, and judges by the answer what went wrong."""
 
     def __init__(self, span: Span) -> None:

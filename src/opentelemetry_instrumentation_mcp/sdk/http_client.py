@@ -25,20 +25,20 @@ from ..patching.arguments import Parameter
 from .client_hooks import ClientHooks
 from .ending import leaf_name
 from .http_pool import endpoint_at, endpoint_of
-from .outbound import UNKNOWN, USE, Use, leave
+from .outbound import UNKNOWN, USE, Use, reset
 from .release import is_v2
 from .sizes import Sizes, unwrapped
 from .state import ModulePatch, State
-from .streams import Link, Opening, Streams, address_of, opening_failed
+from .streams import Opening, StreamPair, Streams, address_of, opening_failed
 
 _STREAM: Final = "_otel_mcp_stream"
 """Attribute left on a transport object (not on its class): the write stream the session holds.
 
-It is the one thing both ends of the transport share; it has its link by the time of the first message.
+It is the one thing both ends of the transport share; it has its pair by the time of the first message.
 """
 
-_LINK: Final = "_otel_mcp_link"
-"""Likewise: the link, from the first message on."""
+_PAIR: Final = "_otel_mcp_pair"
+"""Likewise: the pair, from the first message on."""
 
 _PROBE: Final = "server/discover"
 """A 2.x client asks any server whether it speaks 2026-07-28; to be refused is an answer."""
@@ -56,7 +56,7 @@ class Post(Use):
     """
 
     # No __init__: the call of one costs as much as all it would do. Post.of() sets every slot.
-    __slots__ = ("_is_open", "_link", "_message", "_posted", "_request", "_response", "_sizes", "_state")
+    __slots__ = ("_is_open", "_message", "_pair", "_posted", "_request", "_response", "_sizes", "_state")
 
     _posted: Any
     _response: Any
@@ -70,18 +70,18 @@ class Post(Use):
         try:
             url = transport.url
             endpoint = endpoint_of(url if type(url) is str else str(url)) or endpoint_at(url, ctx.client)
-            link: Link | None = getattr(transport, _LINK, None)
-            if link is None:
-                link = open_streams.find(getattr(transport, _STREAM, None))
-                if link is None:
+            pair: StreamPair | None = getattr(transport, _PAIR, None)
+            if pair is None:
+                pair = open_streams.find(getattr(transport, _STREAM, None))
+                if pair is None:
                     return Use(endpoint)
-                setattr(transport, _LINK, link)
+                setattr(transport, _PAIR, pair)
             post = cls.__new__(cls)
             post.endpoint = endpoint
             post.status = 0
             post._state = state
             post._sizes = sizes
-            post._link = link
+            post._pair = pair
             post._message = message = ctx.session_message.message
             post._response = post._posted = post._request = None
             # Until there is an answer that is no error and sends nobody elsewhere.
@@ -89,7 +89,7 @@ class Post(Use):
             root = message if type(message).__name__ != "JSONRPCMessage" else message.root
             # Replies and notifications are posted too; only to a request a reply is expected.
             if type(root).__name__ == "JSONRPCRequest":
-                post._request = link.outbound(root.__dict__["id"])
+                post._request = pair.outbound(root.__dict__["id"])
                 if state.recorder is not None:
                     # It is posted by a task of its own; everything else by the writer itself.
                     cell = state.recorder.tasks(Role.CLIENT)
@@ -144,8 +144,8 @@ class Post(Use):
     def refused(self, transport: Any) -> None:
         """The transport is done with the POST, without an exception, though the answer was an error."""
         status = self.status
-        if status == 404 and getattr(transport, "session_id", None) and self._link.connection is not None:
-            self._link.connection.dead(Death.SESSION_NOT_FOUND)
+        if status == 404 and getattr(transport, "session_id", None) and self._pair.connection is not None:
+            self._pair.connection.dead(Death.SESSION_NOT_FOUND)
         if self._message.__dict__.get("method") == _PROBE or self._is_answered_in_json_rpc():
             return
         self._error(status)
@@ -165,15 +165,15 @@ class Post(Use):
             failure: tuple[End, str | int | None] = (End.ERROR, name)
         else:
             outcome, name = CONNECTION_LOST, leaf_name(error)
-            connection = self._link.connection
+            connection = self._pair.connection
             if connection is not None and connection.has_session:
                 connection.dead(Death.WRITE_FAILED)
                 failure = (End.PEER_LOST, None)
             else:
                 # There never was a peer.
                 failure = (End.ERROR, name)
-        if self._link.failure is None:
-            self._link.failure = failure
+        if self._pair.failure is None:
+            self._pair.failure = failure
         self._error(name)
         if self._request is not None:
             self._request.end(outcome)
@@ -202,10 +202,10 @@ class Post(Use):
 
     def _error(self, name: str | int) -> None:
         if self._state.recorder is not None:
-            self._state.recorder.connection_error(Role.CLIENT, self._link.transport, name)
+            self._state.recorder.connection_error(Role.CLIENT, self._pair.transport, name)
 
     def _is_answered_in_json_rpc(self) -> bool:
-        """Whether the error response is a reply to this very request, so that it is the request's, not the line's."""
+        """Whether the error response is a reply to this very request, so that it is the request's."""
         if type(unwrapped(self._message)).__name__ != "JSONRPCRequest":
             return False
         try:
@@ -333,7 +333,7 @@ def _handle_post(state: State, open_streams: Streams, sizes: Sizes, original: An
             use.failed(error)
             raise
         finally:
-            leave(USE, token)
+            reset(USE, token)
             try:
                 use.let_go()
             except Exception as error:
@@ -369,18 +369,18 @@ def _sse_client(state: State, open_streams: Streams, sizes: Sizes, hooks: Client
 
     @functools.wraps(original)
     def sse_client(*args: Any, **kwargs: Any) -> Any:
-        link = _sse_link(url.of(args, kwargs)) if state.recorder is not None else None
-        if link is None:
+        pair = _sse_pair(url.of(args, kwargs)) if state.recorder is not None else None
+        if pair is None:
             return original(*args, **kwargs)
         if default is not None and not factory.is_given(args, kwargs):
             kwargs = {**kwargs, "httpx_client_factory": default}
-        args, kwargs = factory.change(args, kwargs, functools.partial(_factory, sizes, hooks, link))
+        args, kwargs = factory.change(args, kwargs, functools.partial(_factory, sizes, hooks, pair))
         opening = original(*args, **kwargs)
-        link.opened_by(opening)
+        pair.opened_by(opening)
         watched = Opening.of(
             opening,
-            opened=lambda streams: open_streams.tag(link, *streams[:2]),
-            closing=lambda streams: open_streams.leave(*streams[:2]),
+            opened=lambda streams: open_streams.tag(pair, *streams[:2]),
+            closing=lambda streams: open_streams.exited(*streams[:2]),
             failed=lambda error: opening_failed(state, Role.CLIENT, Transport.SSE, error),
         )
         return opening if watched is None else watched
@@ -389,12 +389,12 @@ def _sse_client(state: State, open_streams: Streams, sizes: Sizes, hooks: Client
 
 
 @contained
-def _sse_link(url: object) -> Link:
-    """The link of a client to be."""
-    link = Link(Transport.SSE, address=address_of(url))
+def _sse_pair(url: object) -> StreamPair:
+    """The pair of a client to be."""
+    pair = StreamPair(Transport.SSE, address=address_of(url))
     # SSE posts one message after another, in the order they were written.
-    link.posts = deque()
-    return link
+    pair.posts = deque()
+    return pair
 
 
 @contained
@@ -405,16 +405,16 @@ def _default(original: Any, name: str) -> Any:
 
 
 @contained
-def _factory(sizes: Sizes, hooks: ClientHooks, link: Link, original: Any) -> Any:
+def _factory(sizes: Sizes, hooks: ClientHooks, pair: StreamPair, original: Any) -> Any:
     async def on_request(request: Any) -> None:
         try:
-            _sse_body_sent(sizes, link, request)
+            _sse_body_sent(sizes, pair, request)
         except Exception as error:
             report("http_client.sse_body_sent", error)
 
     async def on_response(response: Any) -> None:
         try:
-            _sse_answered(link, response)
+            _sse_answered(pair, response)
         except Exception as error:
             report("http_client.sse_answered", error)
 
@@ -428,21 +428,21 @@ def _factory(sizes: Sizes, hooks: ClientHooks, link: Link, original: Any) -> Any
     return factory
 
 
-def _sse_body_sent(sizes: Sizes, link: Link, request: Any) -> None:
+def _sse_body_sent(sizes: Sizes, pair: StreamPair, request: Any) -> None:
     if request.method != "POST":
         return
     content = _content(request)
-    if link.is_sent_again and (content is None or _MESSAGE in content):
+    if pair.is_sent_again and (content is None or _MESSAGE in content):
         # The answer before was a redirect, or asked for a token.
-        link.is_sent_again = False
-    elif link.posts and content is not None and _MESSAGE in content:
-        sizes.serialised(link.posts.popleft(), len(content))
+        pair.is_sent_again = False
+    elif pair.posts and content is not None and _MESSAGE in content:
+        sizes.serialised(pair.posts.popleft(), len(content))
 
 
-def _sse_answered(link: Link, response: Any) -> None:
+def _sse_answered(pair: StreamPair, response: Any) -> None:
     content = _content(response.request)
     if response.request.method == "POST" and (content is None or _MESSAGE in content):
-        link.is_sent_again = response.status_code >= 300
+        pair.is_sent_again = response.status_code >= 300
 
 
 def _sse_request(state: State, original: Any) -> Any:

@@ -115,7 +115,7 @@ class Answer:
     def _transport(self) -> Transport:
         return self.edge.transport_of(self.entry) or Transport.OTHER
 
-    def over(self) -> None:
+    def finished(self) -> None:
         """The answer is complete."""
         try:
             # Whatever outlives it may still have the scope.
@@ -125,7 +125,7 @@ class Answer:
             # The SDK leaves what can send to the collector; the scope need not wait for it.
             self.scope = None
         except Exception as error:
-            report("Answer.over", error)
+            report("Answer.finished", error)
 
     @contained
     def failed(self) -> None:
@@ -207,7 +207,7 @@ def _entry(state: State, transport_of: Callable[[Any], Transport | None]) -> Any
             try:
                 return await original(self, scope, receive, answer.send, *args, **kwargs)
             finally:
-                answer.over()
+                answer.finished()
 
         return entry
 
@@ -290,7 +290,7 @@ def _patch_sse(state: State, spans: Spans, module: ModuleType) -> None:
 def _ready(state: State, spans: Spans, transport: Transport, manager: Any = None) -> None:
     """A server waits for clients: it is alive, though there is nothing to count yet."""
     if state.recorder is not None:
-        spans.seek()
+        spans.operations()
         is_stateless = getattr(manager, "stateless", False)
         state.recorder.serving(transport, Mode.STATELESS if is_stateless else Mode.STATEFUL)
 

@@ -40,7 +40,7 @@ from ..core.fail_open import contained, report
 from ..metrics.transports import TRANSPORTS
 from ..metrics.vocabulary import Transport
 from ..patching.arguments import Parameter
-from .outbound import USE, Use, leave
+from .outbound import USE, Use, reset
 from .state import ModulePatch, State
 
 _MOST_NAMES: Final = 1000
@@ -114,7 +114,7 @@ def _method(state: State, original: Any) -> Any:
         try:
             return await original(self, *args, **kwargs)
         finally:
-            leave(USE, token)
+            reset(USE, token)
 
     return method
 
@@ -140,7 +140,7 @@ def _sse_client(state: State, original: Any) -> Any:
                 try:
                     streams = await stack.enter_async_context(opened(*args, **kwargs))
                 finally:
-                    leave(USE, token)
+                    reset(USE, token)
             yield streams
 
     return sse_client
@@ -157,7 +157,7 @@ def _sse_request(state: State, original: Any) -> Any:
         try:
             return await original(*args, **kwargs)
         finally:
-            leave(USE, token)
+            reset(USE, token)
 
     return request_within_origin
 

@@ -39,17 +39,17 @@ class Spans:
         lifecycle.at_fork(self._unlock)
 
     @contained
-    def seek(self) -> Operations | None:
+    def operations(self) -> Operations | None:
         """What makes spans; None as long as nobody wants any."""
         if self._operations is None:
-            self._look()
+            self._begin_if_wanted()
         return self._operations
 
     def _unlock(self) -> None:
         # Whoever was looking is a thread of the parent's.
         self._lock = threading.Lock()
 
-    def _look(self) -> None:
+    def _begin_if_wanted(self) -> None:
         if not _does_something(self._provider or trace.get_tracer_provider()):
             return
         with self._lock:

@@ -1,7 +1,7 @@
 """Which transport a stream pair belongs to.
 
 The SDK's sessions and dispatchers see two memory streams and nothing of what is behind them. The transport functions
-know; each is patched to leave a :class:`Link` under the identity of the streams it yields, as long as they are open.
+know; each is patched to leave a :class:`StreamPair` under the identity of the streams it yields, until they are closed.
 (Streams of 2.x have ``__slots__``: no attribute and no weak reference can be left on them.)
 """
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .state import ModulePatch, State
 
 
-class Link:
+class StreamPair:
     """What is known about one stream pair.
 
     Attributes:
@@ -97,13 +97,13 @@ class Link:
         self.generator = weakref.ref(generator)
 
     @contained
-    def leave(self) -> None:
+    def exited(self) -> None:
         """This process leaves the transport. If its session has seen the end before, that was the peer's."""
         self.generator = None
         if self.connection is not None and not self.is_at_end and not self.is_closed():
             self.connection.is_left = True
 
-    def is_left_under(self, connection: Connection) -> bool:
+    def exited_before(self, connection: Connection) -> bool:
         """Whether this process has left the transport under its connection.
 
         A generator that is dropped, or closed by its event loop, is resumed without passing :class:`Opening`.
@@ -117,35 +117,35 @@ def _is_resumed(generator: Any) -> bool:
 
 
 class Streams:
-    """The links of all open stream pairs, by the identity of either stream."""
+    """All open stream pairs, by the identity of either stream."""
 
     def __init__(self, lifecycle: Lifecycle) -> None:
-        self._links: dict[int, Link] = {}
-        lifecycle.at_fork(self._links.clear)
+        self._pairs: dict[int, StreamPair] = {}
+        lifecycle.at_fork(self._pairs.clear)
 
-    def tag(self, link: Link, *streams: Any) -> None:
-        """Remember the link; to be undone while the streams are still alive."""
+    def tag(self, pair: StreamPair, *streams: Any) -> None:
+        """Remember the pair; to be undone while the streams are still alive."""
         for stream in streams:
-            self._links[id(stream)] = link
+            self._pairs[id(stream)] = pair
 
     @contained
     def untag(self, *streams: Any) -> None:
         """Forget the streams."""
         for stream in streams:
-            self._links.pop(id(stream), None)
+            self._pairs.pop(id(stream), None)
 
     @contained
-    def leave(self, *streams: Any) -> None:
+    def exited(self, *streams: Any) -> None:
         """This process leaves the transport behind the streams, which ends with that; forget them."""
-        for link in {self._links.pop(id(stream)) for stream in streams if id(stream) in self._links}:
-            link.leave()
+        for pair in {self._pairs.pop(id(stream)) for stream in streams if id(stream) in self._pairs}:
+            pair.exited()
 
-    def find(self, *streams: Any) -> Link | None:
-        """The link of the first of ``streams`` that has one."""
+    def find(self, *streams: Any) -> StreamPair | None:
+        """The pair of the first of ``streams`` that has one."""
         for stream in streams:
-            link = self._links.get(id(stream))
-            if link is not None:
-                return link
+            pair = self._pairs.get(id(stream))
+            if pair is not None:
+                return pair
         return None
 
 
@@ -164,13 +164,13 @@ def address_of(url: object) -> Address | None:
 
 
 @contained
-def _link(
+def _tag(
     open_streams: Streams, transport: Transport, url: object, streams: Iterable[Any], generator: Any = None
 ) -> None:
-    link = Link(transport, address=address_of(url))
+    pair = StreamPair(transport, address=address_of(url))
     if generator is not None:
-        link.opened_by(generator)
-    open_streams.tag(link, *streams)
+        pair.opened_by(generator)
+    open_streams.tag(pair, *streams)
 
 
 @contained
@@ -183,12 +183,12 @@ def opening_failed(state: State, role: Role, transport: Transport, error: BaseEx
 
 
 @contained
-def broken(state: State, role: Role, link: Link, item: Exception) -> None:
+def broken(state: State, role: Role, pair: StreamPair, item: Exception) -> None:
     """The transport put an exception on the read stream instead of a message."""
     # What an HTTP server could not read it has answered with a status, which is seen at its edge.
-    is_answered = role is Role.SERVER and TRANSPORTS[link.transport].is_http
+    is_answered = role is Role.SERVER and TRANSPORTS[pair.transport].is_http
     if state.recorder is not None and not is_answered:
-        state.recorder.connection_error(role, link.transport, type(item).__name__)
+        state.recorder.connection_error(role, pair.transport, type(item).__name__)
 
 
 class Opening:
@@ -235,10 +235,10 @@ class Opening:
         try:
             streams = await self._generator.__anext__()
         except BaseException as error:
-            self._tell(self._failed, error)
+            self._call(self._failed, error)
             raise
         self._streams = streams
-        self._tell(self._opened, streams)
+        self._call(self._opened, streams)
         return streams
 
     async def athrow(self, *args: Any) -> Any:
@@ -258,7 +258,7 @@ class Opening:
             self._closing(streams)
 
     @contained
-    def _tell(self, callback: Callable[[Any], None], value: Any) -> None:
+    def _call(self, callback: Callable[[Any], None], value: Any) -> None:
         callback(value)
 
 
@@ -277,10 +277,10 @@ def _tagged(state: State, open_streams: Streams, transport: Transport, role: Rol
             opening = original(*args, **kwargs)
             # A server's transport, once left, still waits for its client to end the stream.
             is_ours = role is Role.CLIENT
-            forget = open_streams.leave if is_ours else open_streams.untag
+            forget = open_streams.exited if is_ours else open_streams.untag
             watched = Opening.of(
                 opening,
-                opened=lambda streams: _link(
+                opened=lambda streams: _tag(
                     open_streams, transport, url.of(args, kwargs), streams[:2], opening if is_ours else None
                 ),
                 closing=lambda streams: forget(*streams[:2]),
@@ -304,8 +304,8 @@ def _tagged_pairs(state: State, open_streams: Streams) -> Callable[[Any], Any]:
             opening = original(*args, **kwargs)
             watched = Opening.of(
                 opening,
-                opened=lambda pairs: _link_pairs(open_streams, pairs, opening),
-                closing=lambda pairs: open_streams.leave(*(stream for pair in pairs for stream in pair)),
+                opened=lambda pairs: _tag_pairs(open_streams, pairs, opening),
+                closing=lambda pairs: open_streams.exited(*(stream for pair in pairs for stream in pair)),
                 failed=lambda error: None,
             )
             return opening if watched is None else watched
@@ -316,9 +316,9 @@ def _tagged_pairs(state: State, open_streams: Streams) -> Callable[[Any], Any]:
 
 
 @contained
-def _link_pairs(open_streams: Streams, pairs: Any, generator: Any) -> None:
+def _tag_pairs(open_streams: Streams, pairs: Any, generator: Any) -> None:
     for pair in pairs:
-        _link(open_streams, Transport.IN_MEMORY, None, pair, generator)
+        _tag(open_streams, Transport.IN_MEMORY, None, pair, generator)
 
 
 def patches(state: State, open_streams: Streams) -> tuple[ModulePatch, ...]:

@@ -18,28 +18,28 @@ from ..core.fail_open import contained
 from ..metrics.vocabulary import Role, Transport
 from ..patching.arguments import Parameter
 from .interceptors.interception import Instead
-from .outbound import leave
+from .outbound import reset
 from .sizes import Sizes, wire_size
 from .state import ModulePatch, State
-from .streams import Link, Opening, Streams, address_of, opening_failed
+from .streams import Opening, StreamPair, Streams, address_of, opening_failed
 
-_LINK: Final[ContextVar[Link | None]] = ContextVar("opentelemetry_instrumentation_mcp_websocket", default=None)
+_PAIR: Final[ContextVar[StreamPair | None]] = ContextVar("opentelemetry_instrumentation_mcp_websocket", default=None)
 
 
 class _Opening(Opening):
-    """Opens the transport in a context that says which link it is for."""
+    """Opens the transport in a context that says which pair it is for."""
 
-    def __init__(self, generator: Any, link: Link, **told: Callable[[Any], None]) -> None:
-        super().__init__(generator, **told)
-        self._link = link
+    def __init__(self, generator: Any, pair: StreamPair, **callbacks: Callable[[Any], None]) -> None:
+        super().__init__(generator, **callbacks)
+        self._pair = pair
 
     async def __anext__(self) -> Any:
         # Until it yields, no longer: the context is the caller's.
-        token = _LINK.set(self._link)
+        token = _PAIR.set(self._pair)
         try:
             return await super().__anext__()
         finally:
-            leave(_LINK, token)
+            reset(_PAIR, token)
 
 
 def _client(state: State, open_streams: Streams, original: Any) -> Any:
@@ -56,14 +56,14 @@ def _client(state: State, open_streams: Streams, original: Any) -> Any:
 
 @contained
 def _watched(state: State, open_streams: Streams, opening: Any, url: object) -> _Opening:
-    link = Link(Transport.WEBSOCKET, address=address_of(url))
-    link.posts = deque()
-    link.opened_by(opening)
+    pair = StreamPair(Transport.WEBSOCKET, address=address_of(url))
+    pair.posts = deque()
+    pair.opened_by(opening)
     return _Opening(
         opening,
-        link,
-        opened=lambda streams: open_streams.tag(link, *streams[:2]),
-        closing=lambda streams: open_streams.leave(*streams[:2]),
+        pair,
+        opened=lambda streams: open_streams.tag(pair, *streams[:2]),
+        closing=lambda streams: open_streams.exited(*streams[:2]),
         failed=lambda error: opening_failed(state, Role.CLIENT, Transport.WEBSOCKET, error),
     )
 
@@ -82,9 +82,9 @@ def _json(sizes: Sizes, original: Any) -> Any:
 
 @contained
 def _serialised(sizes: Sizes, text: str) -> None:
-    link = _LINK.get()
-    if link is not None and link.posts:
-        sizes.serialised(link.posts.popleft(), wire_size(text))
+    pair = _PAIR.get()
+    if pair is not None and pair.posts:
+        sizes.serialised(pair.posts.popleft(), wire_size(text))
 
 
 def patches(state: State, open_streams: Streams, sizes: Sizes) -> tuple[ModulePatch, ...]:

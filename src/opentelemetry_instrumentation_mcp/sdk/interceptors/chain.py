@@ -45,7 +45,7 @@ def _patch_runner(state: State, interceptors: Interceptors, bypass: SpanBypass, 
         state.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(interceptors, original))
 
 
-class _Looked(NamedTuple):
+class _Inspected(NamedTuple):
     """What was found when the middleware of a server was looked at.
 
     Attributes:
@@ -67,10 +67,10 @@ def _compose(state: State, bypass: SpanBypass, original: Any) -> Any:
             try:
                 recorder, middleware, compose = server._otel_mcp_chain
             except AttributeError:
-                recorder, middleware, compose = _look(state, bypass, server)
+                recorder, middleware, compose = _inspect(state, bypass, server)
             # Lists of the same objects are equal without asking any of them.
             if recorder is not state.recorder or middleware != server.middleware:
-                compose = _look(state, bypass, server).compose
+                compose = _inspect(state, bypass, server).compose
             if compose is not None and len(args) == 1 and not kwargs:
                 return compose(args[0])
         except Exception as error:
@@ -80,20 +80,20 @@ def _compose(state: State, bypass: SpanBypass, original: Any) -> Any:
     return _compose_server_middleware
 
 
-def _look(state: State, bypass: SpanBypass, server: Any) -> _Looked:
+def _inspect(state: State, bypass: SpanBypass, server: Any) -> _Inspected:
     recorder, compose = state.recorder, None
     middleware = list(server.middleware)
     if recorder is not None and 0 < len(middleware) <= MOST_LEVELS:
         interceptors = [recorder.interceptor(name_of(each)) for each in middleware]
         passages = recorder.passages(interceptors)
         if passages is not None:
-            spanless = bypass.middleware
-            if spanless is not None and not spanless.stands_for(middleware[0]):
-                spanless = None
-            compose = Chain(middleware, interceptors, passages, spanless).compose
-    looked = _Looked(recorder, middleware, compose)
-    setattr(server, _CHAIN, looked)
-    return looked
+            untraced = bypass.middleware
+            if untraced is not None and not untraced.stands_for(middleware[0]):
+                untraced = None
+            compose = Chain(middleware, interceptors, passages, untraced).compose
+    inspected = _Inspected(recorder, middleware, compose)
+    setattr(server, _CHAIN, inspected)
+    return inspected
 
 
 def _apply_middleware(interceptors: Interceptors, original: Any) -> Any:

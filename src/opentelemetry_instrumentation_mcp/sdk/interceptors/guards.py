@@ -268,12 +268,12 @@ def _edge(state: State, interceptors: Interceptors, original: Any) -> Any:
         try:
             if answer.is_let_through and answer.status < 400:
                 scope.pop(ANSWER, None)
-                # As Answer.over() has it.
+                # As Answer.finished() has it.
                 answer.scope = None
             else:
                 answer.left()
         except Exception as error:
-            report("guards.over", error)
+            report("guards.finished", error)
         return result
 
     return guard

@@ -17,7 +17,7 @@ from ...metrics.vocabulary import Role, Transport
 from ...patching.arguments import Parameter
 from ..release import is_v2
 from ..state import ModulePatch, State
-from ..streams import Link, Streams
+from ..streams import StreamPair, Streams
 
 _LIST: Final = {Target.TOOL: "ListToolsRequest", Target.PROMPT: "ListPromptsRequest"}
 _MANAGER: Final = {Target.TOOL: ("_tool_manager", "_tools"), Target.PROMPT: ("_prompt_manager", "_prompts")}
@@ -126,11 +126,11 @@ def _handle_message(state: State, original: Any) -> Any:
 
 @contained
 def _serve(open_streams: Streams, server: Any, *streams: Any) -> bool:
-    """Tell the link which server it is; True if the link had to be made for that."""
-    link = open_streams.find(*reversed(streams))
-    made = link is None
-    if link is None:
-        link = Link(Transport.OTHER)
-        open_streams.tag(link, *streams)
-    link.server = server
+    """Tell the pair which server it is; True if the pair had to be made for that."""
+    pair = open_streams.find(*reversed(streams))
+    made = pair is None
+    if pair is None:
+        pair = StreamPair(Transport.OTHER)
+        open_streams.tag(pair, *streams)
+    pair.server = server
     return made

@@ -28,8 +28,8 @@ from ...tracing.operations import HttpRequest, Operation, Operations, network
 from .. import ending
 from ..fastmcp_spans import SERVING
 from ..state import ModulePatch, State
-from ..streams import Link
-from .session import TAP, Tap
+from ..streams import StreamPair
+from .session import OBSERVER, SessionObserver
 
 _OPERATION: Final = "_otel_mcp_operation"
 """Attribute left on a ``SessionMessage``, which is the same object on both sides of a stream and never serialised."""
@@ -52,9 +52,9 @@ class _Handed:
 class SessionSpans:
     """The spans of one session."""
 
-    def __init__(self, operations: Operations, link: Link) -> None:
+    def __init__(self, operations: Operations, pair: StreamPair) -> None:
         self._operations = operations
-        self._peer = network(link.transport, link.address)
+        self._peer = network(pair.transport, pair.address)
         self._before: Context | None = None
         self._entered: Operation | None = None
         self._notification: Operation | None = None
@@ -136,7 +136,7 @@ class SessionSpans:
         _end(operation, outcome, error, connection)
 
     @contained
-    def over(self) -> None:
+    def finished(self) -> None:
         """The session is over; nobody takes what was handed on any more."""
         for handed in tuple(self._handed.values()):
             if handed.is_notification:
@@ -231,9 +231,9 @@ def _handle_incoming(original: Any) -> Any:
 
     @functools.wraps(original)
     async def _handle_incoming(self: Any, *args: Any, **kwargs: Any) -> Any:
-        tap: Tap | None = getattr(self, TAP, None)
-        if tap is not None and tap.spans is not None:
-            tap.spans.hand(req.of(args, kwargs))
+        observer: SessionObserver | None = getattr(self, OBSERVER, None)
+        if observer is not None and observer.spans is not None:
+            observer.spans.hand(req.of(args, kwargs))
         return await original(self, *args, **kwargs)
 
     return _handle_incoming
@@ -249,8 +249,12 @@ def _handle_message(original: Any) -> Any:
 
     @functools.wraps(original)
     async def _handle_message(self: Any, *args: Any, **kwargs: Any) -> Any:
-        tap: Tap | None = getattr(session.of(args, kwargs), TAP, None)
-        handed = tap.spans.taken(message.of(args, kwargs)) if tap is not None and tap.spans is not None else None
+        observer: SessionObserver | None = getattr(session.of(args, kwargs), OBSERVER, None)
+        handed = (
+            observer.spans.taken(message.of(args, kwargs))
+            if observer is not None and observer.spans is not None
+            else None
+        )
         if handed is None:
             return await original(self, *args, **kwargs)
         operation = handed.operation

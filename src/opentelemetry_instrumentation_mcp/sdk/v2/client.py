@@ -11,7 +11,7 @@ from ...core.fail_open import contained
 from ..release import is_v2
 from ..spans import Spans
 from ..state import ModulePatch, State
-from .seam import CLIENT, line_of
+from .seam import CLIENT, side_of
 
 
 def patches(state: State, spans: Spans) -> tuple[ModulePatch, ...]:
@@ -33,7 +33,7 @@ def _init(state: State, spans: Spans, original: Any) -> Any:
         original(self, *args, **kwargs)
         if state.recorder is not None:
             _mark(self)
-            spans.seek()
+            spans.operations()
 
     return __init__
 
@@ -56,6 +56,6 @@ def _adopt(state: State, original: Any) -> Any:
 
 @contained
 def _established(state: State, session: Any) -> None:
-    line = line_of(state, session._dispatcher)
-    if line is not None:
-        line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
+    side = side_of(state, session._dispatcher)
+    if side is not None:
+        side.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)

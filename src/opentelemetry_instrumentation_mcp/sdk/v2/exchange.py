@@ -107,7 +107,7 @@ class _Exchange:
         self.send = self.answer.send
 
     @contained
-    def leave(self) -> None:
+    def restore_scope(self) -> None:
         """Leave the scope as it was."""
         if self.send is not None:
             scope = self.answer.scope
@@ -151,14 +151,14 @@ class _Exchange:
         self._has_lost = outcome is CONNECTION_LOST
         request.end(outcome)
 
-    def over(self, error: BaseException | None = None) -> None:
+    def finished(self, error: BaseException | None = None) -> None:
         """The response is sent, or an exception came out."""
         end, error_type = _CLOSED
         try:
             # Whatever outlives it may still have the scope.
             self.answer.exchange = None
             if self.send is not None:
-                self.leave()
+                self.restore_scope()
             # Its id is the exchange itself: kept, that would be work for the collector.
             answered, self.answered = self.answered, None
             if error is None and type(answered) is tuple:
@@ -170,7 +170,7 @@ class _Exchange:
             else:
                 end, error_type = self._how(error, answered)
         except Exception as failure:
-            report("exchange.over", failure)
+            report("exchange.finished", failure)
         self.kind.connection.over(self.opened, end, error_type)
 
     def _how(self, error: BaseException | None, answered: tuple[Any, Calls] | Request | None) -> tuple[End, str | None]:
@@ -230,7 +230,7 @@ class _Exchange:
     def _refused(self, method: str, params: Any, size: int) -> None:
         request = self.kind.connection.begin(Direction.INBOUND, method, params, started=self.opened)
         if request is not None:
-            # Its outcome tells what went wrong; the line is not to blame.
+            # Its outcome tells what went wrong; the connection is not to blame.
             self.answer.is_request = True
             request.measured(size, response=False)
             if self._reply_bytes:
@@ -288,9 +288,9 @@ def _handle_modern_request(state: State, original: Any) -> Any:
         try:
             result = await original(*args, **kwargs)
         except BaseException as error:
-            exchange.over(error)
+            exchange.finished(error)
             raise
-        exchange.over()
+        exchange.finished()
         return result
 
     return handle_modern_request
@@ -339,7 +339,7 @@ def _open(edge: Edge, called: _Called, args: tuple[Any, ...], kwargs: dict[str, 
     except Exception as error:
         report("exchange.open", error)
     if exchange is not None:
-        exchange.leave()
+        exchange.restore_scope()
     return None
 
 
@@ -444,7 +444,7 @@ def _serve_one(state: State, original: Any) -> Any:
             if method == "subscriptions/listen":
                 exchange.has_task = True
             if exchange.has_task:
-                # In place of Cell.add(), as in over().
+                # In place of Cell.add(), as in finished().
                 tasks.values.append(1)
                 if len(tasks.values) >= tasks.due:
                     tasks.look_after(1)

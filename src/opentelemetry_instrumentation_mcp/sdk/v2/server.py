@@ -19,7 +19,7 @@ from .. import ending
 from ..release import is_v2
 from ..spans import Spans
 from ..state import ModulePatch, State
-from ..streams import Link, Streams
+from ..streams import StreamPair, Streams
 
 _LIST: Final = {Target.TOOL: "tools/list", Target.PROMPT: "prompts/list"}
 _MANAGER: Final = {Target.TOOL: ("_tool_manager", "_tools"), Target.PROMPT: ("_prompt_manager", "_prompts")}
@@ -98,14 +98,14 @@ def _run(state: State, open_streams: Streams, spans: Spans, original: Any) -> An
         opened = _open(state, open_streams, spans, self, *streams) if state.recorder is not None else None
         if opened is None:
             return await original(self, *args, **kwargs)
-        link, made = opened
+        pair, made = opened
         try:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
-            _close(link, error)
+            _close(pair, error)
             raise
         else:
-            _close(link, None)
+            _close(pair, None)
             return result
         finally:
             if made:
@@ -115,16 +115,16 @@ def _run(state: State, open_streams: Streams, spans: Spans, original: Any) -> An
 
 
 @contained
-def open_server(state: State, spans: Spans, link: Link, server: Any) -> Connection | None:
+def open_server(state: State, spans: Spans, pair: StreamPair, server: Any) -> Connection | None:
     """Open the connection of a served stream pair."""
     if state.recorder is None:
         return None
-    spans.seek()
+    spans.operations()
     versions: Any = getattr(sys.modules.get("mcp_types.version"), "HANDSHAKE_PROTOCOL_VERSIONS", ())
     return state.recorder.open(
         Role.SERVER,
-        link.transport,
-        link.mode,
+        pair.transport,
+        pair.mode,
         server_name=getattr(server, "name", None),
         registry=ServerNames(server) if server is not None else None,
         session_versions=versions,
@@ -135,25 +135,25 @@ def open_server(state: State, spans: Spans, link: Link, server: Any) -> Connecti
 @contained
 def _open(
     state: State, open_streams: Streams, spans: Spans, server: Any, read_stream: Any, write_stream: Any
-) -> tuple[Link, bool] | None:
-    """The link of a served pair with its connection, and whether the link had to be made for that."""
-    link = open_streams.find(write_stream, read_stream)
-    made = link is None
-    if link is None:
-        link = Link(Transport.OTHER)
-        open_streams.tag(link, read_stream, write_stream)
-    link.server = server
-    link.connection = open_server(state, spans, link, server)
-    if link.connection is not None:
-        link.connection.lives_here()
-    return link, made
+) -> tuple[StreamPair, bool] | None:
+    """A served pair with its connection, and whether the pair had to be made for that."""
+    pair = open_streams.find(write_stream, read_stream)
+    made = pair is None
+    if pair is None:
+        pair = StreamPair(Transport.OTHER)
+        open_streams.tag(pair, read_stream, write_stream)
+    pair.server = server
+    pair.connection = open_server(state, spans, pair, server)
+    if pair.connection is not None:
+        pair.connection.lives_here()
+    return pair, made
 
 
 @contained
-def _close(link: Link, error: BaseException | None) -> None:
-    connection, link.connection = link.connection, None
+def _close(pair: StreamPair, error: BaseException | None) -> None:
+    connection, pair.connection = pair.connection, None
     if connection is not None:
-        ending.close(connection, link, Role.SERVER, error)
+        ending.close(connection, pair, Role.SERVER, error)
 
 
 def _patch_client(state: State, module: ModuleType) -> None:

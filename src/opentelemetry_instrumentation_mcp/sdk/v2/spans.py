@@ -26,7 +26,7 @@ from ...patching.arguments import Parameter
 from ...tracing import propagation
 from ...tracing.operations import Attributes, HttpRequest, Operations, is_client_span_of, mark, network
 from .. import ending
-from ..outbound import leave
+from ..outbound import reset
 from ..state import ModulePatch, State
 from ..streams import Streams
 from . import messages, seam
@@ -236,8 +236,8 @@ class NativeSpans:
             return {}
         peer: Attributes | None = getattr(dispatcher, _PEER, None)
         if peer is None:
-            link = self._open_streams.find(dispatcher._write_stream, dispatcher._read_stream)
-            peer = network(link.transport, link.address) if link is not None else {}
+            pair = self._open_streams.find(dispatcher._write_stream, dispatcher._read_stream)
+            peer = network(pair.transport, pair.address) if pair is not None else {}
             setattr(dispatcher, _PEER, peer)
         return peer
 
@@ -368,7 +368,7 @@ def _send_raw_request(original: Any) -> Any:
             try:
                 return await original(self, *args, **kwargs)
             finally:
-                leave(_CALL, token)
+                reset(_CALL, token)
 
     return send_raw_request
 
@@ -426,7 +426,7 @@ def _leaving_nothing(original: Any) -> Any:
             with propagation.Within(otel_context.get_current()):
                 return await original(*args, **kwargs)
         finally:
-            leave(_REQUEST, token)
+            reset(_REQUEST, token)
 
     return handle
 

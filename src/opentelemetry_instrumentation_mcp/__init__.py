@@ -31,7 +31,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from .configuration import Configuration
-    from .sdk.adapter import Adapter
+    from .install import Installation
 
 __all__ = ["MCPInstrumentor", "__version__"]
 
@@ -60,7 +60,7 @@ class MCPInstrumentor(BaseInstrumentor):
 
     configuration = _ConfigurationClass()
 
-    _adapter: Adapter | None = None
+    _installation: Installation | None = None
     _first_use: FirstUse | None = None
 
     def instrumentation_dependencies(self) -> Collection[str]:
@@ -79,15 +79,13 @@ class MCPInstrumentor(BaseInstrumentor):
     def _begin(self, options: dict[str, Any]) -> None:
         # Here and not above: this is most of what the package has to import, and few processes use MCP.
         try:
-            from .install import install  # noqa: PLC0415
+            from .install import Installation  # noqa: PLC0415
             from .metrics.limits import Limits  # noqa: PLC0415
             from .metrics.recorder import Recorder  # noqa: PLC0415
-            from .sdk.adapter import Adapter  # noqa: PLC0415
-            from .sdk.spans import Spans  # noqa: PLC0415
 
             recorder = Recorder(options.get("meter_provider"), Limits.chosen(options))
-            self._adapter = Adapter(recorder, Spans(options))
-            install(self._adapter)
+            self._installation = Installation(recorder, options)
+            self._installation.begin()
         except Exception as error:
             report_failure("MCP is not instrumented", error)
 
@@ -96,8 +94,8 @@ class MCPInstrumentor(BaseInstrumentor):
             first_use, self._first_use = self._first_use, None
             if first_use is not None:
                 first_use.cancel()
-            adapter, self._adapter = self._adapter, None
-            if adapter is not None:
-                adapter.retire()
+            installation, self._installation = self._installation, None
+            if installation is not None:
+                installation.end()
         except Exception as error:
             report_failure("the instrumentation of MCP was not taken back as a whole", error)

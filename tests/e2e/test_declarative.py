@@ -21,11 +21,11 @@ from opentelemetry import metrics, trace
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 import mcp
 instrumentor = MCPInstrumentor()
-adapter = instrumentor._adapter
+installation = instrumentor._installation
 print(json.dumps({
     "instrumented": instrumentor.is_instrumented_by_opentelemetry,
     "providers": [type(each).__name__ for each in (metrics.get_meter_provider(), trace.get_tracer_provider())],
-    "names": adapter.recorder.names._limit if adapter else None,
+    "names": installation.state.recorder.names._limit if installation else None,
 }))
 """
 
@@ -91,7 +91,7 @@ def test_the_instrumentations_options_come_from_the_file(configured: Any) -> Non
 
 def test_so_do_those_about_spans(configured: Any) -> None:
     options = {"span_attributes": "mcp.session.id", "span_enrichment": False}
-    code = REPORT.replace('"names"', '"asked": sorted(adapter.spans.seek(adapter)._asked), "names"')
+    code = REPORT.replace('"names"', '"asked": sorted(installation.spans.operations()._asked), "names"')
     child = configured(code, {"mcp_sdk": options}, console="tracer_provider")
 
     told = report(child)

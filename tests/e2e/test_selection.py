@@ -256,6 +256,6 @@ print(before, ours(), "opentelemetry.sdk.trace" in sys.modules)
     # Nor does it pay for signals nobody asked for.
     assert after.endswith(" False\n")
     assert "opentelemetry_instrumentation_mcp.distro._distro" in before
-    assert ".sdk.adapter" not in before
+    assert "opentelemetry_instrumentation_mcp.sdk" not in before
     assert ".metrics" not in before
     assert "opentelemetry_instrumentation_mcp.sdk.streams" in after

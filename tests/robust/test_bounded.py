@@ -63,7 +63,7 @@ def item(message: dict[str, Any]) -> Any:
 def lengths() -> dict[str, int]:
     """The lengths of all tables now."""
     gc.collect()
-    return tables(getattr(MCPInstrumentor(), "_adapter"))  # noqa: B009
+    return tables(getattr(MCPInstrumentor(), "_installation"))  # noqa: B009
 
 
 def assert_counted(points: Points, scanner: Scanner, openings: int, told: int) -> None:

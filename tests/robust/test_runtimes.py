@@ -162,7 +162,7 @@ def test_nothing_holds_on_to_what_was_recorded_before_an_uninstrument(caplog: py
     recorders: list[weakref.ref[object]] = []
     for _ in range(2):
         instrumentor.instrument(meter_provider=MeterProvider([InMemoryMetricReader()]))
-        recorders.append(weakref.ref(getattr(instrumentor, "_adapter").recorder))  # noqa: B009
+        recorders.append(weakref.ref(getattr(instrumentor, "_installation").state.recorder))  # noqa: B009
         anyio.run(scenario)
         instrumentor.uninstrument()
     gc.collect()
@@ -182,7 +182,7 @@ def test_what_was_looked_at_before_a_fork_is_looked_at_anew(collect: Collect) ->
                 await link.session.call_tool("ok", {})
                 counted.append(collect().by("interceptor", actions))
                 # As in the child, but for the threads.
-                getattr(MCPInstrumentor(), "_adapter").begin_anew()  # noqa: B009
+                getattr(MCPInstrumentor(), "_installation").lifecycle.fork()  # noqa: B009
 
     anyio.run(scenario)
     before, after = counted

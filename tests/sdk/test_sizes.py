@@ -11,6 +11,7 @@ import anyio
 import pytest
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
+from opentelemetry_instrumentation_mcp.sdk.lifecycle import Lifecycle
 from opentelemetry_instrumentation_mcp.sdk.sizes import MOST_WAITING, Sizes
 
 from ..points import DIRECTION, METHOD, ROLE, TOOL, Point, Points
@@ -132,10 +133,10 @@ def test_a_reply_that_the_sdk_makes_of_an_http_error_has_the_size_of_the_answer(
 
 
 def sizes() -> Sizes:
-    """What the adapter of this process knows about messages under way."""
-    adapter = MCPInstrumentor()._adapter  # pyright: ignore[reportPrivateUsage]
-    assert adapter is not None
-    return adapter.sizes
+    """What is known in this process about messages under way."""
+    installation = MCPInstrumentor()._installation  # pyright: ignore[reportPrivateUsage]
+    assert installation is not None
+    return installation.sizes
 
 
 def parse(text: str) -> Any:
@@ -217,7 +218,7 @@ def test_nothing_is_kept_after_uninstrument(collect: Collect) -> None:
 
 def test_of_too_many_a_few_are_given_up_at_a_time() -> None:
     """On an event loop: ten thousand in one go would hold up everything."""
-    many = Sizes()
+    many = Sizes(Lifecycle())
     many.incoming.update({number: 1 for number in range(MOST_WAITING + 1)})
     many.give_up()
     assert 0.9 * MOST_WAITING < len(many.incoming) <= MOST_WAITING

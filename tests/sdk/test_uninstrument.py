@@ -145,14 +145,14 @@ def test_rounds_of_instrument_and_uninstrument_leave_nothing_in_memory() -> None
         from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
         from opentelemetry_instrumentation_mcp import MCPInstrumentor
         import mcp
-        from opentelemetry_instrumentation_mcp.sdk.adapter import Adapter
+        from opentelemetry_instrumentation_mcp.install import Installation
 
-        adapters = weakref.WeakSet()
-        make = Adapter.__init__
+        installations = weakref.WeakSet()
+        make = Installation.__init__
         def remember(self, *args, **kwargs):
-            adapters.add(self)
+            installations.add(self)
             make(self, *args, **kwargs)
-        Adapter.__init__ = remember
+        Installation.__init__ = remember
 
         tracers = TracerProvider()
         tracers.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
@@ -162,13 +162,13 @@ def test_rounds_of_instrument_and_uninstrument_leave_nothing_in_memory() -> None
         for number in range(50):
             spans = {"tracer_provider": tracers} if number % 2 else {}
             instrumentor.instrument(meter_provider=meters, **spans)
-            made = len(adapters)
+            made = len(installations)
             instrumentor.uninstrument()
             if number in (9, 49):
                 gc.collect()
                 objects.append(len(gc.get_objects()))
         gc.collect()
-        print(made > 0, len(adapters), (objects[1] - objects[0]) // 40)
+        print(made > 0, len(installations), (objects[1] - objects[0]) // 40)
     """)
     assert printed == "True 0 0\n"
 

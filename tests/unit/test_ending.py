@@ -12,7 +12,7 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import CANCELLED, CONNECT
 from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Direction, Mode, Role, Transport
 from opentelemetry_instrumentation_mcp.sdk import ending
-from opentelemetry_instrumentation_mcp.sdk.streams import Link
+from opentelemetry_instrumentation_mcp.sdk.streams import StreamPair
 
 from ..points import Points
 
@@ -41,15 +41,15 @@ def ended(recorder: Recorder, collect: Callable[[], Points]) -> Callable[..., tu
     """Close a connection; the value is the ``status`` and the ``error.type`` it ended with."""
 
     def close(role: Role, error: BaseException | None, *, lost: bool = False, **known: Any) -> tuple[Any, Any]:
-        link = Link(Transport.STDIO, known.pop("mode", Mode.STATEFUL))
+        pair = StreamPair(Transport.STDIO, known.pop("mode", Mode.STATEFUL))
         for name, value in known.items():
-            setattr(link, name, value)
-        connection = recorder.open(role, link.transport, link.mode)
+            setattr(pair, name, value)
+        connection = recorder.open(role, pair.transport, pair.mode)
         assert isinstance(connection, Connection)
         request = connection.begin(Direction.INBOUND, "ping")
         assert request is not None
         request.end(CONNECTION_LOST if lost else CANCELLED)
-        ending.close(connection, link, role, error)
+        ending.close(connection, pair, role, error)
         (point,) = collect().select("mcp.connection.duration")
         return point.attributes.get("status"), point.attributes.get("error.type")
 
@@ -146,8 +146,8 @@ def test_a_stateless_exchange_cut_short_is(ended: Ended) -> None:
 
 
 def test_a_connection_whose_end_cannot_be_told_is_closed_all_the_same(recorder: Recorder) -> None:
-    link: Any = None
+    pair: Any = None
     connection = recorder.open(_SERVER, Transport.STDIO)
     assert connection is not None
-    ending.close(connection, link, _SERVER, None)
+    ending.close(connection, pair, _SERVER, None)
     assert connection.closed

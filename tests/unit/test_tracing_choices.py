@@ -15,9 +15,8 @@ from opentelemetry_instrumentation_mcp.core.environment_variables import (
 from opentelemetry_instrumentation_mcp.core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT as ENRICHMENT,
 )
+from opentelemetry_instrumentation_mcp.install import Installation
 from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
-from opentelemetry_instrumentation_mcp.sdk.adapter import Adapter
-from opentelemetry_instrumentation_mcp.sdk.spans import Spans
 from opentelemetry_instrumentation_mcp.tracing.choices import Choices
 
 BOTH = frozenset({"mcp.session.id", "mcp.resource.uri"})
@@ -94,23 +93,23 @@ def with_exporter() -> TracerProvider:
     ],
 )
 def test_spans_are_made_where_somebody_wants_them(provider: Any, wanted: bool) -> None:
-    adapter = Adapter(Recorder(), Spans({"tracer_provider": provider}))
-    assert (adapter.spans.seek(adapter) is not None) == wanted
-    adapter.retire()
+    installation = Installation(Recorder(), {"tracer_provider": provider})
+    assert (installation.spans.operations() is not None) == wanted
+    installation.end()
 
 
 def test_an_exporter_that_comes_later_is_found_once() -> None:
     provider = TracerProvider(shutdown_on_exit=False)
-    adapter = Adapter(Recorder(), Spans({"tracer_provider": provider}))
-    assert adapter.spans.seek(adapter) is None
+    installation = Installation(Recorder(), {"tracer_provider": provider})
+    assert installation.spans.operations() is None
     provider.add_span_processor(SimpleSpanProcessor(InMemorySpanExporter()))
-    found = adapter.spans.seek(adapter)
+    found = installation.spans.operations()
     assert found is not None
-    assert adapter.spans.seek(adapter) is found
-    adapter.retire()
+    assert installation.spans.operations() is found
+    installation.end()
 
 
-def test_nothing_begins_on_a_retired_adapter() -> None:
-    adapter = Adapter(Recorder(), Spans({"tracer_provider": with_exporter()}))
-    adapter.retire()
-    assert adapter.spans.seek(adapter) is None
+def test_nothing_begins_after_the_end() -> None:
+    installation = Installation(Recorder(), {"tracer_provider": with_exporter()})
+    installation.end()
+    assert installation.spans.operations() is None

@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import pytest
 
+from opentelemetry_instrumentation_mcp.install import Installation
 from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
-from opentelemetry_instrumentation_mcp.sdk.adapter import Adapter
 from opentelemetry_instrumentation_mcp.sdk.v1 import session as v1_session
 
 from ..points import METHOD, STATUS
@@ -91,11 +91,12 @@ def session(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> Iterator[typ
     """The class of sessions, instrumented."""
     types = SimpleNamespace(JSONRPCRequest=JSONRPCRequest, JSONRPCNotification=None, JSONRPCError=None)
     monkeypatch.setitem(sys.modules, "mcp.types", cast("Any", types))
-    adapter = Adapter(recorder)
-    ((_, patch),) = v1_session.PATCHES
-    patch(adapter, cast("Any", SimpleNamespace(BaseSession=_Session)))
+    installation = Installation(recorder, {})
+    state, open_streams = installation.state, installation.open_streams
+    ((_, patch),) = v1_session.patches(state, open_streams, installation.sizes, installation.spans)
+    patch(cast("Any", SimpleNamespace(BaseSession=_Session)))
     yield _Session
-    adapter.retire()
+    installation.end()
 
 
 @pytest.mark.parametrize("enters", [True, False], ids=["enters its streams", "does not enter them"])

@@ -27,6 +27,7 @@ from .limits import Limits
 from .loops import Loops
 from .outcome import number_name, status_name
 from .series import Identity, Series
+from .transports import TRANSPORTS
 from .vocabulary import Address, Death, Direction, Heartbeat, Mode, Role, Transport
 
 SCOPE_NAME: Final = "opentelemetry_instrumentation_mcp"
@@ -300,20 +301,19 @@ class Recorder:
 
     def _zero(self, identity: Identity, mode: Mode) -> None:
         """Let the liveness counters of a new connection begin at 0, as far as they can move on it."""
-        role, transport = identity.role, identity.transport
+        role, transport = identity.role, TRANSPORTS[identity.transport]
         if mode is Mode.STATEFUL:
             for direction in Direction:
                 self.heartbeats(identity, direction, Heartbeat.PING).touch()
             self.deaths(identity, Death.PING_FAILED).touch()
-        http = transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
-        if http and role is Role.SERVER:
+        if transport.is_http and role is Role.SERVER:
             self.heartbeats(identity, Direction.OUTBOUND, Heartbeat.SSE_KEEPALIVE).touch()
         self.deaths(identity, Death.PEER_CLOSED).touch()
         self.deaths(identity, Death.WRITE_FAILED).touch()
-        if transport is Transport.STREAMABLE_HTTP and role is Role.CLIENT:
+        if transport.has_session_ids and role is Role.CLIENT:
             self.deaths(identity, Death.SESSION_NOT_FOUND).touch()
-        if role is Role.SERVER and mode is Mode.STATEFUL and transport is Transport.STREAMABLE_HTTP:
-            self.evictions(transport).touch()
+        if transport.has_session_ids and role is Role.SERVER and mode is Mode.STATEFUL:
+            self.evictions(identity.transport).touch()
 
     def evictions(self, transport: Transport) -> Cell:
         """The evicted sessions of a transport; the SDK knows one reason."""

@@ -9,29 +9,20 @@ its outcome. Attribute sets are built when a cell is, never by a request.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from . import catalogue
 from .catalogue import Metric
 from .handover import Cell
 from .labels import OPEN_ENDED, OTHER, TARGETS, TELLING, Target
 from .outcome import OK, TOOL_ERROR, End, Outcome, error_reply
+from .transports import TRANSPORTS
 from .vocabulary import Address, Direction, Mode, Role, Transport
 
 if TYPE_CHECKING:
     from .recorder import Recorder
 
 _Values = dict[str, str | int | None]
-
-NETWORK: Final[dict[Transport, tuple[str | None, str | None]]] = {
-    Transport.STDIO: ("pipe", None),
-    Transport.SSE: ("tcp", "http"),
-    Transport.STREAMABLE_HTTP: ("tcp", "http"),
-    Transport.WEBSOCKET: ("tcp", "websocket"),
-    Transport.IN_MEMORY: (None, None),
-    Transport.OTHER: (None, None),
-}
-"""``network.transport`` and ``network.protocol.name`` of the conventions."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +44,14 @@ class Series:
         self.identity = identity
         self.protocol_version = identity.protocol_version
         self.recorder = recorder
-        network_transport, network_protocol = NETWORK[identity.transport]
-        address = identity.address
+        transport, address = TRANSPORTS[identity.transport], identity.address
         self.common: _Values = {
             catalogue.ROLE: identity.role.value,
             catalogue.TRANSPORT: identity.transport.value,
             catalogue.SERVER_NAME: identity.server_name,
             catalogue.PROTOCOL_VERSION: identity.protocol_version,
-            catalogue.NETWORK_TRANSPORT: network_transport,
-            catalogue.NETWORK_PROTOCOL: network_protocol,
+            catalogue.NETWORK_TRANSPORT: transport.network_transport,
+            catalogue.NETWORK_PROTOCOL: transport.network_protocol,
             catalogue.SERVER_ADDRESS: address.host if address else None,
             catalogue.SERVER_PORT: address.port if address else None,
         }

@@ -92,6 +92,10 @@ class Patches:
             self._told.add(missing)
             self._missing.append(missing)
 
+    def lacks(self, *names: str) -> bool:
+        """Whether one of these, by its full name, was looked for and is not where it should be."""
+        return not self._told.isdisjoint(names)
+
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace ``owner.name`` by ``make(owner.name)``.
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..core.fail_open import report
+from ..core.fail_open import contained
 from ..metrics.connection import Connection, Request
 from ..metrics.inbound import Inbound
 from ..metrics.outcome import CANCELLED, End, Outcome
 from ..metrics.vocabulary import Mode, Role
 
 if TYPE_CHECKING:
-    from .streams import Link
+    from .streams import StreamPair
 
 
 def is_cancellation(error: BaseException) -> bool:
@@ -58,37 +58,37 @@ def _give_up(request: Request, outcome: Outcome) -> None:
         request.span.end(outcome)
 
 
-def close(connection: Connection, link: Link, role: Role, error: BaseException | None) -> None:
+def close(connection: Connection, pair: StreamPair, role: Role, error: BaseException | None) -> None:
     """Close a connection whose message loop is over.
 
     Args:
         connection: The connection.
-        link: What its transport knows.
+        pair: What its transport knows.
         role: What this process is in it.
         error: What came out of the message loop; None if it saw the end of the stream.
     """
-    try:
-        end, name = _end(connection, link, role, error)
-    except Exception as failure:
-        report("ending.close", failure)
-        end, name = End.CLOSED, None
+    # Whatever goes wrong here, what is open is closed.
+    end, name = _end(connection, pair, role, error) or (End.CLOSED, None)
     connection.close(end, name)
 
 
-def _end(connection: Connection, link: Link, role: Role, error: BaseException | None) -> tuple[End, str | int | None]:
+@contained
+def _end(
+    connection: Connection, pair: StreamPair, role: Role, error: BaseException | None
+) -> tuple[End, str | int | None]:
     if error is not None and not is_cancellation(error):
         return End.ERROR, leaf_name(error)
-    if link.failure is not None:
-        return link.failure
+    if pair.failure is not None:
+        return pair.failure
     if role is Role.CLIENT:
         # The end of the stream is the peer's, unless this process has left the transport under its session.
-        return (End.PEER_LOST if error is None and not link.is_left_under(connection) else End.CLOSED), None
-    if link.end is not None:
-        return link.end, None
-    if link.http_transport is not None and idle_expired(link.http_transport):
+        return (End.PEER_LOST if error is None and not pair.exited_before(connection) else End.CLOSED), None
+    if pair.end is not None:
+        return pair.end, None
+    if pair.http_transport is not None and idle_expired(pair.http_transport):
         return End.EVICTED, None
     if error is None:
         if not connection.lost_requests:
             return End.CLOSED, None
-        return (End.SHUTDOWN if link.is_left_under(connection) else End.PEER_LOST), None
-    return (End.CLOSED if link.mode is Mode.STATELESS and not connection.lost_requests else End.SHUTDOWN), None
+        return (End.SHUTDOWN if pair.exited_before(connection) else End.PEER_LOST), None
+    return (End.CLOSED if pair.mode is Mode.STATELESS and not connection.lost_requests else End.SHUTDOWN), None

@@ -8,7 +8,6 @@ has a CLIENT span open, neither the SDK nor this package makes another one (see 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
 from types import ModuleType
@@ -20,7 +19,7 @@ from opentelemetry.trace import NoOpTracer, Span, SpanKind, TracerProvider
 from ..metrics.catalogue import ERROR_TYPE
 from ..patching.arguments import Parameter
 from ..tracing.operations import Operation
-from .adapter import Adapter
+from .state import ModulePatch, State
 from .v2.spans import NativeSpans, ServerSpan
 
 _SCOPE: Final = "fastmcp"
@@ -30,11 +29,12 @@ SERVING: Final[ContextVar[Operation | None]] = ContextVar("opentelemetry_instrum
 
 
 def patches(
-    native: NativeSpans, provider: TracerProvider | None, enrichment: bool
-) -> list[tuple[str, Callable[[Adapter, ModuleType], None]]]:
+    state: State, native: NativeSpans, provider: TracerProvider | None, enrichment: bool
+) -> tuple[ModulePatch, ...]:
     """What is patched, and in which modules.
 
     Args:
+        state: What wrappers hold.
         native: What knows what a span of 2.x lacks.
         provider: The tracer provider given to ``instrument()``, if one was: fastmcp's spans then go there as well.
         enrichment: Whether spans of 2.x are added to.
@@ -55,7 +55,7 @@ def patches(
 
         return get_tracer
 
-    def patch_server(adapter: Adapter, module: ModuleType) -> None:
+    def patch_server(module: ModuleType) -> None:
         def make(original: Any) -> Any:
             get = tracer_of(original)
 
@@ -65,13 +65,13 @@ def patches(
 
             return get_tracer
 
-        adapter.patches.replace(module, "get_tracer", make)
+        state.patches.replace(module, "get_tracer", make)
 
-    def patch_client(adapter: Adapter, module: ModuleType) -> None:
+    def patch_client(module: ModuleType) -> None:
         if provider is not None:
-            adapter.patches.replace(module, "get_tracer", tracer_of)
+            state.patches.replace(module, "get_tracer", tracer_of)
 
-    return [("fastmcp.server.telemetry", patch_server), ("fastmcp.client.telemetry", patch_client)]
+    return (("fastmcp.server.telemetry", patch_server), ("fastmcp.client.telemetry", patch_client))
 
 
 class _Tracer:
@@ -93,12 +93,12 @@ class _Tracer:
         if serving is not None and not serving.ended and not serving.is_merged and name.startswith(serving.method):
             # Once: what a handler calls besides, and servers mounted below, have spans of their own.
             serving.is_merged = True
-            return nullcontext(_Told(serving.span))
+            return nullcontext(_MergedSpan(serving.span))
         block = self._tracer.start_as_current_span(*args, **kwargs)
         return block if self._native is None else ServerSpan(self._native, block)
 
 
-class _Told:
+class _MergedSpan:
     """Our span as fastmcp sees it: it takes what fastmcp knows, and judges by the answer what went wrong."""
 
     def __init__(self, span: Span) -> None:

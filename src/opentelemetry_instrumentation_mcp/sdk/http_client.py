@@ -22,22 +22,23 @@ from ..core.json_shapes import fields
 from ..metrics.outcome import CONNECTION_LOST, End, Outcome, error_reply, http_error
 from ..metrics.vocabulary import Death, Role, Transport
 from ..patching.arguments import Parameter
-from .adapter import Adapter
+from .client_hooks import ClientHooks
 from .ending import leaf_name
 from .http_pool import endpoint_at, endpoint_of
-from .outbound import UNKNOWN, USE, Use, leave
+from .outbound import UNKNOWN, USE, Use, reset
 from .release import is_v2
-from .sizes import unwrapped
-from .streams import Link, Opening, address_of, opening_failed
+from .sizes import Sizes, unwrapped
+from .state import ModulePatch, State
+from .streams import Opening, StreamPair, Streams, address_of, opening_failed
 
 _STREAM: Final = "_otel_mcp_stream"
 """Attribute left on a transport object (not on its class): the write stream the session holds.
 
-It is the one thing both ends of the transport share; it has its link by the time of the first message.
+It is the one thing both ends of the transport share; it has its pair by the time of the first message.
 """
 
-_LINK: Final = "_otel_mcp_link"
-"""Likewise: the link, from the first message on."""
+_PAIR: Final = "_otel_mcp_pair"
+"""Likewise: the pair, from the first message on."""
 
 _PROBE: Final = "server/discover"
 """A 2.x client asks any server whether it speaks 2026-07-28; to be refused is an answer."""
@@ -55,13 +56,13 @@ class Post(Use):
     """
 
     # No __init__: the call of one costs as much as all it would do. Post.of() sets every slot.
-    __slots__ = ("_adapter", "_is_open", "_link", "_message", "_posted", "_request", "_response")
+    __slots__ = ("_is_open", "_message", "_pair", "_posted", "_request", "_response", "_sizes", "_state")
 
     _posted: Any
     _response: Any
 
     @classmethod
-    def of(cls, adapter: Adapter, transport: Any, ctx: Any) -> Use:
+    def of(cls, state: State, open_streams: Streams, sizes: Sizes, transport: Any, ctx: Any) -> Use:
         """What a ``StreamableHTTPTransport`` uses its client for when it posts what ``ctx`` (``RequestContext``) has.
 
         Never raises.
@@ -69,17 +70,18 @@ class Post(Use):
         try:
             url = transport.url
             endpoint = endpoint_of(url if type(url) is str else str(url)) or endpoint_at(url, ctx.client)
-            link: Link | None = getattr(transport, _LINK, None)
-            if link is None:
-                link = adapter.streams.find(getattr(transport, _STREAM, None))
-                if link is None:
+            pair: StreamPair | None = getattr(transport, _PAIR, None)
+            if pair is None:
+                pair = open_streams.find(getattr(transport, _STREAM, None))
+                if pair is None:
                     return Use(endpoint)
-                setattr(transport, _LINK, link)
+                setattr(transport, _PAIR, pair)
             post = cls.__new__(cls)
             post.endpoint = endpoint
             post.status = 0
-            post._adapter = adapter
-            post._link = link
+            post._state = state
+            post._sizes = sizes
+            post._pair = pair
             post._message = message = ctx.session_message.message
             post._response = post._posted = post._request = None
             # Until there is an answer that is no error and sends nobody elsewhere.
@@ -87,10 +89,10 @@ class Post(Use):
             root = message if type(message).__name__ != "JSONRPCMessage" else message.root
             # Replies and notifications are posted too; only to a request a reply is expected.
             if type(root).__name__ == "JSONRPCRequest":
-                post._request = link.outbound(root.__dict__["id"])
-                if adapter.recorder is not None:
+                post._request = pair.outbound(root.__dict__["id"])
+                if state.recorder is not None:
                     # It is posted by a task of its own; everything else by the writer itself.
-                    cell = adapter.recorder.tasks(Role.CLIENT)
+                    cell = state.recorder.tasks(Role.CLIENT)
                     cell.values.append(1)
                     if len(cell.values) >= cell.due:
                         cell.look_after(1)
@@ -119,9 +121,9 @@ class Post(Use):
             return
         waiting = self._request
         if waiting is None:
-            self._adapter.sizes.serialised(self._message, len(content))
+            self._sizes.serialised(self._message, len(content))
             return
-        self._adapter.sizes.outgoing.pop(id(self._message), None)
+        self._sizes.outgoing.pop(id(self._message), None)
         if waiting.ended:
             waiting.measured(len(content), response=False)
         else:
@@ -142,8 +144,8 @@ class Post(Use):
     def refused(self, transport: Any) -> None:
         """The transport is done with the POST, without an exception, though the answer was an error."""
         status = self.status
-        if status == 404 and getattr(transport, "session_id", None) and self._link.connection is not None:
-            self._link.connection.dead(Death.SESSION_NOT_FOUND)
+        if status == 404 and getattr(transport, "session_id", None) and self._pair.connection is not None:
+            self._pair.connection.dead(Death.SESSION_NOT_FOUND)
         if self._message.__dict__.get("method") == _PROBE or self._is_answered_in_json_rpc():
             return
         self._error(status)
@@ -163,15 +165,15 @@ class Post(Use):
             failure: tuple[End, str | int | None] = (End.ERROR, name)
         else:
             outcome, name = CONNECTION_LOST, leaf_name(error)
-            connection = self._link.connection
+            connection = self._pair.connection
             if connection is not None and connection.has_session:
                 connection.dead(Death.WRITE_FAILED)
                 failure = (End.PEER_LOST, None)
             else:
                 # There never was a peer.
                 failure = (End.ERROR, name)
-        if self._link.failure is None:
-            self._link.failure = failure
+        if self._pair.failure is None:
+            self._pair.failure = failure
         self._error(name)
         if self._request is not None:
             self._request.end(outcome)
@@ -199,11 +201,11 @@ class Post(Use):
             self._request.hint = outcome
 
     def _error(self, name: str | int) -> None:
-        if self._adapter.recorder is not None:
-            self._adapter.recorder.connection_error(Role.CLIENT, self._link.transport, name)
+        if self._state.recorder is not None:
+            self._state.recorder.connection_error(Role.CLIENT, self._pair.transport, name)
 
     def _is_answered_in_json_rpc(self) -> bool:
-        """Whether the error response is a reply to this very request, so that it is the request's, not the line's."""
+        """Whether the error response is a reply to this very request, so that it is the request's."""
         if type(unwrapped(self._message)).__name__ != "JSONRPCRequest":
             return False
         try:
@@ -243,24 +245,34 @@ def can_be_a_reply(hint: Any) -> bool:
     return hint is None or (not isinstance(hint, Outcome) and outcome_of_response(hint)[0] is None)
 
 
-def _patch_streamable(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, open_streams: Streams, sizes: Sizes, hooks: ClientHooks) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.client.streamable_http", functools.partial(_patch_streamable, state, open_streams, sizes, hooks)),
+        ("mcp.client.sse", functools.partial(_patch_sse, state, open_streams, sizes, hooks)),
+    )
+
+
+def _patch_streamable(
+    state: State, open_streams: Streams, sizes: Sizes, hooks: ClientHooks, module: ModuleType
+) -> None:
     transport = module.StreamableHTTPTransport
-    adapter.patches.replace(transport, "post_writer", lambda original: _post_writer(adapter, original))
-    adapter.patches.replace(transport, "_handle_post_request", lambda original: _handle_post(adapter, original))
-    adapter.patches.replace(transport, "_handle_resumption_request", lambda original: _handle_post(adapter, original))
+    state.patches.replace(transport, "post_writer", lambda original: _post_writer(state, hooks, original))
+    for name in ("_handle_post_request", "_handle_resumption_request"):
+        state.patches.replace(transport, name, lambda original: _handle_post(state, open_streams, sizes, original))
     if is_v2():
-        adapter.patches.replace(
-            transport, "_resolve_abandoned_request", lambda original: _resolve_abandoned(adapter, original)
+        state.patches.replace(
+            transport, "_resolve_abandoned_request", lambda original: _resolve_abandoned(state, original)
         )
 
 
-def _post_writer(adapter: Adapter, original: Any) -> Any:
+def _post_writer(state: State, hooks: ClientHooks, original: Any) -> Any:
     client, write_stream = Parameter(original, "client", 0), Parameter(original, "write_stream", 3)
 
     @functools.wraps(original)
     def post_writer(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is not None:
-            _watch(adapter, self, client.of(args, kwargs), write_stream.of(args, kwargs))
+        if state.recorder is not None:
+            _watch(hooks, self, client.of(args, kwargs), write_stream.of(args, kwargs))
         # Started by whoever called: a coroutine around it would be woken up with it, for every message.
         return original(self, *args, **kwargs)
 
@@ -268,10 +280,10 @@ def _post_writer(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _watch(adapter: Adapter, transport: Any, client: Any, write_stream: Any) -> None:
+def _watch(hooks: ClientHooks, transport: Any, client: Any, write_stream: Any) -> None:
     setattr(transport, _STREAM, write_stream)
-    adapter.hook(client, "request", _on_request)
-    adapter.hook(client, "response", _on_response)
+    hooks.add(client, "request", _on_request)
+    hooks.add(client, "response", _on_response)
 
 
 async def _on_request(request: Any) -> None:
@@ -303,14 +315,14 @@ def _content(request: Any) -> bytes | None:
     return content
 
 
-def _handle_post(adapter: Adapter, original: Any) -> Any:
+def _handle_post(state: State, open_streams: Streams, sizes: Sizes, original: Any) -> Any:
     ctx = Parameter(original, "ctx", 0)
 
     @functools.wraps(original)
     async def handle_post_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
+        if state.recorder is None:
             return await original(self, *args, **kwargs)
-        use = Post.of(adapter, self, ctx.of(args, kwargs))
+        use = Post.of(state, open_streams, sizes, self, ctx.of(args, kwargs))
         token = USE.set(use)
         try:
             result = await original(self, *args, **kwargs)
@@ -321,7 +333,7 @@ def _handle_post(adapter: Adapter, original: Any) -> Any:
             use.failed(error)
             raise
         finally:
-            leave(USE, token)
+            reset(USE, token)
             try:
                 use.let_go()
             except Exception as error:
@@ -330,44 +342,46 @@ def _handle_post(adapter: Adapter, original: Any) -> Any:
     return handle_post_request
 
 
-def _resolve_abandoned(adapter: Adapter, original: Any) -> Any:
+def _resolve_abandoned(state: State, original: Any) -> Any:
     code = Parameter(original, "code", 3)
 
     @functools.wraps(original)
     async def resolve_abandoned_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         use = USE.get()
-        if adapter.recorder is not None and use is not None:
+        if state.recorder is not None and use is not None:
             use.abandoned(code.is_given(args, kwargs))
         return await original(self, *args, **kwargs)
 
     return resolve_abandoned_request
 
 
-def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace_generator(module, "sse_client", lambda original: _sse_client(adapter, original))
+def _patch_sse(state: State, open_streams: Streams, sizes: Sizes, hooks: ClientHooks, module: ModuleType) -> None:
+    state.patches.replace_generator(
+        module, "sse_client", lambda original: _sse_client(state, open_streams, sizes, hooks, original)
+    )
     if hasattr(module, "request_within_origin"):  # 1.30, and 2.2 and later
-        adapter.patches.replace(module, "request_within_origin", lambda original: _sse_request(adapter, original))
+        state.patches.replace(module, "request_within_origin", lambda original: _sse_request(state, original))
 
 
-def _sse_client(adapter: Adapter, original: Any) -> Any:
+def _sse_client(state: State, open_streams: Streams, sizes: Sizes, hooks: ClientHooks, original: Any) -> Any:
     url, factory = Parameter(original, "url", 0), Parameter(original, "httpx_client_factory", 4)
     default = _default(original, "httpx_client_factory")
 
     @functools.wraps(original)
     def sse_client(*args: Any, **kwargs: Any) -> Any:
-        link = _sse_link(url.of(args, kwargs)) if adapter.recorder is not None else None
-        if link is None:
+        pair = _sse_pair(url.of(args, kwargs)) if state.recorder is not None else None
+        if pair is None:
             return original(*args, **kwargs)
         if default is not None and not factory.is_given(args, kwargs):
             kwargs = {**kwargs, "httpx_client_factory": default}
-        args, kwargs = factory.change(args, kwargs, functools.partial(_factory, adapter, link))
+        args, kwargs = factory.change(args, kwargs, functools.partial(_factory, sizes, hooks, pair))
         opening = original(*args, **kwargs)
-        link.opened_by(opening)
+        pair.opened_by(opening)
         watched = Opening.of(
             opening,
-            opened=lambda streams: adapter.streams.tag(link, *streams[:2]),
-            closing=lambda streams: adapter.streams.leave(*streams[:2]),
-            failed=lambda error: opening_failed(adapter, Role.CLIENT, Transport.SSE, error),
+            opened=lambda streams: open_streams.tag(pair, *streams[:2]),
+            closing=lambda streams: open_streams.exited(*streams[:2]),
+            failed=lambda error: opening_failed(state, Role.CLIENT, Transport.SSE, error),
         )
         return opening if watched is None else watched
 
@@ -375,12 +389,12 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _sse_link(url: object) -> Link:
-    """The link of a client to be."""
-    link = Link(Transport.SSE, address=address_of(url))
+def _sse_pair(url: object) -> StreamPair:
+    """The pair of a client to be."""
+    pair = StreamPair(Transport.SSE, address=address_of(url))
     # SSE posts one message after another, in the order they were written.
-    link.posts = deque()
-    return link
+    pair.posts = deque()
+    return pair
 
 
 @contained
@@ -391,67 +405,61 @@ def _default(original: Any, name: str) -> Any:
 
 
 @contained
-def _factory(adapter: Adapter, link: Link, original: Any) -> Any:
+def _factory(sizes: Sizes, hooks: ClientHooks, pair: StreamPair, original: Any) -> Any:
     async def on_request(request: Any) -> None:
         try:
-            _sse_body_sent(adapter, link, request)
+            _sse_body_sent(sizes, pair, request)
         except Exception as error:
             report("http_client.sse_body_sent", error)
 
     async def on_response(response: Any) -> None:
         try:
-            _sse_answered(link, response)
+            _sse_answered(pair, response)
         except Exception as error:
             report("http_client.sse_answered", error)
 
     @functools.wraps(original)
     def factory(*args: Any, **kwargs: Any) -> Any:
         client = original(*args, **kwargs)
-        adapter.hook(client, "request", on_request)
-        adapter.hook(client, "response", on_response)
+        hooks.add(client, "request", on_request)
+        hooks.add(client, "response", on_response)
         return client
 
     return factory
 
 
-def _sse_body_sent(adapter: Adapter, link: Link, request: Any) -> None:
+def _sse_body_sent(sizes: Sizes, pair: StreamPair, request: Any) -> None:
     if request.method != "POST":
         return
     content = _content(request)
-    if link.is_sent_again and (content is None or _MESSAGE in content):
+    if pair.is_sent_again and (content is None or _MESSAGE in content):
         # The answer before was a redirect, or asked for a token.
-        link.is_sent_again = False
-    elif link.posts and content is not None and _MESSAGE in content:
-        adapter.sizes.serialised(link.posts.popleft(), len(content))
+        pair.is_sent_again = False
+    elif pair.posts and content is not None and _MESSAGE in content:
+        sizes.serialised(pair.posts.popleft(), len(content))
 
 
-def _sse_answered(link: Link, response: Any) -> None:
+def _sse_answered(pair: StreamPair, response: Any) -> None:
     content = _content(response.request)
     if response.request.method == "POST" and (content is None or _MESSAGE in content):
-        link.is_sent_again = response.status_code >= 300
+        pair.is_sent_again = response.status_code >= 300
 
 
-def _sse_request(adapter: Adapter, original: Any) -> Any:
+def _sse_request(state: State, original: Any) -> Any:
     @functools.wraps(original)
     async def request_within_origin(*args: Any, **kwargs: Any) -> Any:
         try:
             response = await original(*args, **kwargs)
         except Exception as error:
-            opening_failed(adapter, Role.CLIENT, Transport.SSE, error)
+            opening_failed(state, Role.CLIENT, Transport.SSE, error)
             raise
-        _sse_refused(adapter, response)
+        _sse_refused(state, response)
         return response
 
     return request_within_origin
 
 
 @contained
-def _sse_refused(adapter: Adapter, response: Any) -> None:
-    if response.status_code >= 400 and adapter.recorder is not None:
-        adapter.recorder.connection_error(Role.CLIENT, Transport.SSE, response.status_code)
-
-
-PATCHES: Final = (
-    ("mcp.client.streamable_http", _patch_streamable),
-    ("mcp.client.sse", _patch_sse),
-)
+def _sse_refused(state: State, response: Any) -> None:
+    if response.status_code >= 400 and state.recorder is not None:
+        state.recorder.connection_error(Role.CLIENT, Transport.SSE, response.status_code)

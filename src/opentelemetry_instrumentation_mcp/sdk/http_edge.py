@@ -19,11 +19,17 @@ from ..core.json_shapes import fields
 from ..metrics.vocabulary import Mode, Role, Transport
 from ..patching.arguments import Parameter
 from ..patching.patches import names_in
-from .adapter import Adapter
+from .spans import Spans
+from .state import ModulePatch, State
 
 _PARSE_ERROR: Final = -32700
 _PROBE: Final = b"server/discover"
 _METHOD_HEADER: Final = b"mcp-method"
+SEAMS_OF_EXCHANGES: Final = (
+    "mcp.server.streamable_http_manager.handle_modern_request",
+    "mcp.server._streamable_http_modern.check_accept_headers",
+)
+"""Where one is missing, the refusal of a 2026-07-28 request cannot be told from one by the transport."""
 _OPTIONAL: Final = frozenset({"GET", "DELETE"})
 """The HTTP methods that a server may do without. Nothing of the protocol is asked with others, such as OPTIONS: with
 that a browser asks whether a page of another origin may post at all, and shows nobody the answer."""
@@ -47,11 +53,11 @@ class Edge(NamedTuple):
     """Where answers are watched.
 
     Attributes:
-        adapter: The adapter.
+        state: Where what goes wrong is recorded.
         transport_of: Which transport an object is that serves one; asked when it matters.
     """
 
-    adapter: Adapter
+    state: State
     transport_of: Callable[[Any], Transport | None]
 
 
@@ -101,7 +107,7 @@ class Answer:
 
     def _keeps_alive(self) -> None:
         """An SSE comment is sent."""
-        recorder = self.edge.adapter.recorder
+        recorder = self.edge.state.recorder
         if recorder is not None:
             recorder.keepalive(self._transport)
 
@@ -109,7 +115,7 @@ class Answer:
     def _transport(self) -> Transport:
         return self.edge.transport_of(self.entry) or Transport.OTHER
 
-    def over(self) -> None:
+    def finished(self) -> None:
         """The answer is complete."""
         try:
             # Whatever outlives it may still have the scope.
@@ -119,7 +125,7 @@ class Answer:
             # The SDK leaves what can send to the collector; the scope need not wait for it.
             self.scope = None
         except Exception as error:
-            report("Answer.over", error)
+            report("Answer.finished", error)
 
     @contained
     def failed(self) -> None:
@@ -127,12 +133,12 @@ class Answer:
         scope, status = self.scope, self.status
         method = next((value for key, value in scope.get("headers", ()) if key == _METHOD_HEADER), None)
         # Only a 2026-07-28 request names its method.
-        if method == _PROBE or (method is not None and not self.edge.adapter.sees_exchanges):
+        if method == _PROBE or (method is not None and self.edge.state.patches.lacks(*SEAMS_OF_EXCHANGES)):
             return
         if status == 405 and scope.get("method") in _OPTIONAL:
             # A server need not have a standalone stream, nor sessions to delete.
             return
-        recorder = self.edge.adapter.recorder
+        recorder = self.edge.state.recorder
         if recorder is not None:
             error = _PARSE_ERROR if self._is_parse_error() else status
             recorder.connection_error(Role.SERVER, self._transport, error)
@@ -176,7 +182,7 @@ def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer | None:
         The answer; it is made with its :meth:`~Answer.send`.
     """
     try:
-        if edge.adapter.recorder is None or scope["type"] != "http" or answer_to(scope) is not None:
+        if edge.state.recorder is None or scope["type"] != "http" or answer_to(scope) is not None:
             return None
         return answering(edge, entry, scope, send)
     except Exception as error:
@@ -184,13 +190,13 @@ def watch(edge: Edge, entry: Any, scope: Any, send: Any) -> Answer | None:
         return None
 
 
-def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) -> Any:
+def _entry(state: State, transport_of: Callable[[Any], Transport | None]) -> Any:
     """Make a wrapper for an ASGI method.
 
     It has the parameters of ASGI by name. Servers ask whether an application is a coroutine function, and uvicorn calls
     it without arguments: what does not raise a TypeError then is taken for a factory of applications.
     """
-    edge = Edge(adapter, transport_of)
+    edge = Edge(state, transport_of)
 
     def make(original: Any) -> Any:
         @functools.wraps(original)
@@ -201,7 +207,7 @@ def _entry(adapter: Adapter, transport_of: Callable[[Any], Transport | None]) ->
             try:
                 return await original(self, scope, receive, answer.send, *args, **kwargs)
             finally:
-                answer.over()
+                answer.finished()
 
         return entry
 
@@ -238,53 +244,62 @@ def is_edge(limit: Any) -> bool:
     )
 
 
-def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, spans: Spans) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.server.streamable_http_manager", functools.partial(_patch_manager, state, spans)),
+        ("mcp.server.sse", functools.partial(_patch_sse, state, spans)),
+        ("mcp.server.auth.middleware.bearer_auth", functools.partial(_patch_auth, state)),
+    )
+
+
+def _patch_manager(state: State, spans: Spans, module: ModuleType) -> None:
     manager = module.StreamableHTTPSessionManager
     # Most releases have none, and lack nothing for that.
     is_limited = is_edge(vars(getattr(module, "owner", module)).get("RequestBodyLimitMiddleware"))
     # 2.x serves past handle_request; 1.x and other frameworks come through it, to the limit where there is one.
     for owner, name in ((manager, "handle_request"), (getattr(module, "StreamableHTTPASGIApp", None), "__call__")):
         if owner is not None and not (is_limited and names_in(getattr(owner, name, None)) in _TO_THE_LIMIT):
-            adapter.patches.replace(owner, name, _entry(adapter, streamable))
-    adapter.patches.replace(manager, "run", lambda original: _run(adapter, original))
+            state.patches.replace(owner, name, _entry(state, streamable))
+    state.patches.replace(manager, "run", lambda original: _run(state, spans, original))
 
 
-def _run(adapter: Adapter, original: Any) -> Any:
+def _run(state: State, spans: Spans, original: Any) -> Any:
     @functools.wraps(original)
     def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _ready(adapter, Transport.STREAMABLE_HTTP, self)
+        _ready(state, spans, Transport.STREAMABLE_HTTP, self)
         return original(self, *args, **kwargs)
 
     return run
 
 
-def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
+def _patch_sse(state: State, spans: Spans, module: ModuleType) -> None:
     def make(original: Any) -> Any:
         @functools.wraps(original)
         def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
             original(self, *args, **kwargs)
-            _made(adapter)
+            _made(state, spans)
 
         return __init__
 
-    adapter.patches.replace(module.SseServerTransport, "__init__", make)
-    adapter.patches.replace(module.SseServerTransport, "handle_post_message", _entry(adapter, lambda _: Transport.SSE))
+    state.patches.replace(module.SseServerTransport, "__init__", make)
+    state.patches.replace(module.SseServerTransport, "handle_post_message", _entry(state, lambda _: Transport.SSE))
 
 
 @contained
-def _ready(adapter: Adapter, transport: Transport, manager: Any = None) -> None:
+def _ready(state: State, spans: Spans, transport: Transport, manager: Any = None) -> None:
     """A server waits for clients: it is alive, though there is nothing to count yet."""
-    if adapter.recorder is not None:
-        adapter.spans.seek(adapter)
+    if state.recorder is not None:
+        spans.operations()
         is_stateless = getattr(manager, "stateless", False)
-        adapter.recorder.serving(transport, Mode.STATELESS if is_stateless else Mode.STATEFUL)
+        state.recorder.serving(transport, Mode.STATELESS if is_stateless else Mode.STATEFUL)
 
 
 @contained
-def _made(adapter: Adapter) -> None:
+def _made(state: State, spans: Spans) -> None:
     # Made without a loop, it may be for the workers that this process is going to fork.
     if _is_in_a_loop():
-        _ready(adapter, Transport.SSE)
+        _ready(state, spans, Transport.SSE)
 
 
 def _is_in_a_loop() -> bool:
@@ -298,32 +313,25 @@ def _is_in_a_loop() -> bool:
     return True
 
 
-def _patch_auth(adapter: Adapter, module: ModuleType) -> None:
+def _patch_auth(state: State, module: ModuleType) -> None:
     def make(original: Any) -> Any:
         status_code = Parameter(original, "status_code", 1)
 
         @functools.wraps(original)
         async def send_auth_error(self: Any, *args: Any, **kwargs: Any) -> Any:
-            if adapter.recorder is not None:
-                _unauthorized(adapter, self, status_code.of(args, kwargs))
+            if state.recorder is not None:
+                _unauthorized(state, self, status_code.of(args, kwargs))
             return await original(self, *args, **kwargs)
 
         return send_auth_error
 
-    adapter.patches.replace(module.RequireAuthMiddleware, "_send_auth_error", make)
+    state.patches.replace(module.RequireAuthMiddleware, "_send_auth_error", make)
 
 
 @contained
-def _unauthorized(adapter: Adapter, guard: Any, status: int) -> None:
+def _unauthorized(state: State, guard: Any, status: int) -> None:
     # It stands in front of the entry points; which one is told by what it guards.
     is_streamable = type(guard.app).__name__ == "StreamableHTTPASGIApp"
     transport = Transport.STREAMABLE_HTTP if is_streamable else Transport.SSE
-    if adapter.recorder is not None:
-        adapter.recorder.connection_error(Role.SERVER, transport, status)
-
-
-PATCHES: Final = (
-    ("mcp.server.streamable_http_manager", _patch_manager),
-    ("mcp.server.sse", _patch_sse),
-    ("mcp.server.auth.middleware.bearer_auth", _patch_auth),
-)
+    if state.recorder is not None:
+        state.recorder.connection_error(Role.SERVER, transport, status)

@@ -37,12 +37,18 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from ..core.fail_open import contained, report
+from ..metrics.transports import TRANSPORTS
+from ..metrics.vocabulary import Transport
 from ..patching.arguments import Parameter
-from .adapter import Adapter
-from .outbound import USE, Use, leave
+from .outbound import USE, Use, reset
+from .state import ModulePatch, State
 
 _MOST_NAMES: Final = 1000
 """Endpoints whose idle connections are told apart; the recorder folds them to one long before."""
+
+
+_PORTS: Final = TRANSPORTS[Transport.STREAMABLE_HTTP].default_ports
+"""Those of SSE too: both are HTTP."""
 
 
 class Endpoint(NamedTuple):
@@ -55,7 +61,14 @@ class Endpoint(NamedTuple):
     default_port: int | None
 
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+def patches(state: State) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.client.streamable_http", functools.partial(_patch_streamable_http, state)),
+        ("mcp.client.sse", functools.partial(_patch_sse, state)),
+        ("httpcore", functools.partial(_patch_pool, state)),
+        ("httpcore2", functools.partial(_patch_pool, state)),
+    )
 
 
 # Where the SDK uses its client.
@@ -66,7 +79,7 @@ def endpoint_of(url: str) -> Endpoint | None:
     """The endpoint of a URL; None if it is none, or only a path."""
     try:
         parts = urlsplit(url)
-        default_port = _DEFAULT_PORTS.get(parts.scheme)
+        default_port = _PORTS.get(parts.scheme)
         port = parts.port or default_port
         if not parts.hostname or port is None:
             return None
@@ -88,37 +101,37 @@ def _use(url: object, client: Any = None) -> Use:
     return Use(endpoint_of(str(url)) if client is None else endpoint_at(url, client))
 
 
-def _method(adapter: Adapter, original: Any) -> Any:
+def _method(state: State, original: Any) -> Any:
     """Wrap a method of ``StreamableHTTPTransport`` whose first argument is the client."""
 
     client = Parameter(original, "client", 0)
 
     @functools.wraps(original)
     async def method(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
+        if state.recorder is None:
             return await original(self, *args, **kwargs)
         token = USE.set(_use(getattr(self, "url", None), client.of(args, kwargs)))
         try:
             return await original(self, *args, **kwargs)
         finally:
-            leave(USE, token)
+            reset(USE, token)
 
     return method
 
 
-def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
+def _patch_streamable_http(state: State, module: ModuleType) -> None:
     transport = module.StreamableHTTPTransport
     for name in ("handle_get_stream", "terminate_session"):
-        adapter.patches.replace(transport, name, lambda original: _method(adapter, original))
+        state.patches.replace(transport, name, lambda original: _method(state, original))
 
 
-def _sse_client(adapter: Adapter, original: Any) -> Any:
+def _sse_client(state: State, original: Any) -> Any:
     opened, url = asynccontextmanager(original), Parameter(original, "url", 0)
 
     @functools.wraps(original)
     async def sse_client(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         async with AsyncExitStack() as stack:
-            if adapter.recorder is None:
+            if state.recorder is None:
                 streams = await stack.enter_async_context(opened(*args, **kwargs))
             else:
                 # Until it yields, no longer: the context is the caller's. Tasks started meanwhile have a copy of it,
@@ -127,33 +140,33 @@ def _sse_client(adapter: Adapter, original: Any) -> Any:
                 try:
                     streams = await stack.enter_async_context(opened(*args, **kwargs))
                 finally:
-                    leave(USE, token)
+                    reset(USE, token)
             yield streams
 
     return sse_client
 
 
-def _sse_request(adapter: Adapter, original: Any) -> Any:
+def _sse_request(state: State, original: Any) -> Any:
     client, url = Parameter(original, "client", 0), Parameter(original, "url", 2)
 
     @functools.wraps(original)
     async def request_within_origin(*args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
+        if state.recorder is None:
             return await original(*args, **kwargs)
         token = USE.set(_use(url.of(args, kwargs), client.of(args, kwargs)))
         try:
             return await original(*args, **kwargs)
         finally:
-            leave(USE, token)
+            reset(USE, token)
 
     return request_within_origin
 
 
-def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace_generator(module, "sse_client", lambda original: _sse_client(adapter, original))
+def _patch_sse(state: State, module: ModuleType) -> None:
+    state.patches.replace_generator(module, "sse_client", lambda original: _sse_client(state, original))
     if hasattr(module, "request_within_origin"):
         # 2.x posts in the context of whoever sends.
-        adapter.patches.replace(module, "request_within_origin", lambda original: _sse_request(adapter, original))
+        state.patches.replace(module, "request_within_origin", lambda original: _sse_request(state, original))
 
 
 # Where httpcore assigns connections.
@@ -221,13 +234,13 @@ _Ask = tuple[str, float] | tuple[str, float, float]
 and how long it waited, where a connection was made for it."""
 
 
-def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
+def _handle_request(state: State, pools: _Pools, original: Any) -> Any:
     origins_of = pools.origins_of
 
     @functools.wraps(original)
     def handle_async_request(self: Any, *args: Any, **kwargs: Any) -> Any:
         use = USE.get()
-        if use is not None and adapter.recorder is not None:
+        if use is not None and state.recorder is not None:
             try:
                 request = args[0] if args else kwargs["request"]
                 endpoint, url = use.endpoint, request.url
@@ -250,23 +263,26 @@ def _handle_request(adapter: Adapter, pools: _Pools, original: Any) -> Any:
     return handle_async_request
 
 
-def _create_connection(adapter: Adapter, original: Any) -> Any:
+def _create_connection(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def create_connection(self: Any, *args: Any, **kwargs: Any) -> Any:
         connection = original(self, *args, **kwargs)
-        if adapter.recorder is not None:
-            try:
-                # No look at its __dict__: Python would make one, and be slower with all its attributes from then on.
-                connection.handle_async_request = functools.partial(_handle_first, connection)
-            except Exception as error:
-                report("http_pool.created", error)
+        if state.recorder is not None:
+            _created(connection)
         return connection
 
     return create_connection
 
 
+@contained
+def _created(connection: Any) -> None:
+    # No look at its __dict__: Python would make one, and be slower with all its attributes from then on.
+    connection.handle_async_request = functools.partial(_handle_first, connection)
+
+
 def _handle_first(connection: Any, *args: Any, **kwargs: Any) -> Any:
     """See the first request that a new connection gets; then the connection is as it was."""
+    # A wrapper: it contains itself here, since whoever calls it waits for what it returns.
     try:
         del connection.handle_async_request
         request = args[0] if args else kwargs["request"]
@@ -278,23 +294,25 @@ def _handle_first(connection: Any, *args: Any, **kwargs: Any) -> Any:
     return connection.__class__.handle_async_request(connection, *args, **kwargs)
 
 
-def _init(adapter: Adapter, original: Any) -> Any:
+def _init(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
-        if adapter.recorder is not None:
-            try:
-                setattr(self, _UNUSED, True)
-            except Exception as error:
-                report("http_pool.made", error)
+        if state.recorder is not None:
+            _made(self)
 
     return __init__
 
 
-def _send_request_headers(adapter: Adapter, original: Any) -> Any:
+@contained
+def _made(connection: Any) -> None:
+    setattr(connection, _UNUSED, True)
+
+
+def _send_request_headers(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def send_request_headers(self: Any, *args: Any, **kwargs: Any) -> Any:
-        recorder = adapter.recorder
+        recorder = state.recorder
         if recorder is not None:
             try:
                 request = kwargs["request"] if "request" in kwargs else args[0]
@@ -315,8 +333,8 @@ def _send_request_headers(adapter: Adapter, original: Any) -> Any:
     return send_request_headers
 
 
-def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
-    recorder = adapter.recorder
+def _patch_pool(state: State, module: ModuleType) -> None:
+    recorder = state.recorder
     if recorder is None:
         return
     pools = recorder.idle_connections
@@ -328,23 +346,15 @@ def _patch_pool(adapter: Adapter, module: ModuleType) -> None:
     if pool in known.classes:
         return
     known.classes.append(pool)
-    adapter.patches.replace(pool, "handle_async_request", lambda original: _handle_request(adapter, known, original))
+    state.patches.replace(pool, "handle_async_request", lambda original: _handle_request(state, known, original))
     # Those for proxies are pools that make their connections themselves. Where one cannot be used since a package is
     # missing, something stands there that raises.
     for each in (pool, module.AsyncHTTPProxy, module.AsyncSOCKSProxy):
         if each is pool or "create_connection" in vars(each):
-            adapter.patches.replace(each, "create_connection", lambda original: _create_connection(adapter, original))
+            state.patches.replace(each, "create_connection", lambda original: _create_connection(state, original))
     for each in (module.AsyncHTTP11Connection, module.AsyncHTTP2Connection):
-        if hasattr(each, "handle_async_request") and adapter.patches.expect(each, "_send_request_headers"):
-            adapter.patches.replace(each, "__init__", lambda original: _init(adapter, original))
-            adapter.patches.replace(
-                each, "_send_request_headers", lambda original: _send_request_headers(adapter, original)
+        if hasattr(each, "handle_async_request") and state.patches.expect(each, "_send_request_headers"):
+            state.patches.replace(each, "__init__", lambda original: _init(state, original))
+            state.patches.replace(
+                each, "_send_request_headers", lambda original: _send_request_headers(state, original)
             )
-
-
-PATCHES: Final = (
-    ("mcp.client.streamable_http", _patch_streamable_http),
-    ("mcp.client.sse", _patch_sse),
-    ("httpcore", _patch_pool),
-    ("httpcore2", _patch_pool),
-)

@@ -62,7 +62,7 @@ USE: Final[ContextVar[Use | None]] = ContextVar("opentelemetry_instrumentation_m
 """For what an HTTP client is used in this context."""
 
 
-def leave(variable: ContextVar[Any], token: Token[Any] | None) -> None:
+def reset(variable: ContextVar[Any], token: Token[Any] | None) -> None:
     """Reset a variable, if it was set."""
     if token is None:
         return
@@ -72,4 +72,4 @@ def leave(variable: ContextVar[Any], token: Token[Any] | None) -> None:
         # A coroutine that was left alone is closed by the garbage collector, in a context where this was never set.
         return
     except Exception as error:
-        report("outbound.leave", error)
+        report("outbound.reset", error)

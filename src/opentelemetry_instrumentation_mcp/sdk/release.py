@@ -91,7 +91,7 @@ def is_expected(module: str, name: str) -> bool:
     return first is not None and release >= first
 
 
-_looked: WeakSet[Patches] = WeakSet()
+_inspected: WeakSet[Patches] = WeakSet()
 
 
 @contained
@@ -101,9 +101,9 @@ def note_missing_modules(names: tuple[str, ...], patches: Patches) -> None:
     Nothing is imported to find out: files are looked for where the package is.
     """
     package = sys.modules.get("mcp")
-    if package is None or patches in _looked:
+    if package is None or patches in _inspected:
         return
-    _looked.add(patches)
+    _inspected.add(patches)
     if not _is_there(package, "mcp.server"):
         # In no directory: packed up with the application, where everything would seem to be missing.
         return

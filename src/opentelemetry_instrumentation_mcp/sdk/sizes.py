@@ -20,10 +20,11 @@ from ..core.fail_open import report
 from ..metrics.connection import Request
 from ..metrics.series import Calls
 from ..patching.patches import names_in
+from .lifecycle import Lifecycle
 from .outbound import USE
 
 if TYPE_CHECKING:
-    from .adapter import Adapter
+    from .state import ModulePatch, State
 
 
 MOST_WAITING: Final = 10_000
@@ -44,9 +45,11 @@ class Sizes:
 
     __slots__ = ("incoming", "outgoing")
 
-    def __init__(self) -> None:
+    def __init__(self, lifecycle: Lifecycle) -> None:
         self.outgoing: dict[int, Request | tuple[Any, Calls]] = {}
         self.incoming: dict[int, int] = {}
+        lifecycle.at_fork(self.clear)
+        lifecycle.at_end(self.clear)
 
     def expect(self, message: Any, request: Request | tuple[Any, Calls]) -> None:
         """A message goes to a transport that will serialise it: a request, or the response to one.
@@ -101,6 +104,14 @@ class Sizes:
         self.incoming.clear()
 
 
+def patches(state: State, sizes: Sizes) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.types", functools.partial(_patch_v1, state, sizes)),
+        ("mcp_types.jsonrpc", functools.partial(_patch_v2, state, sizes)),
+    )
+
+
 def unwrapped(message: Any) -> Any:
     """The request, notification or response in a ``JSONRPCMessage`` of 1.x; in 2.x a message is itself.
 
@@ -121,9 +132,8 @@ def wire_size(text: str | bytes | bytearray) -> int:
 # What follows runs for every message.
 
 
-def _measured(adapter: Adapter, original: Any) -> Any:
+def _measured(sizes: Sizes, original: Any) -> Any:
     """Wrap a ``model_dump_json``."""
-    sizes = adapter.sizes
 
     @functools.wraps(original)
     def model_dump_json(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -145,7 +155,7 @@ _VALIDATE_V1: Final = frozenset({"PydanticUserError", "__pydantic_validator__", 
 ``BaseModel.model_validate_json`` use."""
 
 
-def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
+def _dump(sizes: Sizes, model: Any, original: Any) -> Any:
     """Take the place of pydantic's ``model_dump_json``, which hands its arguments on to the serializer of the model.
 
     The serializer makes bytes, so that their number is at hand; and done here it takes less time than before.
@@ -155,9 +165,9 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
     defaults: dict[str, Any] = getattr(original, "__kwdefaults__", None) or {}
     has_known_defaults = defaults.get("by_alias", ...) is None
     if names_in(original) != _DUMP or type(serializer).__name__ != "SchemaSerializer" or not has_known_defaults:
-        return _measured(adapter, original)
+        return _measured(sizes, original)
     to_json = serializer.to_json
-    pop = adapter.sizes.outgoing.pop
+    pop = sizes.outgoing.pop
     # 1.x has a model around all of them.
     is_wrapped = model.__name__ == "JSONRPCMessage"
     request_class = getattr(sys.modules[model.__module__], "JSONRPCRequest", None)
@@ -193,12 +203,12 @@ def _dump(adapter: Adapter, model: Any, original: Any) -> Any:
     return model_dump_json
 
 
-def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
+def _validate(state: State, sizes: Sizes, type_adapter: Any, original: Any) -> Any:
     """Take the place of pydantic's ``TypeAdapter.validate_json``, which hands its arguments on to the validator."""
     validator: Any = getattr(type_adapter, "validator", None)
     is_known = names_in(original) == _VALIDATE and type(validator).__name__ == "SchemaValidator"
     parse = validator.validate_json if is_known else original
-    sizes, incoming = adapter.sizes, adapter.sizes.incoming
+    incoming = sizes.incoming
 
     @functools.wraps(original)
     def validate_json(*args: Any, **kwargs: Any) -> Any:
@@ -209,9 +219,9 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
             else:
                 parsed = original(*args, **kwargs)
         except Exception as error:
-            _unparsable(adapter, error)
+            _unparsable(state, error)
             raise
-        if adapter.recorder is None:
+        if state.recorder is None:
             return parsed
         try:
             data = args[0] if args else kwargs["data"]
@@ -234,27 +244,29 @@ def _validate(adapter: Adapter, type_adapter: Any, original: Any) -> Any:
     return validate_json
 
 
-def _unparsable(adapter: Adapter, error: Exception) -> None:
+def _unparsable(state: State, error: Exception) -> None:
     use = USE.get()
-    if use is not None and adapter.recorder is not None:
+    if use is not None and state.recorder is not None:
         # The SDK answers the waiting request itself; elsewhere the error arrives on the read stream.
         use.unparsable(error)
 
 
-def _patch_v1(adapter: Adapter, module: ModuleType) -> None:
+def _patch_v1(state: State, sizes: Sizes, module: ModuleType) -> None:
     message = getattr(module, "JSONRPCMessage", None)
     if not isinstance(message, type):  # 2.x keeps a module of this name with other contents.
         return
-    adapter.patches.replace(message, "model_validate_json", lambda original: _validate_v1(adapter, message, original))
-    _patch_model(adapter, message)
+    state.patches.replace(
+        message, "model_validate_json", lambda original: _validate_v1(state, sizes, message, original)
+    )
+    _patch_model(state, sizes, message)
 
 
-def _validate_v1(adapter: Adapter, model: Any, original: Any) -> Any:
+def _validate_v1(state: State, sizes: Sizes, model: Any, original: Any) -> Any:
     """Likewise for the class method ``model_validate_json`` of 1.x."""
     validator: Any = getattr(model, "__pydantic_validator__", None)
     is_known = names_in(original) == _VALIDATE_V1 and type(validator).__name__ == "SchemaValidator"
     parse = validator.validate_json if is_known else None
-    sizes, incoming = adapter.sizes, adapter.sizes.incoming
+    incoming = sizes.incoming
 
     @functools.wraps(original.__func__)
     def model_validate_json(cls: Any, *args: Any, **kwargs: Any) -> Any:
@@ -262,7 +274,7 @@ def _validate_v1(adapter: Adapter, model: Any, original: Any) -> Any:
             parsed = original.__func__(cls, *args, **kwargs)
         else:
             parsed = parse(*args)
-        if adapter.recorder is not None:
+        if state.recorder is not None:
             try:
                 json_data = args[0] if args else kwargs["json_data"]
                 if type(json_data) is str and json_data.isascii() and json_data[-1:] != "\n":
@@ -278,16 +290,15 @@ def _validate_v1(adapter: Adapter, model: Any, original: Any) -> Any:
     return classmethod(model_validate_json)
 
 
-def _patch_v2(adapter: Adapter, module: ModuleType) -> None:
+def _patch_v2(state: State, sizes: Sizes, module: ModuleType) -> None:
     for name in ("JSONRPCRequest", "JSONRPCResponse", "JSONRPCError"):
-        _patch_model(adapter, getattr(module, name))
-    # On the one adapter object everybody imports by value.
+        _patch_model(state, sizes, getattr(module, name))
+    # On the one ``TypeAdapter`` that everybody imports by value.
     type_adapter = module.jsonrpc_message_adapter
-    adapter.patches.replace(type_adapter, "validate_json", lambda original: _validate(adapter, type_adapter, original))
+    state.patches.replace(
+        type_adapter, "validate_json", lambda original: _validate(state, sizes, type_adapter, original)
+    )
 
 
-def _patch_model(adapter: Adapter, model: Any) -> None:
-    adapter.patches.replace(model, "model_dump_json", lambda original: _dump(adapter, model, original))
-
-
-PATCHES: Final = (("mcp.types", _patch_v1), ("mcp_types.jsonrpc", _patch_v2))
+def _patch_model(state: State, sizes: Sizes, model: Any) -> None:
+    state.patches.replace(model, "model_dump_json", lambda original: _dump(sizes, model, original))

@@ -7,67 +7,54 @@ first used and whenever a session or a server begins, until the answer is yes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import trace
 
-from ..core.fail_open import report
+from ..core.fail_open import contained
+from .lifecycle import Lifecycle
+from .state import State
 
 if TYPE_CHECKING:
     from ..tracing.operations import Operations
-    from .adapter import Adapter
 
 
 class Spans:
     """What makes the spans of one ``instrument()``, once somebody wants them.
 
     Args:
-        options: The options of ``instrument()``.
+        state: Without a recorder no spans are begun any more.
+        lifecycle: That of the ``instrument()``.
+        provider: The tracer provider given to ``instrument()``, if one was; else the global one counts.
+        begin: Applies the patches for spans, and returns what makes these. Called once.
     """
 
-    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
-        self._options = options or {}
+    def __init__(self, state: State, lifecycle: Lifecycle, provider: Any, begin: Callable[[], Operations]) -> None:
+        self._state = state
+        self._provider = provider
+        self._begin = begin
         self._operations: Operations | None = None
         self._lock = threading.Lock()
+        lifecycle.at_fork(self._unlock)
 
-    def seek(self, adapter: Adapter) -> Operations | None:
+    @contained
+    def operations(self) -> Operations | None:
         """What makes spans; None as long as nobody wants any."""
         if self._operations is None:
-            try:
-                self._look(adapter)
-            except Exception as error:
-                report("Spans.seek", error)
+            self._begin_if_wanted()
         return self._operations
 
-    def unlock(self) -> None:
-        """Forget who was looking, in a forked child."""
+    def _unlock(self) -> None:
+        # Whoever was looking is a thread of the parent's.
         self._lock = threading.Lock()
 
-    def _look(self, adapter: Adapter) -> None:
-        given: Any = self._options.get("tracer_provider")
-        if not _does_something(given or trace.get_tracer_provider()):
+    def _begin_if_wanted(self) -> None:
+        if not _does_something(self._provider or trace.get_tracer_provider()):
             return
         with self._lock:
-            if self._operations is not None or adapter.recorder is None:
-                return
-            # Most processes never get here.
-            from ..tracing.choices import Choices  # noqa: PLC0415
-            from ..tracing.operations import Operations  # noqa: PLC0415
-            from . import fastmcp_spans  # noqa: PLC0415
-            from .v1 import spans as v1  # noqa: PLC0415
-            from .v2.spans import NativeSpans  # noqa: PLC0415
-
-            choices = Choices.chosen(self._options)
-            operations = Operations(given, choices.attributes)
-            native = NativeSpans(adapter, operations, given)
-            patches = (
-                *v1.patches(operations),
-                *native.patches(choices.enrichment),
-                *fastmcp_spans.patches(native, given, choices.enrichment),
-            )
-            adapter.apply(patches)
-            self._operations = operations
+            if self._operations is None and self._state.recorder is not None:
+                self._operations = self._begin()
 
 
 def _does_something(provider: Any) -> bool:

@@ -1,7 +1,7 @@
 """Which transport a stream pair belongs to.
 
 The SDK's sessions and dispatchers see two memory streams and nothing of what is behind them. The transport functions
-know; each is patched to leave a :class:`Link` under the identity of the streams it yields, as long as they are open.
+know; each is patched to leave a :class:`StreamPair` under the identity of the streams it yields, until they are closed.
 (Streams of 2.x have ``__slots__``: no attribute and no weak reference can be left on them.)
 """
 
@@ -11,28 +11,31 @@ import functools
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..core.fail_open import contained
 from ..core.stdout import warn_on_stdio
 from ..metrics.connection import Connection
 from ..metrics.outcome import End
+from ..metrics.transports import DEFAULT_PORTS, TRANSPORTS
 from ..metrics.vocabulary import Address, Mode, Role, Transport
 from ..patching.arguments import Parameter
 from . import ending
+from .lifecycle import Lifecycle
 
 if TYPE_CHECKING:
-    from .adapter import Adapter
+    from .state import ModulePatch, State
 
 
-class Link:
+class StreamPair:
     """What is known about one stream pair.
 
     Attributes:
         transport: What is behind it.
-        has_bytes: Whether messages become bytes, by the SDK's hand.
+        has_bytes: Whether messages become bytes.
         mode: Stateless for one server-side HTTP exchange.
         address: Where a client's peer is.
         server: The SDK's server object that serves it, once it does.
@@ -72,7 +75,7 @@ class Link:
         self, transport: Transport, mode: Mode = Mode.STATEFUL, *, address: Address | None = None, http: Any = None
     ) -> None:
         self.transport = transport
-        self.has_bytes = transport not in (Transport.IN_MEMORY, Transport.OTHER)
+        self.has_bytes = TRANSPORTS[transport].has_bytes
         self.mode = mode
         self.address = address
         self.server: Any = None
@@ -94,13 +97,13 @@ class Link:
         self.generator = weakref.ref(generator)
 
     @contained
-    def leave(self) -> None:
+    def exited(self) -> None:
         """This process leaves the transport. If its session has seen the end before, that was the peer's."""
         self.generator = None
         if self.connection is not None and not self.is_at_end and not self.is_closed():
             self.connection.is_left = True
 
-    def is_left_under(self, connection: Connection) -> bool:
+    def exited_before(self, connection: Connection) -> bool:
         """Whether this process has left the transport under its connection.
 
         A generator that is dropped, or closed by its event loop, is resumed without passing :class:`Opening`.
@@ -114,34 +117,35 @@ def _is_resumed(generator: Any) -> bool:
 
 
 class Streams:
-    """The links of all open stream pairs, by the identity of either stream."""
+    """All open stream pairs, by the identity of either stream."""
 
-    def __init__(self) -> None:
-        self._links: dict[int, Link] = {}
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._pairs: dict[int, StreamPair] = {}
+        lifecycle.at_fork(self._pairs.clear)
 
-    def tag(self, link: Link, *streams: Any) -> None:
-        """Remember the link; to be undone while the streams are still alive."""
+    def tag(self, pair: StreamPair, *streams: Any) -> None:
+        """Remember the pair; to be undone while the streams are still alive."""
         for stream in streams:
-            self._links[id(stream)] = link
+            self._pairs[id(stream)] = pair
 
     @contained
     def untag(self, *streams: Any) -> None:
         """Forget the streams."""
         for stream in streams:
-            self._links.pop(id(stream), None)
+            self._pairs.pop(id(stream), None)
 
     @contained
-    def leave(self, *streams: Any) -> None:
+    def exited(self, *streams: Any) -> None:
         """This process leaves the transport behind the streams, which ends with that; forget them."""
-        for link in {self._links.pop(id(stream)) for stream in streams if id(stream) in self._links}:
-            link.leave()
+        for pair in {self._pairs.pop(id(stream)) for stream in streams if id(stream) in self._pairs}:
+            pair.exited()
 
-    def find(self, *streams: Any) -> Link | None:
-        """The link of the first of ``streams`` that has one."""
+    def find(self, *streams: Any) -> StreamPair | None:
+        """The pair of the first of ``streams`` that has one."""
         for stream in streams:
-            link = self._links.get(id(stream))
-            if link is not None:
-                return link
+            pair = self._pairs.get(id(stream))
+            if pair is not None:
+                return pair
         return None
 
 
@@ -153,37 +157,38 @@ def address_of(url: object) -> Address | None:
         parts = urlsplit(url)
         if not parts.hostname:
             return None
-        default = {"http": 80, "https": 443, "ws": 80, "wss": 443}.get(parts.scheme)
-        return Address(parts.hostname, parts.port or default)
+        return Address(parts.hostname, parts.port or DEFAULT_PORTS.get(parts.scheme))
     except ValueError:
         # The SDK's own to refuse.
         return None
 
 
 @contained
-def _link(adapter: Adapter, transport: Transport, url: object, streams: Iterable[Any], generator: Any = None) -> None:
-    link = Link(transport, address=address_of(url))
+def _tag(
+    open_streams: Streams, transport: Transport, url: object, streams: Iterable[Any], generator: Any = None
+) -> None:
+    pair = StreamPair(transport, address=address_of(url))
     if generator is not None:
-        link.opened_by(generator)
-    adapter.streams.tag(link, *streams)
+        pair.opened_by(generator)
+    open_streams.tag(pair, *streams)
 
 
 @contained
-def opening_failed(adapter: Adapter, role: Role, transport: Transport, error: BaseException) -> None:
+def opening_failed(state: State, role: Role, transport: Transport, error: BaseException) -> None:
     """A transport could not be opened: no process, no connection, an HTTP refusal."""
-    if adapter.recorder is None or ending.is_cancellation(error):
+    if state.recorder is None or ending.is_cancellation(error):
         return
     status = getattr(getattr(error, "response", None), "status_code", None)
-    adapter.recorder.connection_error(role, transport, status if isinstance(status, int) else ending.leaf_name(error))
+    state.recorder.connection_error(role, transport, status if isinstance(status, int) else ending.leaf_name(error))
 
 
 @contained
-def broken(adapter: Adapter, role: Role, link: Link, item: Exception) -> None:
+def broken(state: State, role: Role, pair: StreamPair, item: Exception) -> None:
     """The transport put an exception on the read stream instead of a message."""
     # What an HTTP server could not read it has answered with a status, which is seen at its edge.
-    http = link.transport in (Transport.SSE, Transport.STREAMABLE_HTTP)
-    if adapter.recorder is not None and not (http and role is Role.SERVER):
-        adapter.recorder.connection_error(role, link.transport, type(item).__name__)
+    is_answered = role is Role.SERVER and TRANSPORTS[pair.transport].is_http
+    if state.recorder is not None and not is_answered:
+        state.recorder.connection_error(role, pair.transport, type(item).__name__)
 
 
 class Opening:
@@ -230,10 +235,10 @@ class Opening:
         try:
             streams = await self._generator.__anext__()
         except BaseException as error:
-            self._tell(self._failed, error)
+            self._call(self._failed, error)
             raise
         self._streams = streams
-        self._tell(self._opened, streams)
+        self._call(self._opened, streams)
         return streams
 
     async def athrow(self, *args: Any) -> Any:
@@ -253,11 +258,11 @@ class Opening:
             self._closing(streams)
 
     @contained
-    def _tell(self, callback: Callable[[Any], None], value: Any) -> None:
+    def _call(self, callback: Callable[[Any], None], value: Any) -> None:
         callback(value)
 
 
-def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any], Any]:
+def _tagged(state: State, open_streams: Streams, transport: Transport, role: Role) -> Callable[[Any], Any]:
     """Make a wrapper for the generator function of a transport that yields ``(read, write, ...)``."""
 
     def make(original: Any) -> Any:
@@ -265,21 +270,21 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
 
         @functools.wraps(original)
         def generator(*args: Any, **kwargs: Any) -> Any:
-            if adapter.recorder is None:
+            if state.recorder is None:
                 return original(*args, **kwargs)
-            if transport is Transport.STDIO and role is Role.SERVER:
+            if TRANSPORTS[transport].is_on_stdout and role is Role.SERVER:
                 warn_on_stdio()
             opening = original(*args, **kwargs)
             # A server's transport, once left, still waits for its client to end the stream.
             is_ours = role is Role.CLIENT
-            forget = adapter.streams.leave if is_ours else adapter.streams.untag
+            forget = open_streams.exited if is_ours else open_streams.untag
             watched = Opening.of(
                 opening,
-                opened=lambda streams: _link(
-                    adapter, transport, url.of(args, kwargs), streams[:2], opening if is_ours else None
+                opened=lambda streams: _tag(
+                    open_streams, transport, url.of(args, kwargs), streams[:2], opening if is_ours else None
                 ),
                 closing=lambda streams: forget(*streams[:2]),
-                failed=lambda error: opening_failed(adapter, role, transport, error),
+                failed=lambda error: opening_failed(state, role, transport, error),
             )
             return opening if watched is None else watched
 
@@ -288,19 +293,19 @@ def tagged(adapter: Adapter, transport: Transport, role: Role) -> Callable[[Any]
     return make
 
 
-def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
+def _tagged_pairs(state: State, open_streams: Streams) -> Callable[[Any], Any]:
     """Likewise for ``create_client_server_memory_streams``, which yields two pairs."""
 
     def make(original: Any) -> Any:
         @functools.wraps(original)
         def generator(*args: Any, **kwargs: Any) -> Any:
-            if adapter.recorder is None:
+            if state.recorder is None:
                 return original(*args, **kwargs)
             opening = original(*args, **kwargs)
             watched = Opening.of(
                 opening,
-                opened=lambda pairs: _link_pairs(adapter, pairs, opening),
-                closing=lambda pairs: adapter.streams.leave(*(stream for pair in pairs for stream in pair)),
+                opened=lambda pairs: _tag_pairs(open_streams, pairs, opening),
+                closing=lambda pairs: open_streams.exited(*(stream for pair in pairs for stream in pair)),
                 failed=lambda error: None,
             )
             return opening if watched is None else watched
@@ -311,32 +316,37 @@ def _tagged_pairs(adapter: Adapter) -> Callable[[Any], Any]:
 
 
 @contained
-def _link_pairs(adapter: Adapter, pairs: Any, generator: Any) -> None:
+def _tag_pairs(open_streams: Streams, pairs: Any, generator: Any) -> None:
     for pair in pairs:
-        _link(adapter, Transport.IN_MEMORY, None, pair, generator)
+        _tag(open_streams, Transport.IN_MEMORY, None, pair, generator)
 
 
-def _patch(function: str, transport: Transport, role: Role) -> Callable[[Adapter, ModuleType], None]:
-    def patch(adapter: Adapter, module: ModuleType) -> None:
-        adapter.patches.replace_generator(module, function, tagged(adapter, transport, role))
+def patches(state: State, open_streams: Streams) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
 
-    return patch
+    def tagging(function: str, transport: Transport, role: Role) -> Callable[[ModuleType], None]:
+        return partial(_patch, state, open_streams, function, transport, role)
+
+    return (
+        ("mcp.server.stdio", tagging("stdio_server", Transport.STDIO, Role.SERVER)),
+        ("mcp.client.stdio", tagging("stdio_client", Transport.STDIO, Role.CLIENT)),
+        ("mcp.client.streamable_http", partial(_patch_streamable_http_client, state, open_streams)),
+        ("mcp.server.websocket", tagging("websocket_server", Transport.WEBSOCKET, Role.SERVER)),
+        ("mcp.shared.memory", partial(_patch_memory, state, open_streams)),
+    )
 
 
-def _patch_memory(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace_generator(module, "create_client_server_memory_streams", _tagged_pairs(adapter))
+def _patch(
+    state: State, open_streams: Streams, function: str, transport: Transport, role: Role, module: ModuleType
+) -> None:
+    state.patches.replace_generator(module, function, _tagged(state, open_streams, transport, role))
 
 
-def _patch_streamable_http_client(adapter: Adapter, module: ModuleType) -> None:
+def _patch_memory(state: State, open_streams: Streams, module: ModuleType) -> None:
+    state.patches.replace_generator(module, "create_client_server_memory_streams", _tagged_pairs(state, open_streams))
+
+
+def _patch_streamable_http_client(state: State, open_streams: Streams, module: ModuleType) -> None:
     # 1.12 to 1.23 have the old name only; from 1.24 on it delegates to the new one.
     name = "streamable_http_client" if hasattr(module, "streamable_http_client") else "streamablehttp_client"
-    adapter.patches.replace_generator(module, name, tagged(adapter, Transport.STREAMABLE_HTTP, Role.CLIENT))
-
-
-PATCHES: Final = (
-    ("mcp.server.stdio", _patch("stdio_server", Transport.STDIO, Role.SERVER)),
-    ("mcp.client.stdio", _patch("stdio_client", Transport.STDIO, Role.CLIENT)),
-    ("mcp.client.streamable_http", _patch_streamable_http_client),
-    ("mcp.server.websocket", _patch("websocket_server", Transport.WEBSOCKET, Role.SERVER)),
-    ("mcp.shared.memory", _patch_memory),
-)
+    _patch(state, open_streams, name, Transport.STREAMABLE_HTTP, Role.CLIENT, module)

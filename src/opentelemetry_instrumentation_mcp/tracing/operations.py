@@ -25,7 +25,7 @@ from ..metrics.catalogue import (
 )
 from ..metrics.labels import OTHER, TARGETS, Target
 from ..metrics.outcome import Outcome, number_name
-from ..metrics.series import NETWORK
+from ..metrics.transports import TRANSPORTS
 from ..metrics.vocabulary import Address, Transport
 from ..version import __version__
 from . import propagation
@@ -80,11 +80,11 @@ def network(transport: Transport, address: Address | None = None) -> Attributes:
         address: Where a client's peer is.
     """
     found: Attributes = {}
-    name, protocol = NETWORK[transport]
-    if name is not None:
-        found[NETWORK_TRANSPORT] = name
-    if protocol is not None:
-        found[NETWORK_PROTOCOL] = protocol
+    properties = TRANSPORTS[transport]
+    if properties.network_transport is not None:
+        found[NETWORK_TRANSPORT] = properties.network_transport
+    if properties.network_protocol is not None:
+        found[NETWORK_PROTOCOL] = properties.network_protocol
     if address is not None:
         found[SERVER_ADDRESS] = address.host
         if address.port is not None:

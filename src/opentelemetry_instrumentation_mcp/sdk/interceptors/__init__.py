@@ -7,8 +7,16 @@ no exception, context or result is changed or kept.
 
 from __future__ import annotations
 
-from typing import Final
-
+from ..state import ModulePatch, State
 from . import chain, fastmcp, guards
+from .interception import Interceptors
+from .passage import SpanBypass
 
-PATCHES: Final = (*chain.PATCHES, *guards.PATCHES, *fastmcp.PATCHES)
+
+def patches(state: State, interceptors: Interceptors, bypass: SpanBypass) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        *chain.patches(state, interceptors, bypass),
+        *guards.patches(state, interceptors),
+        *fastmcp.patches(state, interceptors),
+    )

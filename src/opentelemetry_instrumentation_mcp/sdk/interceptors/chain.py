@@ -15,9 +15,9 @@ from ...core.fail_open import report
 from ...metrics.recorder import Recorder
 from ...patching.arguments import Parameter
 from ...patching.patches import names_in
-from ..adapter import Adapter
-from .interception import interceptor_of, name_of, through
-from .passage import MOST_LEVELS, Chain
+from ..state import ModulePatch, State
+from .interception import Interceptors, name_of, through
+from .passage import MOST_LEVELS, Chain, SpanBypass
 
 _CHAIN: Final = "_otel_mcp_chain"
 """Attribute left on a server object (not on its class)."""
@@ -26,18 +26,26 @@ _COMPOSER: Final = frozenset({"reversed", "server", "middleware", "partial", "_a
 """Every name that 2.0 to 2.3 use in ``ServerRunner._compose_server_middleware``."""
 
 
-def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, interceptors: Interceptors, bypass: SpanBypass) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.server.runner", functools.partial(_patch_runner, state, interceptors, bypass)),
+        ("mcp.server.extension", functools.partial(_patch_extension, state, interceptors)),
+    )
+
+
+def _patch_runner(state: State, interceptors: Interceptors, bypass: SpanBypass, module: ModuleType) -> None:
     composer = getattr(getattr(module, "ServerRunner", None), "_compose_server_middleware", None)
     if names_in(composer) == _COMPOSER:
-        adapter.patches.replace(
-            module.ServerRunner, "_compose_server_middleware", lambda original: _compose(adapter, original)
+        state.patches.replace(
+            module.ServerRunner, "_compose_server_middleware", lambda original: _compose(state, bypass, original)
         )
     else:
         # It does something else by now, which is not for us to repeat: each middleware is watched by itself.
-        adapter.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(adapter, original))
+        state.patches.replace(module, "_apply_middleware", lambda original: _apply_middleware(interceptors, original))
 
 
-class _Looked(NamedTuple):
+class _Inspected(NamedTuple):
     """What was found when the middleware of a server was looked at.
 
     Attributes:
@@ -51,7 +59,7 @@ class _Looked(NamedTuple):
     compose: Callable[[Any], Any] | None
 
 
-def _compose(adapter: Adapter, original: Any) -> Any:
+def _compose(state: State, bypass: SpanBypass, original: Any) -> Any:
     @functools.wraps(original)
     def _compose_server_middleware(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
@@ -59,10 +67,10 @@ def _compose(adapter: Adapter, original: Any) -> Any:
             try:
                 recorder, middleware, compose = server._otel_mcp_chain
             except AttributeError:
-                recorder, middleware, compose = _look(adapter, server)
+                recorder, middleware, compose = _inspect(state, bypass, server)
             # Lists of the same objects are equal without asking any of them.
-            if recorder is not adapter.recorder or middleware != server.middleware:
-                compose = _look(adapter, server).compose
+            if recorder is not state.recorder or middleware != server.middleware:
+                compose = _inspect(state, bypass, server).compose
             if compose is not None and len(args) == 1 and not kwargs:
                 return compose(args[0])
         except Exception as error:
@@ -72,23 +80,23 @@ def _compose(adapter: Adapter, original: Any) -> Any:
     return _compose_server_middleware
 
 
-def _look(adapter: Adapter, server: Any) -> _Looked:
-    recorder, compose = adapter.recorder, None
+def _inspect(state: State, bypass: SpanBypass, server: Any) -> _Inspected:
+    recorder, compose = state.recorder, None
     middleware = list(server.middleware)
     if recorder is not None and 0 < len(middleware) <= MOST_LEVELS:
         interceptors = [recorder.interceptor(name_of(each)) for each in middleware]
         passages = recorder.passages(interceptors)
         if passages is not None:
-            spanless = adapter.spanless
-            if spanless is not None and not spanless.stands_for(middleware[0]):
-                spanless = None
-            compose = Chain(middleware, interceptors, passages, spanless).compose
-    looked = _Looked(recorder, middleware, compose)
-    setattr(server, _CHAIN, looked)
-    return looked
+            untraced = bypass.middleware
+            if untraced is not None and not untraced.stands_for(middleware[0]):
+                untraced = None
+            compose = Chain(middleware, interceptors, passages, untraced).compose
+    inspected = _Inspected(recorder, middleware, compose)
+    setattr(server, _CHAIN, inspected)
+    return inspected
 
 
-def _apply_middleware(adapter: Adapter, original: Any) -> Any:
+def _apply_middleware(interceptors: Interceptors, original: Any) -> Any:
     middleware, call_next, ctx = (
         Parameter(original, name, place) for place, name in enumerate(("middleware", "call_next", "ctx"))
     )
@@ -96,7 +104,7 @@ def _apply_middleware(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def apply_middleware(*args: Any, **kwargs: Any) -> Any:
         following = call_next.of(args, kwargs)
-        interceptor = interceptor_of(adapter, middleware.of(args, kwargs)) if following is not None else None
+        interceptor = interceptors.of(middleware.of(args, kwargs)) if following is not None else None
         if interceptor is None:
             return original(*args, **kwargs)
 
@@ -109,11 +117,11 @@ def _apply_middleware(adapter: Adapter, original: Any) -> Any:
     return apply_middleware
 
 
-def _patch_extension(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(module, "_bind_interceptor", lambda original: bind_interceptor(adapter, original))
+def _patch_extension(state: State, interceptors: Interceptors, module: ModuleType) -> None:
+    state.patches.replace(module, "_bind_interceptor", lambda original: bind_interceptor(state, interceptors, original))
 
 
-def bind_interceptor(adapter: Adapter, original: Any) -> Any:
+def bind_interceptor(state: State, interceptors: Interceptors, original: Any) -> Any:
     """Wrap a function that binds an extension (first) to the rest of the chain (last)."""
 
     extension_of, call_next = Parameter(original, "extension", 0), Parameter(original, "call_next", -1)
@@ -121,11 +129,11 @@ def bind_interceptor(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     def bind(*args: Any, **kwargs: Any) -> Any:
         extension, following = extension_of.of(args, kwargs), call_next.of(args, kwargs)
-        if adapter.recorder is None or following is None or not _intercepts(extension, original):
+        if state.recorder is None or following is None or not _intercepts(extension, original):
             return original(*args, **kwargs)
 
         async def call(*called: Any, **named: Any) -> Any:
-            interceptor = interceptor_of(adapter, extension)
+            interceptor = interceptors.of(extension)
             if interceptor is None:
                 return await original(*args, **kwargs)(*called, **named)
 
@@ -145,9 +153,3 @@ def _intercepts(extension: Any, original: Any) -> bool:
     # The one every extension inherits stands in the same module as the function that binds them.
     method = getattr(extension, "intercept_tool_call", None)
     return getattr(method, "__module__", None) != original.__module__
-
-
-PATCHES: Final = (
-    ("mcp.server.runner", _patch_runner),
-    ("mcp.server.extension", _patch_extension),
-)

@@ -17,40 +17,49 @@ from typing import Any, Final
 from ...core.fail_open import contained
 from ...metrics.vocabulary import Action
 from ...patching.arguments import Parameter
-from ..adapter import Adapter
+from ..state import ModulePatch, State
 from .chain import bind_interceptor
-from .interception import Instead, interceptor_of, name_of, through
+from .interception import Instead, Interceptors, name_of, through
 
 _CALL_NEXT: Final = Parameter(None, "call_next", 1)
 """Where a middleware gets the rest of its chain."""
 
 
-def _patch_server(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, interceptors: Interceptors) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("fastmcp.server.server", functools.partial(_patch_server, state, interceptors)),
+        ("fastmcp.server.mixins.extensions", functools.partial(_patch_extensions, state, interceptors)),
+        ("fastmcp.server.auth.middleware", functools.partial(_patch_auth, state)),
+    )
+
+
+def _patch_server(state: State, interceptors: Interceptors, module: ModuleType) -> None:
     # fastmcp 2 has the old name.
     name = "_run_middleware" if hasattr(module.FastMCP, "_run_middleware") else "_apply_middleware"
-    adapter.patches.replace(module.FastMCP, name, lambda original: _run_middleware(adapter, original))
+    state.patches.replace(module.FastMCP, name, lambda original: _run_middleware(state, interceptors, original))
 
 
-def _run_middleware(adapter: Adapter, original: Any) -> Any:
+def _run_middleware(state: State, interceptors: Interceptors, original: Any) -> Any:
     @functools.wraps(original)
     async def run_middleware(self: Any, *args: Any, **kwargs: Any) -> Any:
-        watched = _watched(adapter, self) if adapter.recorder is not None else None
+        watched = _watched(interceptors, self) if state.recorder is not None else None
         return await original(self if watched is None else watched, *args, **kwargs)
 
     return run_middleware
 
 
 @contained
-def _watched(adapter: Adapter, server: Any) -> Any:
+def _watched(interceptors: Interceptors, server: Any) -> Any:
     if not server.middleware:
         return None
-    return Instead(server, "middleware", [_seen(adapter, each) for each in server.middleware])
+    return Instead(server, "middleware", [_seen(interceptors, each) for each in server.middleware])
 
 
-def _seen(adapter: Adapter, middleware: Any) -> Any:
+def _seen(interceptors: Interceptors, middleware: Any) -> Any:
     async def intercept(*args: Any, **kwargs: Any) -> Any:
         following = _CALL_NEXT.of(args, kwargs)
-        interceptor = interceptor_of(adapter, middleware) if following is not None else None
+        interceptor = interceptors.of(middleware) if following is not None else None
         if interceptor is None:
             return await middleware(*args, **kwargs)
 
@@ -63,38 +72,31 @@ def _seen(adapter: Adapter, middleware: Any) -> Any:
     return intercept
 
 
-def _patch_extensions(adapter: Adapter, module: ModuleType) -> None:
+def _patch_extensions(state: State, interceptors: Interceptors, module: ModuleType) -> None:
     # Only where it is used: a by-value import of a wrapped original could not be taken back.
     if hasattr(module, "wrap_tool_call_interceptor"):
-        adapter.patches.replace(
-            module, "wrap_tool_call_interceptor", lambda original: bind_interceptor(adapter, original)
+        state.patches.replace(
+            module, "wrap_tool_call_interceptor", lambda original: bind_interceptor(state, interceptors, original)
         )
 
 
-def _patch_auth(adapter: Adapter, module: ModuleType) -> None:
+def _patch_auth(state: State, module: ModuleType) -> None:
     # A request without a token never gets to the SDK's method of fastmcp 3 and 4.
     guard = module.RequireAuthMiddleware
     if hasattr(guard, "_send_missing_auth"):
-        adapter.patches.replace(guard, "_send_missing_auth", lambda original: _send_missing_auth(adapter, original))
+        state.patches.replace(guard, "_send_missing_auth", lambda original: _send_missing_auth(state, original))
 
 
-def _send_missing_auth(adapter: Adapter, original: Any) -> Any:
+def _send_missing_auth(state: State, original: Any) -> Any:
     @functools.wraps(original)
     async def send_missing_auth(self: Any, *args: Any, **kwargs: Any) -> Any:
-        _rejected(adapter, self)
+        _rejected(state, self)
         return await original(self, *args, **kwargs)
 
     return send_missing_auth
 
 
 @contained
-def _rejected(adapter: Adapter, guard: Any) -> None:
-    if adapter.recorder is not None:
-        adapter.recorder.interceptor(name_of(guard)).acted(Action.REJECT)
-
-
-PATCHES: Final = (
-    ("fastmcp.server.server", _patch_server),
-    ("fastmcp.server.mixins.extensions", _patch_extensions),
-    ("fastmcp.server.auth.middleware", _patch_auth),
-)
+def _rejected(state: State, guard: Any) -> None:
+    if state.recorder is not None:
+        state.recorder.interceptor(name_of(guard)).acted(Action.REJECT)

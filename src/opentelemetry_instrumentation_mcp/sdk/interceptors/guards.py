@@ -13,44 +13,55 @@ from __future__ import annotations
 import functools
 from time import perf_counter
 from types import ModuleType
-from typing import Any, Final
+from typing import Any
 
 from ...core.fail_open import contained, report
 from ...metrics.interceptor import Interceptor
 from ...metrics.vocabulary import Action
 from .. import ending
-from ..adapter import Adapter
 from ..http_edge import ANSWER, Answer, Edge, behind, is_edge
-from .interception import Instead, interceptor_of, through, what_it_raised
+from ..state import ModulePatch, State
+from .interception import Instead, Interceptors, through, what_it_raised
 
 
 def _all_is_fine(_: Any) -> Action:
     return Action.CONTINUE
 
 
-def _patch_transport_security(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, interceptors: Interceptors) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.server.transport_security", functools.partial(_patch_transport_security, state, interceptors)),
+        ("mcp.server.auth.middleware.bearer_auth", functools.partial(_patch_bearer_auth, state, interceptors)),
+    )
+
+
+def _patch_transport_security(state: State, interceptors: Interceptors, module: ModuleType) -> None:
     guard = module.TransportSecurityMiddleware
-    adapter.patches.replace(guard, "validate_request", lambda original: _validate_request(adapter, original))
+    state.patches.replace(guard, "validate_request", lambda original: _validate_request(state, interceptors, original))
     # 1.30 and 2.1 on. 2.0 has one elsewhere, and before there is no limit.
     limit = getattr(module, "RequestBodyLimitMiddleware", None)
     if limit is not None:
-        make = _edge if is_edge(limit) else _gate
-        adapter.patches.replace(limit, "__call__", lambda original: make(adapter, original))
+        if is_edge(limit):
+            state.patches.replace(limit, "__call__", lambda original: _edge(state, interceptors, original))
+        else:
+            state.patches.replace(limit, "__call__", lambda original: _gate(interceptors, original))
 
 
-def _patch_bearer_auth(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(module.BearerAuthBackend, "authenticate", lambda original: _authenticate(adapter, original))
-    adapter.patches.replace(module.RequireAuthMiddleware, "__call__", lambda original: _gate(adapter, original))
+def _patch_bearer_auth(state: State, interceptors: Interceptors, module: ModuleType) -> None:
+    backend, guard = module.BearerAuthBackend, module.RequireAuthMiddleware
+    state.patches.replace(backend, "authenticate", lambda original: _authenticate(interceptors, original))
+    state.patches.replace(guard, "__call__", lambda original: _gate(interceptors, original))
 
 
-def _validate_request(adapter: Adapter, original: Any) -> Any:
-    known = adapter.interceptors
+def _validate_request(state: State, interceptors: Interceptors, original: Any) -> Any:
+    known = interceptors.of_class
 
     @functools.wraps(original)
     async def validate_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # As interceptor_of() has it, without the call.
-        interceptor = known.get(self.__class__) if adapter.recorder is not None else None
-        if interceptor is None and (interceptor := interceptor_of(adapter, self)) is None:
+        # As Interceptors.of() has it, without the call.
+        interceptor = known.get(self.__class__) if state.recorder is not None else None
+        if interceptor is None and (interceptor := interceptors.of(self)) is None:
             return await original(self, *args, **kwargs)
         since = perf_counter()
         try:
@@ -80,16 +91,16 @@ def _raised(interceptor: Interceptor, seconds: float, error: BaseException) -> N
     interceptor.dealt(seconds, None, action, name)
 
 
-def _authenticate(adapter: Adapter, original: Any) -> Any:
+def _authenticate(interceptors: Interceptors, original: Any) -> Any:
     @functools.wraps(original)
     async def authenticate(self: Any, *args: Any, **kwargs: Any) -> Any:
         verifier = getattr(self, "token_verifier", None)
-        interceptor = interceptor_of(adapter, self) if verifier is not None else None
+        interceptor = interceptors.of(self) if verifier is not None else None
         if interceptor is None:
             return await original(self, *args, **kwargs)
         return await through(
             interceptor,
-            _verify_token(adapter, verifier),
+            _verify_token(interceptors, verifier),
             lambda seen: original(_with_verifier(self, verifier, seen) or self, *args, **kwargs),
             judge=_all_is_fine,
         )
@@ -102,9 +113,9 @@ def _with_verifier(backend: Any, verifier: Any, verify_token: Any) -> Any:
     return Instead(backend, "token_verifier", Instead(verifier, "verify_token", verify_token))
 
 
-def _verify_token(adapter: Adapter, verifier: Any) -> Any:
+def _verify_token(interceptors: Interceptors, verifier: Any) -> Any:
     async def verify_token(*args: Any, **kwargs: Any) -> Any:
-        interceptor = interceptor_of(adapter, verifier)
+        interceptor = interceptors.of(verifier)
         if interceptor is None:
             return await verifier.verify_token(*args, **kwargs)
         return await through(interceptor, None, lambda _: verifier.verify_token(*args, **kwargs), judge=_all_is_fine)
@@ -164,12 +175,12 @@ def _watched(interceptor: Interceptor, guard: Any, scope: Any) -> _Gate | None:
     return _Gate(interceptor, guard) if scope["type"] != "lifespan" else None
 
 
-def _gate(adapter: Adapter, original: Any) -> Any:
+def _gate(interceptors: Interceptors, original: Any) -> Any:
     """Wrap the ASGI ``__call__`` of a guard, with the parameters of ASGI (see ``http_edge._entry``)."""
 
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any, *args: Any, **kwargs: Any) -> Any:
-        interceptor = interceptor_of(adapter, self)
+        interceptor = interceptors.of(self)
         gate = _watched(interceptor, self, scope) if interceptor is not None else None
         if gate is None:
             return await original(self, scope, receive, send, *args, **kwargs)
@@ -227,9 +238,9 @@ class _AnswerBehind(Answer):
             report("guards.left", failure)
 
 
-def _edge(adapter: Adapter, original: Any) -> Any:
+def _edge(state: State, interceptors: Interceptors, original: Any) -> Any:
     """Wrap the ASGI ``__call__`` of a guard that can be the first of the SDK to see a request."""
-    edge, inner, known = Edge(adapter, behind), _gate(adapter, original), adapter.interceptors
+    edge, inner, known = Edge(state, behind), _gate(interceptors, original), interceptors.of_class
 
     @functools.wraps(original)
     async def guard(self: Any, scope: Any, receive: Any, send: Any, *args: Any, **kwargs: Any) -> Any:
@@ -237,8 +248,8 @@ def _edge(adapter: Adapter, original: Any) -> Any:
         answer = None
         try:
             outer = scope.get(ANSWER)
-            if adapter.recorder is not None and scope["type"] == "http" and (outer is None or outer.scope is not scope):
-                interceptor = known.get(self.__class__) or interceptor_of(adapter, self)
+            if state.recorder is not None and scope["type"] == "http" and (outer is None or outer.scope is not scope):
+                interceptor = known.get(self.__class__) or interceptors.of(self)
                 if interceptor is not None:
                     answer = _AnswerBehind()
                     answer.edge, answer.entry, answer.scope, answer.sends = edge, self, scope, send
@@ -257,18 +268,12 @@ def _edge(adapter: Adapter, original: Any) -> Any:
         try:
             if answer.is_let_through and answer.status < 400:
                 scope.pop(ANSWER, None)
-                # As Answer.over() has it.
+                # As Answer.finished() has it.
                 answer.scope = None
             else:
                 answer.left()
         except Exception as error:
-            report("guards.over", error)
+            report("guards.finished", error)
         return result
 
     return guard
-
-
-PATCHES: Final = (
-    ("mcp.server.transport_security", _patch_transport_security),
-    ("mcp.server.auth.middleware.bearer_auth", _patch_bearer_auth),
-)

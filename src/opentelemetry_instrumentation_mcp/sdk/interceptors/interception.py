@@ -20,7 +20,8 @@ from ...core.fail_open import contained, report
 from ...metrics.interceptor import Interceptor
 from ...metrics.vocabulary import Action
 from .. import ending
-from ..adapter import Adapter
+from ..lifecycle import Lifecycle
+from ..state import State
 
 _REFUSALS: Final = frozenset(
     {
@@ -46,21 +47,34 @@ _MOST_CLASSES: Final = 200
 _NAMED_THEMSELVES: Final = (FunctionType, MethodType, functools.partial, type)
 
 
-def interceptor_of(adapter: Adapter, interceptor: object) -> Interceptor | None:
-    """Where an interceptor is recorded."""
-    recorder = adapter.recorder
-    if recorder is None:
-        return None
-    try:
-        known = adapter.interceptors.get(type(interceptor))
-        if known is None:
-            known = recorder.interceptor(name_of(interceptor))
-            if not isinstance(interceptor, _NAMED_THEMSELVES) and len(adapter.interceptors) < _MOST_CLASSES:
-                adapter.interceptors[type(interceptor)] = known
-        return known
-    except Exception as error:
-        report("interception.interceptor_of", error)
-        return None
+class Interceptors:
+    """Where the interceptors of one ``instrument()`` are recorded.
+
+    Attributes:
+        of_class: For the first classes there are, those that are called after their class.
+    """
+
+    def __init__(self, state: State, lifecycle: Lifecycle) -> None:
+        self.of_class: dict[type, Interceptor] = {}
+        self._state = state
+        lifecycle.at_fork(self.of_class.clear)
+        lifecycle.at_end(self.of_class.clear)
+
+    def of(self, interceptor: object) -> Interceptor | None:
+        """Where an interceptor is recorded."""
+        recorder = self._state.recorder
+        if recorder is None:
+            return None
+        try:
+            known = self.of_class.get(type(interceptor))
+            if known is None:
+                known = recorder.interceptor(name_of(interceptor))
+                if not isinstance(interceptor, _NAMED_THEMSELVES) and len(self.of_class) < _MOST_CLASSES:
+                    self.of_class[type(interceptor)] = known
+            return known
+        except Exception as error:
+            report("Interceptors.of", error)
+            return None
 
 
 async def through(

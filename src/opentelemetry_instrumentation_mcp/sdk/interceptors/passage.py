@@ -7,7 +7,7 @@ As soon as one does not, what crosses the boundaries is noted as well (:class:`_
 interceptor is found out as :func:`.interception.through` would have.
 
 The outermost middleware of the SDK's own servers is that for spans. Where there are none to make it passes a message
-on, and does nothing else: that is done here in its place, by two coroutines less (:class:`..v2.untraced.Spanless`).
+on, and does nothing else: that is done here in its place, by two coroutines less (:class:`UntracedMiddleware`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,43 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
-from ...core.fail_open import contained, report
+from ...core.fail_open import contained
 from ...metrics.interceptor import Interceptor, Passages
 from ...metrics.vocabulary import Action
 from .interception import through, what_it_made_up, what_it_raised
-
-if TYPE_CHECKING:
-    from ..v2.untraced import Spanless
 
 CallNext = Callable[[Any], Awaitable[Any]]
 
 MOST_LEVELS: Final = 20
 """Middleware in a chain that is watched as one."""
+
+
+class UntracedMiddleware(Protocol):
+    """The SDK's middleware for spans while there are none to make: it passes messages on (:mod:`..v2.untraced`)."""
+
+    restore: Callable[..., None]
+    """Called when a message is through, with the context it had and the exception, if there was one."""
+
+    def stands_for(self, middleware: Any) -> bool | None:
+        """Whether this is the middleware, and does what we know."""
+        ...
+
+    def idle_context(self, message: Any) -> Any:
+        """The current context, where a message needs no span; None where the middleware has something to do."""
+        ...
+
+
+class SpanBypass:
+    """What the SDK's middleware for spans does while there are none to make.
+
+    Attributes:
+        middleware: It, once the SDK's module is patched, where it can be done in its place.
+    """
+
+    def __init__(self) -> None:
+        self.middleware: UntracedMiddleware | None = None
 
 
 class _Note(NamedTuple):
@@ -52,11 +75,11 @@ class _Note(NamedTuple):
 class _Log:
     """What is noted of a message that does not go straight."""
 
-    __slots__ = ("is_over", "notes")
+    __slots__ = ("is_finished", "notes")
 
     def __init__(self, notes: list[_Note]) -> None:
         self.notes = notes
-        self.is_over = False
+        self.is_finished = False
         """Whether the outermost interceptor is done. What it has called may still be at work."""
 
 
@@ -67,7 +90,7 @@ class Chain:
         middleware: As the server has them, the outermost first; at least one, :data:`MOST_LEVELS` at most.
         interceptors: Where each is recorded.
         passages: Where messages are recorded that went straight through all of them.
-        spanless: What the first of them does while there are no spans to make, if it is the SDK's for spans.
+        untraced: What the first of them does while there are no spans to make, if it is the SDK's for spans.
     """
 
     __slots__ = ("_depth", "_interceptors", "compose", "middleware")
@@ -77,7 +100,7 @@ class Chain:
         middleware: Sequence[Any],
         interceptors: Sequence[Interceptor],
         passages: Passages,
-        spanless: Spanless | None = None,
+        untraced: UntracedMiddleware | None = None,
     ) -> None:
         self.middleware = list(middleware)
         self._interceptors = interceptors
@@ -85,9 +108,9 @@ class Chain:
         self.compose: Callable[[CallNext], CallNext] = _composer(self._depth)(self, *middleware, passages.cell)
         """Makes of the handler for one message what the SDK makes of it and the middleware, watched: a function that
         takes a context and calls the outermost middleware with it and with another such function."""
-        if spanless is not None:
-            bind = _composer(self._depth, is_spanless=True)
-            self.compose = bind(self, *middleware, passages.cell, self.compose, spanless)
+        if untraced is not None:
+            bind = _composer(self._depth, is_untraced=True)
+            self.compose = bind(self, *middleware, passages.cell, self.compose, untraced)
 
     @contained
     def log(self, times: Sequence[float], crossed: int, context: Any, result: Any) -> _Log:
@@ -104,22 +127,20 @@ class Chain:
         depth = self._depth
         return _Log([_Note(place, times[place], context if place <= depth else result) for place in range(crossed)])
 
+    @contained
     def crossed(self, log: _Log | None, boundary: int, thing: Any, again: bool = False) -> None:
         """A boundary was crossed off the straight way."""
         if log is None:
             return
-        try:
-            log.notes.append(_Note(boundary, perf_counter(), thing, again))
-            level = 2 * self._depth + 1 - max(boundary, ~boundary)
-            if again or level >= self._depth:
-                return
-            if level == 0:
-                self._over(log)
-            elif log.is_over:
-                # What the outermost interceptor has left alone is done now.
-                self._tell(log, level)
-        except Exception as error:
-            report("Chain.crossed", error)
+        log.notes.append(_Note(boundary, perf_counter(), thing, again))
+        level = 2 * self._depth + 1 - max(boundary, ~boundary)
+        if again or level >= self._depth:
+            return
+        if level == 0:
+            self._finished(log)
+        elif log.is_finished:
+            # What the outermost interceptor has left alone is done now.
+            self._record(log, level)
 
     async def again(self, log: _Log | None, level: int, inner: CallNext, ctx: Any) -> Any:
         """A boundary is crossed off the straight way: what is behind it is watched each by itself."""
@@ -146,17 +167,17 @@ class Chain:
 
         return call
 
-    def _over(self, log: _Log) -> None:
+    def _finished(self, log: _Log) -> None:
         """The outermost interceptor is done with the message."""
-        log.is_over = True
+        log.is_finished = True
         for level in range(self._depth):
-            self._tell(log, level)
+            self._record(log, level)
         ways_in = range(self._depth + 1)
         if not sum(1 if note.boundary in ways_in else -1 for note in log.notes):
             # Nothing is at work any more. An exception refers to the frames it went through, and these to the log.
             log.notes.clear()
 
-    def _tell(self, log: _Log, level: int) -> None:
+    def _record(self, log: _Log, level: int) -> None:
         """What one interceptor did, if the log says that it is done."""
         out = 2 * self._depth + 1 - level
         request, response, running, is_rewritten = -1.0, 0.0, 0, False
@@ -226,13 +247,13 @@ _FUNCTION: Final = """
 """
 """One boundary. The parameter has the name that the SDK's own functions have."""
 
-_SPANLESS: Final = """
+_UNTRACED: Final = """
         async def call_0(ctx):
             nonlocal at, context{shared}
             if at:{notes}
                 return await chain.again(context, 0, inner, ctx)
             times[0] = perf_counter()
-            here = seek(ctx)
+            here = idle_context(ctx)
             if here is None:
                 return await compose_watched(inner)(ctx)
             context = ctx
@@ -241,11 +262,11 @@ _SPANLESS: Final = """
             try:
                 {answer} = await {following}
             except BaseException as error:
-                leave(here, error){notes}
+                restore(here, error){notes}
                 chain.crossed(context, ~{inner_out}, error)
                 chain.crossed(context, ~{out}, error)
                 raise
-            leave(here)
+            restore(here)
             if {is_straight}:
                 times[{inner_out}] = perf_counter()
                 at = {out} + 1
@@ -270,29 +291,29 @@ _LEAVE: Final = """
 
 
 @cache
-def _composer(depth: int, *, is_spanless: bool = False) -> Callable[..., Callable[[CallNext], CallNext]]:
+def _composer(depth: int, *, is_untraced: bool = False) -> Callable[..., Callable[[CallNext], CallNext]]:
     """The function that watches chains of this depth, given the chain, its middleware and what records a passage.
 
-    With ``is_spanless`` also what it composes otherwise, and the :class:`..v2.untraced.Spanless` that knows when.
+    With ``is_untraced`` also what it composes otherwise, and the :class:`UntracedMiddleware` that knows when.
 
     It is written by a program, since the functions for one message share what they know best when they stand in one
     function: made level by level, by a function of its own, they would cost a message half as much again.
     """
     names = [f"middleware_{level}" for level in range(depth)]
     functions: list[str] = []
-    for level in range(depth, 1 if is_spanless else -1, -1):
+    for level in range(depth, 1 if is_untraced else -1, -1):
         functions.append(_function(_FUNCTION, names, level))
-    if is_spanless:
-        functions.append(_function(_SPANLESS, names, 0, skipped=1))
+    if is_untraced:
+        functions.append(_function(_UNTRACED, names, 0, skipped=1))
     source = _COMPOSER.format(
         all_middleware=", ".join(names),
-        others=", compose_watched, spanless" if is_spanless else "",
-        bound="\n    seek, leave = spanless.seek, spanless.leave" if is_spanless else "",
+        others=", compose_watched, untraced" if is_untraced else "",
+        bound="\n    idle_context, restore = untraced.idle_context, untraced.restore" if is_untraced else "",
         times=[0.0] * (2 * depth + 2),
         functions="".join(functions),
     )
     scope: dict[str, Any] = {"perf_counter": perf_counter}
-    kind = "spanless " if is_spanless else ""
+    kind = "untraced " if is_untraced else ""
     exec(compile(source, f"<{__name__}: {depth} {kind}levels>", "exec"), scope)
     return scope["bind"]
 

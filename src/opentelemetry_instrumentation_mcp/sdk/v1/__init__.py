@@ -5,6 +5,13 @@ handler, so requests are seen where they cross the session's streams (:mod:`.ses
 :mod:`..v2`.
 """
 
+from ..sizes import Sizes
+from ..spans import Spans
+from ..state import ModulePatch, State
+from ..streams import Streams
 from . import server, session
 
-PATCHES = (*session.PATCHES, *server.PATCHES)
+
+def patches(state: State, open_streams: Streams, sizes: Sizes, spans: Spans) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (*session.patches(state, open_streams, sizes, spans), *server.patches(state, open_streams))

@@ -15,9 +15,9 @@ from ...metrics.labels import Target
 from ...metrics.recorder import Recorder
 from ...metrics.vocabulary import Role, Transport
 from ...patching.arguments import Parameter
-from ..adapter import Adapter
 from ..release import is_v2
-from ..streams import Link
+from ..state import ModulePatch, State
+from ..streams import StreamPair, Streams
 
 _LIST: Final = {Target.TOOL: "ListToolsRequest", Target.PROMPT: "ListPromptsRequest"}
 _MANAGER: Final = {Target.TOOL: ("_tool_manager", "_tools"), Target.PROMPT: ("_prompt_manager", "_prompts")}
@@ -71,31 +71,36 @@ class ServerNames:
         return self._server.request_handlers.get(request_type)
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, open_streams: Streams) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (("mcp.server.lowlevel.server", functools.partial(_patch, state, open_streams)),)
+
+
+def _patch(state: State, open_streams: Streams, module: ModuleType) -> None:
     if not is_v2():
-        adapter.patches.replace(module.Server, "run", lambda original: _run(adapter, original))
-        adapter.patches.replace(module.Server, "_handle_message", lambda original: _handle_message(adapter, original))
+        state.patches.replace(module.Server, "run", lambda original: _run(state, open_streams, original))
+        state.patches.replace(module.Server, "_handle_message", lambda original: _handle_message(state, original))
 
 
-def _run(adapter: Adapter, original: Any) -> Any:
+def _run(state: State, open_streams: Streams, original: Any) -> Any:
     read_stream, write_stream = Parameter(original, "read_stream", 0), Parameter(original, "write_stream", 1)
 
     @functools.wraps(original)
     async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
+        if state.recorder is None:
             return await original(self, *args, **kwargs)
         streams = read_stream.of(args, kwargs), write_stream.of(args, kwargs)
-        untagged = _serve(adapter, self, *streams)
+        untagged = _serve(open_streams, self, *streams)
         try:
             return await original(self, *args, **kwargs)
         finally:
             if untagged:
-                adapter.streams.untag(*streams)
+                open_streams.untag(*streams)
 
     return run
 
 
-def _handle_message(adapter: Adapter, original: Any) -> Any:
+def _handle_message(state: State, original: Any) -> Any:
     known: Recorder | None = None
     tasks: Cell | None = None
 
@@ -104,7 +109,7 @@ def _handle_message(adapter: Adapter, original: Any) -> Any:
         # Run as a task of its own, for every message the session hands on.
         nonlocal known, tasks
         try:
-            if (recorder := adapter.recorder) is not None:
+            if (recorder := state.recorder) is not None:
                 if recorder is not known or tasks is None:
                     tasks = recorder.tasks(Role.SERVER)
                     known = recorder
@@ -120,15 +125,12 @@ def _handle_message(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _serve(adapter: Adapter, server: Any, *streams: Any) -> bool:
-    """Tell the link which server it is; True if the link had to be made for that."""
-    link = adapter.streams.find(*reversed(streams))
-    made = link is None
-    if link is None:
-        link = Link(Transport.OTHER)
-        adapter.streams.tag(link, *streams)
-    link.server = server
+def _serve(open_streams: Streams, server: Any, *streams: Any) -> bool:
+    """Tell the pair which server it is; True if the pair had to be made for that."""
+    pair = open_streams.find(*reversed(streams))
+    made = pair is None
+    if pair is None:
+        pair = StreamPair(Transport.OTHER)
+        open_streams.tag(pair, *streams)
+    pair.server = server
     return made
-
-
-PATCHES: Final = (("mcp.server.lowlevel.server", _patch),)

@@ -1,7 +1,7 @@
 """Sessions of mcp 1.x: every message that crosses ``BaseSession``'s two streams.
 
 The streams a session is built on are put behind :class:`_ReadStream` and :class:`_WriteStream`, which hand every
-message to a :class:`Tap` and pass it on untouched. The life of the connection is that of
+message to a :class:`SessionObserver` and pass it on untouched. The life of the connection is that of
 ``BaseSession._receive_loop``: it starts in ``__aenter__``, returns at the end of the stream, is cancelled at a local
 exit. All it does it does with the read stream entered, so that the end of that is its own; a coroutine around it would
 be woken up for every message.
@@ -28,16 +28,17 @@ from ...metrics.vocabulary import Death, Direction, Role, Transport
 from ...patching.arguments import Parameter
 from ...patching.patches import names_in
 from .. import ending
-from ..adapter import Adapter
-from ..outbound import leave
-from ..sizes import MOST_WAITING
-from ..streams import Link, broken
+from ..outbound import reset
+from ..sizes import MOST_WAITING, Sizes
+from ..spans import Spans
+from ..state import ModulePatch, State
+from ..streams import StreamPair, Streams, broken
 from .server import ServerNames
 
 if TYPE_CHECKING:
     from .spans import SessionSpans
 
-TAP: Final = "_otel_mcp_tap"
+OBSERVER: Final = "_otel_mcp_observer"
 """Attribute left on a session object (not on its class)."""
 
 _WRITTEN: Final[ContextVar[list[Any] | None]] = ContextVar("opentelemetry_instrumentation_mcp_written", default=None)
@@ -51,12 +52,12 @@ _TIMEOUT_CODE: Final = 408
 # function of Python's, and ask long for what they do not have.
 
 
-class Tap:
+class SessionObserver:
     """What crosses one session, and the requests that are open on it."""
 
-    def __init__(self, adapter: Adapter, session: Any, link: Link) -> None:
-        self.adapter = adapter
-        self.link = link
+    def __init__(self, state: State, sizes: Sizes, session: Any, pair: StreamPair) -> None:
+        self.state = state
+        self.pair = pair
         self.connection: Connection | None = None
         self.exit: BaseException | None = None
         """What the session's ``__aexit__`` was called with: the loop itself only sees a cancellation."""
@@ -65,12 +66,13 @@ class Tap:
         self._role = Role.CLIENT
         self._inbound: Inbound | None = None
         self._outbound: dict[Any, Request] = {}
-        self._outgoing = adapter.sizes.outgoing
+        self._sizes = sizes
+        self._outgoing = sizes.outgoing
         self.notification: tuple[str, float] | None = None
         """The notification that the session deals with, by its method and when it came."""
-        self.notes_ids = False
+        self.finds_ids_when_written = False
         """Whether requests are found by :data:`_WRITTEN`, since the session does not say their ids."""
-        link.outbound = self._outbound.get
+        pair.outbound = self._outbound.get
         # A notification of 1.x may have an id (its model allows extra fields), and a reply a method: only the class
         # decides.
         types: Any = sys.modules.get("mcp.types")
@@ -79,21 +81,21 @@ class Tap:
     @contained
     def open(self) -> None:
         """The session is entered, or its receive loop starts; whichever is seen first."""
-        recorder = self.adapter.recorder
+        recorder = self.state.recorder
         if recorder is None or self.connection is not None:
             return
-        session, link = self._session, self.link
+        session, pair = self._session, self.pair
         server_session = getattr(sys.modules.get("mcp.server.session"), "ServerSession", None)
         if server_session is not None and isinstance(session, server_session):
             self._role = Role.SERVER
         options = getattr(session, "_init_options", None)
-        self.connection = link.connection = recorder.open(
+        self.connection = pair.connection = recorder.open(
             self._role,
-            link.transport,
-            link.mode,
+            pair.transport,
+            pair.mode,
             server_name=getattr(options, "server_name", None),
-            address=link.address if self._role is Role.CLIENT else None,
-            registry=ServerNames(link.server) if link.server is not None else None,
+            address=pair.address if self._role is Role.CLIENT else None,
+            registry=ServerNames(pair.server) if pair.server is not None else None,
             session_versions=_session_versions() if self._role is Role.SERVER else (),
             crash_code="0",
         )
@@ -103,7 +105,7 @@ class Tap:
             self.connection.lives_here()
 
     @contained
-    def over(self, error: BaseException | None) -> None:
+    def finished(self, error: BaseException | None) -> None:
         """The receive loop ended; nothing can be answered any more."""
         connection = self.connection
         if connection is None:
@@ -117,16 +119,16 @@ class Tap:
         self._outbound.clear()
         if error is not None and self._role is Role.SERVER and self.exit is not None:
             error = self.exit
-        ending.close(connection, self.link, self._role, error)
-        self.link.connection = None
+        ending.close(connection, self.pair, self._role, error)
+        self.pair.connection = None
         if self.spans is not None:
-            self.spans.over()
+            self.spans.finished()
 
     @contained
     def left(self, error: BaseException | None) -> None:
         """The session is left: its loop is over, even where that has not left the read stream it was given."""
         if self.connection is not None and not self.connection.closed:
-            self.over(GeneratorExit() if error is None else error)
+            self.finished(GeneratorExit() if error is None else error)
 
     def received(self, item: Any) -> None:
         """A message came off the read stream, or what the transport has to say instead of one."""
@@ -135,13 +137,13 @@ class Tap:
             return
         try:
             if isinstance(item, Exception):
-                broken(self.adapter, self._role, self.link, item)
+                broken(self.state, self._role, self.pair, item)
                 return
             message = item.message
             root = message.__dict__["root"]
-            sizes, metadata = self.adapter.sizes, item.metadata
+            sizes, metadata = self._sizes, item.metadata
             size = sizes.incoming.pop(id(message), -1) if metadata is None else sizes.take(message, metadata)
-            if not self.link.has_bytes:
+            if not self.pair.has_bytes:
                 size = -1
             if type(root) is self._notice:
                 self._noticed(inbound, item, root)
@@ -152,7 +154,7 @@ class Tap:
                     if request.shadowed is not None:
                         outbound[request.id] = request.shadowed
                     self._replied(request, _OUTBOUND, root, size)
-            elif self.adapter.recorder is not None:
+            elif self.state.recorder is not None:
                 values = root.__dict__
                 if self.spans is None:
                     inbound.begin(values["id"], values, size)
@@ -166,7 +168,7 @@ class Tap:
     def _noticed(self, inbound: Inbound, item: Any, root: Any) -> None:
         """A notification came off the read stream."""
         self.notification = (root.method, perf_counter())
-        if self.spans is not None and self.adapter.recorder is not None:
+        if self.spans is not None and self.state.recorder is not None:
             self.spans.notification_came(root, item.metadata)
         if root.method == "notifications/cancelled":
             inbound.cancel(fields(root.params).get("requestId"))
@@ -175,7 +177,7 @@ class Tap:
         """The session asks for the next message: it has dealt with the notification before it."""
         try:
             notification, self.notification = self.notification, None
-            if notification is not None and self.connection is not None and self.adapter.recorder is not None:
+            if notification is not None and self.connection is not None and self.state.recorder is not None:
                 method, since = notification
                 self.connection.notified(Direction.INBOUND, method, perf_counter() - since)
             if self.spans is not None:
@@ -191,10 +193,10 @@ class Tap:
         try:
             message = item.message
             root = message.__dict__["root"]
-            if self.link.posts is not None:
-                self.link.posts.append(message)
+            if self.pair.posts is not None:
+                self.pair.posts.append(message)
             if type(root) is self._request:
-                if self.adapter.recorder is None:
+                if self.state.recorder is None:
                     return _NOTHING_ASKED
                 values = root.__dict__
                 request = connection.begin(_OUTBOUND, values["method"], values.get("params"))
@@ -206,16 +208,16 @@ class Tap:
                     # It waits behind this one: the peer's fault, but each of them is answered.
                     request.shadowed = outbound[request_id]
                 outbound[request_id] = request
-                if self.notes_ids and (ids := _WRITTEN.get()) is not None:
+                if self.finds_ids_when_written and (ids := _WRITTEN.get()) is not None:
                     ids.append(request_id)
                 if request.route.is_ping:
                     request.sent()
                 if self.spans is not None:
                     self.spans.request_goes(request, root, item)
-                if self.link.has_bytes:
+                if self.pair.has_bytes:
                     self._outgoing[id(message)] = request
                     if len(self._outgoing) > MOST_WAITING:
-                        self.adapter.sizes.give_up()
+                        self._sizes.give_up()
                 return None, request
             if type(root) is self._notice:
                 return self._noticing(item, root), None
@@ -229,11 +231,11 @@ class Tap:
             if answered is not None:
                 if isinstance(answered, Request):
                     self._replied(answered, _INBOUND, root, -1)
-                if self.link.has_bytes:
+                if self.pair.has_bytes:
                     outgoing = self._outgoing
                     outgoing[id(message)] = answered
                     if len(outgoing) > MOST_WAITING:
-                        self.adapter.sizes.give_up()
+                        self._sizes.give_up()
             return _NOTHING_ASKED
         except Exception as error:
             report("session.sending", error)
@@ -246,7 +248,7 @@ class Tap:
 
     def _noticing(self, item: Any, root: Any) -> str | None:
         """A notification is about to be written; its method, if it is watched."""
-        if self.adapter.recorder is None:
+        if self.state.recorder is None:
             return None
         if self.spans is not None:
             self.spans.notification_goes(root, item)
@@ -264,10 +266,10 @@ class Tap:
         """A write raised."""
         if isinstance(error, Exception):
             self._outgoing.pop(id(item.message), None)
-        if self.link.posts is not None:
+        if self.pair.posts is not None:
             with suppress(ValueError):
-                self.link.posts.remove(item.message)
-        if self.connection is not None and not ending.is_cancellation(error) and self.link.end is None:
+                self.pair.posts.remove(item.message)
+        if self.connection is not None and not ending.is_cancellation(error) and self.pair.end is None:
             self.connection.dead(Death.WRITE_FAILED)
         if request is not None:
             for request_id, each in tuple(self._outbound.items()):
@@ -283,7 +285,7 @@ class Tap:
             self._end(request, self._without_reply(error))
 
     def _without_reply(self, error: BaseException) -> Any:
-        if self.link.failure is not None:
+        if self.pair.failure is not None:
             return CONNECTION_LOST
         if ending.is_cancellation(error):
             return CANCELLED
@@ -346,11 +348,11 @@ _NOTHING_ASKED: Final = (None, None)
 
 
 class _Stream:
-    """A stream behind which a tap listens; everything it does not do itself is the stream's."""
+    """A stream behind which an observer stands; everything it does not do itself is the stream's."""
 
-    def __init__(self, stream: Any, tap: Tap) -> None:
+    def __init__(self, stream: Any, observer: SessionObserver) -> None:
         self._stream = stream
-        self._tap = tap
+        self._observer = observer
 
     def __getattr__(self, name: str) -> Any:
         if name == "_stream":
@@ -380,13 +382,13 @@ def _end_of(stream: Any) -> type[Exception] | None:
 
 
 class _ReadStream(_Stream):
-    def __init__(self, stream: Any, tap: Tap) -> None:
-        super().__init__(stream, tap)
+    def __init__(self, stream: Any, observer: SessionObserver) -> None:
+        super().__init__(stream, observer)
         self._end = _end_of(stream)
 
     async def __aenter__(self) -> Any:
         await self._stream.__aenter__()
-        self._tap.open()
+        self._observer.open()
         return self
 
     async def __aexit__(self, *exc_info: Any) -> Any:
@@ -397,77 +399,83 @@ class _ReadStream(_Stream):
             error = raised
             raise
         finally:
-            self._tap.over(error)
+            self._observer.finished(error)
             # It refers to this frame.
             error = None
 
     def __aiter__(self) -> _ReadStream:
         # A stream of the application's own may only be iterable.
-        return _ReadStream(self._stream.__aiter__(), self._tap)
+        return _ReadStream(self._stream.__aiter__(), self._observer)
 
     async def __anext__(self) -> Any:
-        tap = self._tap
-        if tap.notification is not None or tap.spans is not None:
-            tap.settle()
+        observer = self._observer
+        if observer.notification is not None or observer.spans is not None:
+            observer.settle()
         if self._end is None:
             try:
                 item = await self._stream.__anext__()
             except StopAsyncIteration:
-                tap.link.is_at_end = True
+                observer.pair.is_at_end = True
                 raise
         else:
             try:
                 item = await self._stream.receive()
             except self._end:
-                tap.link.is_at_end = True
+                observer.pair.is_at_end = True
                 raise StopAsyncIteration from None
-        tap.received(item)
+        observer.received(item)
         return item
 
     async def receive(self, *args: Any, **kwargs: Any) -> Any:
-        tap = self._tap
-        tap.settle()
+        observer = self._observer
+        observer.settle()
         item = await self._stream.receive(*args, **kwargs)
-        tap.received(item)
+        observer.received(item)
         return item
 
 
 class _WriteStream(_Stream):
     async def send(self, *args: Any, **kwargs: Any) -> Any:
-        tap = self._tap
+        observer = self._observer
         item: Any = args[0] if args else kwargs.get("item")
-        method, request = tap.sending(item)
+        method, request = observer.sending(item)
         since = perf_counter() if method is not None else 0.0
         try:
             result = await self._stream.send(*args, **kwargs)
         except BaseException as error:
-            tap.unsent(item, request, error)
-            if method is not None and tap.spans is not None:
-                tap.spans.unwritten(item, error)
+            observer.unsent(item, request, error)
+            if method is not None and observer.spans is not None:
+                observer.spans.unwritten(item, error)
             raise
         if method is not None:
-            tap.sent(method, since)
-            if tap.spans is not None:
-                tap.spans.written(item)
+            observer.sent(method, since)
+            if observer.spans is not None:
+                observer.spans.written(item)
         return result
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, open_streams: Streams, sizes: Sizes, spans: Spans) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (("mcp.shared.session", functools.partial(_patch, state, open_streams, sizes, spans)),)
+
+
+def _patch(state: State, open_streams: Streams, sizes: Sizes, spans: Spans, module: ModuleType) -> None:
     session = module.BaseSession
-    adapter.patches.replace(session, "__init__", lambda original: _init(adapter, original))
-    adapter.patches.replace(session, "__aenter__", _aenter)
-    adapter.patches.replace(session, "__aexit__", _aexit)
-    adapter.patches.replace(session, "send_request", _send_request)
+    state.patches.replace(session, "__init__", lambda original: _init(state, open_streams, sizes, spans, original))
+    state.patches.replace(session, "__aenter__", _aenter)
+    state.patches.replace(session, "__aexit__", _aexit)
+    state.patches.replace(session, "send_request", _send_request)
 
 
-def _init(adapter: Adapter, original: Any) -> Any:
+def _init(state: State, open_streams: Streams, sizes: Sizes, spans: Spans, original: Any) -> Any:
     read_stream, write_stream = Parameter(original, "read_stream", 0), Parameter(original, "write_stream", 1)
 
     @functools.wraps(original)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         watched = None
-        if adapter.recorder is not None:
-            watched = _tap(adapter, self, read_stream.of(args, kwargs), write_stream.of(args, kwargs))
+        if state.recorder is not None:
+            streams = read_stream.of(args, kwargs), write_stream.of(args, kwargs)
+            watched = _observed(state, open_streams, sizes, spans, self, *streams)
         if watched is not None:
             args, kwargs = read_stream.put(args, kwargs, watched[0])
             args, kwargs = write_stream.put(args, kwargs, watched[1])
@@ -477,21 +485,27 @@ def _init(adapter: Adapter, original: Any) -> Any:
 
 
 @contained
-def _tap(
-    adapter: Adapter, session: Any, read_stream: Any, write_stream: Any
+def _observed(
+    state: State,
+    open_streams: Streams,
+    sizes: Sizes,
+    spans: Spans,
+    session: Any,
+    read_stream: Any,
+    write_stream: Any,
 ) -> tuple[_ReadStream, _WriteStream] | None:
     if read_stream is None or write_stream is None:
         # Called in a way that is not known.
         return None
-    link = adapter.streams.find(write_stream, read_stream) or Link(Transport.OTHER)
-    tap = Tap(adapter, session, link)
-    operations = adapter.spans.seek(adapter)
+    pair = open_streams.find(write_stream, read_stream) or StreamPair(Transport.OTHER)
+    observer = SessionObserver(state, sizes, session, pair)
+    operations = spans.operations()
     if operations is not None:
         from .spans import SessionSpans  # noqa: PLC0415
 
-        tap.spans = SessionSpans(operations, link)
-    watched = _ReadStream(read_stream, tap), _WriteStream(write_stream, tap)
-    setattr(session, TAP, tap)
+        observer.spans = SessionSpans(operations, pair)
+    watched = _ReadStream(read_stream, observer), _WriteStream(write_stream, observer)
+    setattr(session, OBSERVER, observer)
     return watched
 
 
@@ -499,10 +513,10 @@ def _aenter(original: Any) -> Any:
     @functools.wraps(original)
     async def __aenter__(self: Any, *args: Any, **kwargs: Any) -> Any:
         entered = await original(self, *args, **kwargs)
-        tap: Tap | None = getattr(self, TAP, None)
-        if tap is not None:
+        observer: SessionObserver | None = getattr(self, OBSERVER, None)
+        if observer is not None:
             # The loop is only scheduled yet, and the session may send before it runs.
-            tap.open()
+            observer.open()
         return entered
 
     return __aenter__
@@ -513,14 +527,14 @@ def _aexit(original: Any) -> Any:
 
     @functools.wraps(original)
     async def __aexit__(self: Any, *args: Any, **kwargs: Any) -> Any:
-        tap: Tap | None = getattr(self, TAP, None)
-        if tap is None:
+        observer: SessionObserver | None = getattr(self, OBSERVER, None)
+        if observer is None:
             return await original(self, *args, **kwargs)
-        tap.exit = exc_val.of(args, kwargs)
+        observer.exit = exc_val.of(args, kwargs)
         try:
             return await original(self, *args, **kwargs)
         finally:
-            tap.left(tap.exit)
+            observer.left(observer.exit)
 
     return __aexit__
 
@@ -528,35 +542,32 @@ def _aexit(original: Any) -> Any:
 def _send_request(original: Any) -> Any:
     @functools.wraps(original)
     async def send_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        tap: Tap | None = getattr(self, TAP, None)
-        if tap is None:
+        observer: SessionObserver | None = getattr(self, OBSERVER, None)
+        if observer is None:
             return await original(self, *args, **kwargs)
         # The id the SDK takes first thing, before its first await.
         request_id = getattr(self, "_request_id", None)
         if request_id is None:
-            return await _found_when_written(tap, original, self, args, kwargs)
+            return await _found_when_written(observer, original, self, args, kwargs)
         try:
             return await original(self, *args, **kwargs)
         except BaseException as error:
-            tap.failed(request_id, error)
+            observer.failed(request_id, error)
             raise
 
     return send_request
 
 
-async def _found_when_written(tap: Tap, original: Any, session: Any, args: Any, kwargs: Any) -> Any:
+async def _found_when_written(observer: SessionObserver, original: Any, session: Any, args: Any, kwargs: Any) -> Any:
     """Send a request of a session that does not say its next id: it is seen where the request is written, in here."""
-    tap.notes_ids = True
+    observer.finds_ids_when_written = True
     ids: list[Any] = []
     token = _WRITTEN.set(ids)
     try:
         return await original(session, *args, **kwargs)
     except BaseException as error:
         for request_id in ids:
-            tap.failed(request_id, error)
+            observer.failed(request_id, error)
         raise
     finally:
-        leave(_WRITTEN, token)
-
-
-PATCHES: Final = (("mcp.shared.session", _patch),)
+        reset(_WRITTEN, token)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import sys
 import weakref
-from collections.abc import Callable
 from types import ModuleType
 from typing import Any, Final
 
@@ -27,10 +26,10 @@ from ...patching.arguments import Parameter
 from ...tracing import propagation
 from ...tracing.operations import HttpRequest, Operation, Operations, network
 from .. import ending
-from ..adapter import Adapter
 from ..fastmcp_spans import SERVING
-from ..streams import Link
-from .session import TAP, Tap
+from ..state import ModulePatch, State
+from ..streams import StreamPair
+from .session import OBSERVER, SessionObserver
 
 _OPERATION: Final = "_otel_mcp_operation"
 """Attribute left on a ``SessionMessage``, which is the same object on both sides of a stream and never serialised."""
@@ -53,9 +52,9 @@ class _Handed:
 class SessionSpans:
     """The spans of one session."""
 
-    def __init__(self, operations: Operations, link: Link) -> None:
+    def __init__(self, operations: Operations, pair: StreamPair) -> None:
         self._operations = operations
-        self._peer = network(link.transport, link.address)
+        self._peer = network(pair.transport, pair.address)
         self._before: Context | None = None
         self._entered: Operation | None = None
         self._notification: Operation | None = None
@@ -137,7 +136,7 @@ class SessionSpans:
         _end(operation, outcome, error, connection)
 
     @contained
-    def over(self) -> None:
+    def finished(self) -> None:
         """The session is over; nobody takes what was handed on any more."""
         for handed in tuple(self._handed.values()):
             if handed.is_notification:
@@ -203,28 +202,28 @@ def _http_request(metadata: Any) -> HttpRequest | None:
     )
 
 
-def patches(operations: Operations) -> tuple[tuple[str, Callable[[Adapter, ModuleType], None]], ...]:
+def patches(state: State, operations: Operations) -> tuple[ModulePatch, ...]:
     """What is patched besides the session itself, and in which modules."""
 
-    def patch_client(adapter: Adapter, module: ModuleType) -> None:
+    def patch_client(module: ModuleType) -> None:
         transport = module.StreamableHTTPTransport
         if not hasattr(transport, "_resolve_abandoned_request"):  # 1.x
             for name in ("_handle_post_request", "_handle_resumption_request"):
-                adapter.patches.replace(transport, name, lambda original: _handle_post(operations, original))
+                state.patches.replace(transport, name, lambda original: _handle_post(operations, original))
 
     return (
-        ("mcp.server.session", _patch_session),
-        ("mcp.server.lowlevel.server", _patch_server),
-        ("mcp.server.streamable_http", _patch_streamable_http),
-        ("mcp.server.sse", _patch_sse),
+        ("mcp.server.session", functools.partial(_patch_session, state)),
+        ("mcp.server.lowlevel.server", functools.partial(_patch_server, state)),
+        ("mcp.server.streamable_http", functools.partial(_patch_streamable_http, state)),
+        ("mcp.server.sse", functools.partial(_patch_sse, state)),
         ("mcp.client.streamable_http", patch_client),
-        ("mcp.client.sse", _patch_sse_client),
+        ("mcp.client.sse", functools.partial(_patch_sse_client, state)),
     )
 
 
-def _patch_session(adapter: Adapter, module: ModuleType) -> None:
+def _patch_session(state: State, module: ModuleType) -> None:
     if hasattr(module.ServerSession, "_handle_incoming"):  # 1.x
-        adapter.patches.replace(module.ServerSession, "_handle_incoming", _handle_incoming)
+        state.patches.replace(module.ServerSession, "_handle_incoming", _handle_incoming)
 
 
 def _handle_incoming(original: Any) -> Any:
@@ -232,17 +231,17 @@ def _handle_incoming(original: Any) -> Any:
 
     @functools.wraps(original)
     async def _handle_incoming(self: Any, *args: Any, **kwargs: Any) -> Any:
-        tap: Tap | None = getattr(self, TAP, None)
-        if tap is not None and tap.spans is not None:
-            tap.spans.hand(req.of(args, kwargs))
+        observer: SessionObserver | None = getattr(self, OBSERVER, None)
+        if observer is not None and observer.spans is not None:
+            observer.spans.hand(req.of(args, kwargs))
         return await original(self, *args, **kwargs)
 
     return _handle_incoming
 
 
-def _patch_server(adapter: Adapter, module: ModuleType) -> None:
+def _patch_server(state: State, module: ModuleType) -> None:
     if hasattr(module.Server, "_handle_message"):  # 1.x
-        adapter.patches.replace(module.Server, "_handle_message", _handle_message)
+        state.patches.replace(module.Server, "_handle_message", _handle_message)
 
 
 def _handle_message(original: Any) -> Any:
@@ -250,8 +249,12 @@ def _handle_message(original: Any) -> Any:
 
     @functools.wraps(original)
     async def _handle_message(self: Any, *args: Any, **kwargs: Any) -> Any:
-        tap: Tap | None = getattr(session.of(args, kwargs), TAP, None)
-        handed = tap.spans.taken(message.of(args, kwargs)) if tap is not None and tap.spans is not None else None
+        observer: SessionObserver | None = getattr(session.of(args, kwargs), OBSERVER, None)
+        handed = (
+            observer.spans.taken(message.of(args, kwargs))
+            if observer is not None and observer.spans is not None
+            else None
+        )
         if handed is None:
             return await original(self, *args, **kwargs)
         operation = handed.operation
@@ -272,13 +275,13 @@ def _handled(notification: Operation) -> None:
     notification.end(OK)
 
 
-def _patch_streamable_http(adapter: Adapter, module: ModuleType) -> None:
+def _patch_streamable_http(state: State, module: ModuleType) -> None:
     transport = module.StreamableHTTPServerTransport
-    adapter.patches.replace(transport, "handle_request", _noting_the_span)
+    state.patches.replace(transport, "handle_request", _noting_the_span)
 
 
-def _patch_sse(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(module.SseServerTransport, "handle_post_message", _noting_the_span)
+def _patch_sse(state: State, module: ModuleType) -> None:
+    state.patches.replace(module.SseServerTransport, "handle_post_message", _noting_the_span)
 
 
 def _noting_the_span(original: Any) -> Any:
@@ -301,10 +304,10 @@ def _note(scope: Any) -> None:
         scope[_HTTP_SPAN] = span
 
 
-def _patch_sse_client(adapter: Adapter, module: ModuleType) -> None:
+def _patch_sse_client(state: State, module: ModuleType) -> None:
     # 1.30; older ones post by a method of the HTTP client that others use as well.
     if "mcp.shared.session" in sys.modules and hasattr(module, "request_within_origin"):
-        adapter.patches.replace(module, "request_within_origin", _request)
+        state.patches.replace(module, "request_within_origin", _request)
 
 
 def _request(original: Any) -> Any:

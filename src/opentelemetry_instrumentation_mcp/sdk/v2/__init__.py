@@ -5,6 +5,24 @@ Requests are seen at the dispatcher (:mod:`.dispatcher`, :mod:`.direct`), which 
 is :mod:`..v1`.
 """
 
+from ..interceptors.passage import SpanBypass
+from ..object_methods import ObjectMethods
+from ..sizes import Sizes
+from ..spans import Spans
+from ..state import ModulePatch, State
+from ..streams import Streams
 from . import client, direct, dispatcher, exchange, server, untraced
 
-PATCHES = (*dispatcher.PATCHES, *direct.PATCHES, *client.PATCHES, *server.PATCHES, *exchange.PATCHES, *untraced.PATCHES)
+
+def patches(
+    state: State, open_streams: Streams, sizes: Sizes, spans: Spans, methods: ObjectMethods, bypass: SpanBypass
+) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        *dispatcher.patches(state, open_streams, sizes, spans, methods),
+        *direct.patches(state),
+        *client.patches(state, spans),
+        *server.patches(state, open_streams, spans),
+        *exchange.patches(state),
+        *untraced.patches(state, bypass),
+    )

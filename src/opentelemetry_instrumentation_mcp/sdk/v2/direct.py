@@ -17,56 +17,61 @@ from ...metrics.outcome import CANCELLED
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...patching.arguments import Parameter
 from .. import ending
-from ..adapter import Adapter
-from ..streams import Link
+from ..state import ModulePatch, State
+from ..streams import StreamPair
 from . import messages, seam
-from .seam import DCTX, LINE, METHOD, PARAMS, Line, line_of
+from .seam import DCTX, METHOD, PARAMS, SIDE, DispatcherSide, side_of
 from .server import ServerNames, server_behind
 
 _CRASH_CODE: Final = "-32603"
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (("mcp.shared.direct_dispatcher", partial(_patch, state)),)
+
+
+def _patch(state: State, module: ModuleType) -> None:
     dispatcher = module.DirectDispatcher
-    adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, original))
-    adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
-    adapter.patches.replace(dispatcher, "_dispatch_request", lambda original: _dispatch_request(adapter, original))
-    adapter.patches.replace(dispatcher, "_dispatch_notify", lambda original: _dispatch_notify(adapter, original))
+    state.patches.replace(dispatcher, "run", lambda original: _run(state, original))
+    state.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(state, original))
+    state.patches.replace(dispatcher, "_dispatch_request", lambda original: _dispatch_request(state, original))
+    state.patches.replace(dispatcher, "_dispatch_notify", lambda original: _dispatch_notify(state, original))
 
 
-def _run(adapter: Adapter, original: Any) -> Any:
+def _run(state: State, original: Any) -> Any:
     run_with = seam.RunWith(original)
 
     @functools.wraps(original)
     async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        line = _open(adapter, self, run_with.on_request.of(args, kwargs)) if adapter.recorder is not None else None
-        if line is None:
+        side = _open(state, self, run_with.on_request.of(args, kwargs)) if state.recorder is not None else None
+        if side is None:
             return await original(self, *args, **kwargs)
-        args, kwargs = run_with.on_request.change(args, kwargs, partial(_handle_requests, adapter, line))
-        args, kwargs = run_with.watched_notifications(adapter, line, args, kwargs)
+        args, kwargs = run_with.on_request.change(args, kwargs, partial(_handle_requests, state, side))
+        args, kwargs = run_with.watched_notifications(state, side, args, kwargs)
         try:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
-            line.is_over = True
-            ending.close(line.connection, line.link, line.role, error)
+            side.is_finished = True
+            ending.close(side.connection, side.pair, side.role, error)
             raise
-        line.is_over = True
+        side.is_finished = True
         # It returns when it is closed, by this process; nothing comes from the other side.
-        line.connection.is_left = True
-        ending.close(line.connection, line.link, line.role, None)
+        side.connection.is_left = True
+        ending.close(side.connection, side.pair, side.role, None)
         return result
 
     return run
 
 
 @contained
-def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
-    recorder = adapter.recorder
+def _open(state: State, dispatcher: Any, on_request: Any) -> DispatcherSide | None:
+    recorder = state.recorder
     if recorder is None:
         return None
     session = seam.client_session(dispatcher, on_request)
     role = Role.SERVER if session is None else Role.CLIENT
-    link = Link(Transport.IN_MEMORY)
+    pair = StreamPair(Transport.IN_MEMORY)
     server = server_behind(on_request) if role is Role.SERVER else None
     connection = recorder.open(
         role,
@@ -77,28 +82,28 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> Line | None:
     )
     if connection is None:
         return None
-    line = Line(adapter, connection, link, role, dispatcher, has_peer=True)
-    setattr(dispatcher, LINE, line)
+    side = DispatcherSide(state, connection, pair, role, dispatcher, has_peer=True)
+    setattr(dispatcher, SIDE, side)
     connection.lives_here()
-    seam.establish_adopted(line, session)
-    return line
+    seam.establish_adopted(side, session)
+    return side
 
 
 @contained
-def _handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
+def _handle_requests(state: State, side: DispatcherSide, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with. The handler runs in the caller's task."""
-    begin = line.connection.begin
+    begin = side.connection.begin
     inbound = Direction.INBOUND
 
     async def on_request_seen(*args: Any, **kwargs: Any) -> Any:
         dctx, method, params = DCTX.of(args, kwargs), METHOD.of(args, kwargs), PARAMS.of(args, kwargs)
-        request = begin(inbound, method, params) if adapter.recorder is not None else None
+        request = begin(inbound, method, params) if state.recorder is not None else None
         if request is None:
             return await on_request(*args, **kwargs)
         try:
             result = await on_request(*args, **kwargs)
         except BaseException as error:
-            _raised(line, request, dctx, error)
+            _raised(side, request, dctx, error)
             raise
         try:
             if dctx.cancel_requested.is_set():
@@ -113,39 +118,39 @@ def _handle_requests(adapter: Adapter, line: Line, on_request: Any) -> Any:
 
 
 @contained
-def _raised(line: Line, request: Request, dctx: Any, error: BaseException) -> None:
+def _raised(side: DispatcherSide, request: Request, dctx: Any, error: BaseException) -> None:
     cancelled = not isinstance(error, Exception) or dctx.cancel_requested.is_set()
-    request.end(CANCELLED if cancelled else messages.outcome_of(error, line.connection.crash_code))
+    request.end(CANCELLED if cancelled else messages.outcome_of(error, side.connection.crash_code))
 
 
-def _send_raw_request(adapter: Adapter, original: Any) -> Any:
+def _send_raw_request(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def send_raw_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        line = line_of(adapter, self)
-        if line is None or not line.closed():
+        side = side_of(state, self)
+        if side is None or not side.closed():
             return original(self, *args, **kwargs)
-        return seam.call(line, original, self, args, kwargs)
+        return seam.call(side, original, self, args, kwargs)
 
     return send_raw_request
 
 
-def _dispatch_request(adapter: Adapter, original: Any) -> Any:
+def _dispatch_request(state: State, original: Any) -> Any:
     method_of, params_of = Parameter(original, "method", 0).of, Parameter(original, "params", 1).of
 
     @functools.wraps(original)
     async def _dispatch_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        line = line_of(adapter, getattr(self, "_peer", None))
+        side = side_of(state, getattr(self, "_peer", None))
         request, params = None, params_of(args, kwargs)
-        if line is not None:
-            request = line.connection.begin(Direction.OUTBOUND, method_of(args, kwargs), params)
-        if request is None or line is None:
+        if side is not None:
+            request = side.connection.begin(Direction.OUTBOUND, method_of(args, kwargs), params)
+        if request is None or side is None:
             return await original(self, *args, **kwargs)
-        if request.route.is_ping and not line.closed():
+        if request.route.is_ping and not side.closed():
             request.sent()
         try:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
-            messages.call_raised(line, request, error)
+            messages.call_raised(side, request, error)
             raise
         messages.answered(request, params, result)
         return result
@@ -153,12 +158,9 @@ def _dispatch_request(adapter: Adapter, original: Any) -> Any:
     return _dispatch_request
 
 
-def _dispatch_notify(adapter: Adapter, original: Any) -> Any:
+def _dispatch_notify(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def _dispatch_notify(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return seam.notify(line_of(adapter, getattr(self, "_peer", None)), original, self, args, kwargs)
+        return seam.notify(side_of(state, getattr(self, "_peer", None)), original, self, args, kwargs)
 
     return _dispatch_notify
-
-
-PATCHES: Final = (("mcp.shared.direct_dispatcher", _patch),)

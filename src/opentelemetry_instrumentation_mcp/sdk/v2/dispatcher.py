@@ -4,7 +4,7 @@ The life of a client's connection, and of a server's over HTTP, is that of ``run
 and is cancelled at a local exit. A server behind ``Server.run`` has a dispatcher only from its first request on; its
 connection is opened there (:mod:`.server`) and found here.
 
-What sees every message is put on the dispatcher itself while it runs, made for its line, so that no message has to look
+What sees every message is put on the dispatcher itself while it runs, made for its side, so that no message has to look
 for that. What is called seldom, or after the end, is replaced in the class.
 
 A request begins when it is taken off the read stream, and ends when its answer is written or it is settled without one.
@@ -30,13 +30,15 @@ from ...metrics.vocabulary import Death, Role, Transport
 from ...patching.arguments import Parameter
 from ...patching.patches import names_in, parameters_of
 from .. import ending
-from ..adapter import Adapter
 from ..http_client import can_be_a_reply
+from ..object_methods import ObjectMethods
 from ..outbound import CURRENT
-from ..sizes import MOST_WAITING
-from ..streams import Link, broken
+from ..sizes import MOST_WAITING, Sizes
+from ..spans import Spans
+from ..state import ModulePatch, State
+from ..streams import StreamPair, Streams, broken
 from . import handler, messages, seam
-from .seam import LINE, Line, line_of
+from .seam import SIDE, DispatcherSide, side_of
 from .server import open_server, server_behind
 
 _WATCHED: Final = ("_dispatch", "_write", "_spawn")
@@ -83,6 +85,16 @@ _WRITE_RESULT: Final = frozenset(
 message, and do it in their place: another call around each of them is what a request would notice most."""
 
 
+class _Services(NamedTuple):
+    """What the dispatchers of one ``instrument()`` share."""
+
+    state: State
+    open_streams: Streams
+    sizes: Sizes
+    spans: Spans
+    methods: ObjectMethods
+
+
 class _Sdk(NamedTuple):
     """What is known of the release's dispatcher: the classes of messages, and which methods are as we know them."""
 
@@ -100,8 +112,16 @@ class _Sdk(NamedTuple):
     answers_as_known: bool
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
-    dispatcher = module.JSONRPCDispatcher
+def patches(
+    state: State, open_streams: Streams, sizes: Sizes, spans: Spans, methods: ObjectMethods
+) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    services = _Services(state, open_streams, sizes, spans, methods)
+    return (("mcp.shared.jsonrpc_dispatcher", partial(_patch, services)),)
+
+
+def _patch(services: _Services, module: ModuleType) -> None:
+    state, dispatcher = services.state, module.JSONRPCDispatcher
     functions: dict[str, Any] = {
         name: getattr(dispatcher, name, None)
         for name in (*_WATCHED, "_dispatch_request", "_handle_request", _RESULT, _SETTLE)
@@ -120,7 +140,7 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
     )
     session_message = getattr(sys.modules.get("mcp.shared.message"), "SessionMessage", None)
     are_known = None not in (request, response, error, notification, session_message)
-    watched = tuple(name for name in _WATCHED if adapter.patches.expect(dispatcher, name))
+    watched = tuple(name for name in _WATCHED if state.patches.expect(dispatcher, name))
     dispatches_as_known = names["_dispatch"] == _DISPATCH and names["_dispatch_request"] == _DISPATCH_REQUEST
     found = (getattr(sys.modules.get("anyio"), name, None) for name in ("BrokenResourceError", "ClosedResourceError"))
     unwritable = tuple(each for each in found if each is not None)
@@ -148,80 +168,81 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
         are_known and names["_write"] == _WRITE,
         answers_as_known,
     )
-    adapter.patches.replace(dispatcher, "run", lambda original: _run(adapter, sdk, original))
-    adapter.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(adapter, original))
-    adapter.patches.replace(dispatcher, "notify", lambda original: _notify(adapter, original))
+    state.patches.replace(dispatcher, "run", lambda original: _run(services, sdk, original))
+    state.patches.replace(dispatcher, "send_raw_request", lambda original: _send_raw_request(state, original))
+    state.patches.replace(dispatcher, "notify", lambda original: _notify(state, original))
 
 
-def _run(adapter: Adapter, sdk: _Sdk, original: Any) -> Any:
-    run_with = seam.RunWith(original)
+def _run(services: _Services, sdk: _Sdk, original: Any) -> Any:
+    state, run_with = services.state, seam.RunWith(original)
 
     @functools.wraps(original)
     async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
-        opened = _open(adapter, self, run_with.on_request.of(args, kwargs)) if adapter.recorder is not None else None
+        opened = _open(services, self, run_with.on_request.of(args, kwargs)) if state.recorder is not None else None
         if opened is None:
             return await original(self, *args, **kwargs)
-        line, owned = opened
-        if not _watch(adapter, sdk, line, self):
-            args, kwargs = run_with.on_request.change(args, kwargs, partial(handler.watched, adapter, line))
-        args, kwargs = run_with.watched_notifications(adapter, line, args, kwargs)
+        side, owned = opened
+        if not _watch(services, sdk, side, self):
+            args, kwargs = run_with.on_request.change(args, kwargs, partial(handler.watched, state, side))
+        args, kwargs = run_with.watched_notifications(state, side, args, kwargs)
         try:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
-            _over(line, owned, error)
+            _finished(side, owned, error)
             raise
         else:
-            _over(line, owned, None)
+            _finished(side, owned, None)
             return result
         finally:
-            adapter.unwatch(self)
+            services.methods.take_off(self)
 
     return run
 
 
 @contained
-def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, bool] | None:
-    """The line of a dispatcher that starts to run, and whether the connection's life is that of the run."""
-    recorder = adapter.recorder
+def _open(services: _Services, dispatcher: Any, on_request: Any) -> tuple[DispatcherSide, bool] | None:
+    """The side of a dispatcher that starts to run, and whether the connection's life is that of the run."""
+    state, open_streams = services.state, services.open_streams
+    recorder = state.recorder
     if recorder is None:
         return None
-    link = adapter.streams.find(dispatcher._write_stream, dispatcher._read_stream) or Link(Transport.OTHER)
+    pair = open_streams.find(dispatcher._write_stream, dispatcher._read_stream) or StreamPair(Transport.OTHER)
     session = seam.client_session(dispatcher, on_request)
     role = Role.SERVER if session is None else Role.CLIENT
-    connection = link.connection if role is Role.SERVER else None
+    connection = pair.connection if role is Role.SERVER else None
     owned = connection is None
     if connection is None:
         if role is Role.SERVER:
-            connection = open_server(adapter, link, server_behind(on_request) or link.server)
+            connection = open_server(state, services.spans, pair, server_behind(on_request) or pair.server)
         else:
-            connection = recorder.open(role, link.transport, address=link.address)
+            connection = recorder.open(role, pair.transport, address=pair.address)
         if connection is None:
             return None
-        link.connection = connection
-    line = Line(adapter, connection, link, role, dispatcher)
-    line.tasks = recorder.tasks(role)
-    connection.in_flight = partial(ending.give_up, line.inbound, line.outbound)
+        pair.connection = connection
+    side = DispatcherSide(state, connection, pair, role, dispatcher)
+    side.tasks = recorder.tasks(role)
+    connection.in_flight = partial(ending.give_up, side.inbound, side.outbound)
     if owned:
         connection.lives_here()
-    setattr(dispatcher, LINE, line)
-    seam.establish_adopted(line, session)
-    return line, owned
+    setattr(dispatcher, SIDE, side)
+    seam.establish_adopted(side, session)
+    return side, owned
 
 
-def _send_raw_request(adapter: Adapter, original: Any) -> Any:
+def _send_raw_request(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def send_raw_request(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # As line_of() has it, for every request.
-        line: Line | None = getattr(self, LINE, None)
-        if line is not None and (line.adapter is not adapter or adapter.recorder is None):
-            line = None
-        return seam.call(line, original, self, args, kwargs)
+        # As side_of() has it, for every request.
+        side: DispatcherSide | None = getattr(self, SIDE, None)
+        if side is not None and (side.state is not state or state.recorder is None):
+            side = None
+        return seam.call(side, original, self, args, kwargs)
 
     return send_raw_request
 
 
 @contained
-def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
+def _watch(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: Any) -> bool:
     """Watch the methods of a dispatcher; whether its requests are seen from their beginning to their end by that."""
     if not hasattr(dispatcher, "_closed") or any(
         getattr(dispatcher.__class__, name, None) is not function for name, function in sdk.functions.items()
@@ -240,42 +261,42 @@ def _watch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any) -> bool:
         _RESULT: _write_result,
         _SETTLE: _settle_unanswered,
     }
-    methods = {name: make[name](adapter, sdk, line, dispatcher, getattr(dispatcher, name)) for name in sdk.watched}
+    methods = {name: make[name](services, sdk, side, dispatcher, getattr(dispatcher, name)) for name in sdk.watched}
     if sdk.dispatches_as_known and "_spawn" in methods:
         # For the time of what is not a request: see _dispatch_counting.
-        line.spawn = methods.pop("_spawn")
-    adapter.watch(dispatcher, methods, _staying)
-    line.sees_replies = {"_dispatch", "_write"}.issubset(methods)
+        side.spawn = methods.pop("_spawn")
+    services.methods.put_on(dispatcher, methods, _staying)
+    side.sees_replies = {"_dispatch", "_write"}.issubset(methods)
     return sdk.answers_as_known
 
 
 def _staying(dispatcher: Any) -> Collection[str]:
     """What has to go on after an ``uninstrument()``: what is open still ends."""
-    line: Line = getattr(dispatcher, LINE)
-    line.is_retired = True
-    return ("_write", _RESULT, _SETTLE) if line.inbound.opened else ()
+    side: DispatcherSide = getattr(dispatcher, SIDE)
+    side.is_retired = True
+    return ("_write", _RESULT, _SETTLE) if side.inbound.opened else ()
 
 
 @contained
-def _over(line: Line, owned: bool, error: BaseException | None) -> None:
+def _finished(side: DispatcherSide, owned: bool, error: BaseException | None) -> None:
     """The dispatcher has stopped: what is still open has got no answer."""
-    line.is_over = True
-    handler.end_all(line)
+    side.is_finished = True
+    handler.end_all(side)
     if owned:
-        ending.close(line.connection, line.link, line.role, error)
+        ending.close(side.connection, side.pair, side.role, error)
 
 
 # What follows runs for every message, and contains itself: a decorator costs more than what many of these do.
 
 
-def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+def _dispatch(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: Any, original: Any) -> Any:
     request_class, response_class = sdk.request, sdk.response
-    has_bytes, answers_as_known = line.link.has_bytes, sdk.answers_as_known
-    incoming = adapter.sizes.incoming
-    take, in_body = incoming.pop, adapter.sizes.take
-    begin, arrived, outbound = line.inbound.begin, line.arrived, line.outbound
+    has_bytes, answers_as_known = side.pair.has_bytes, sdk.answers_as_known
+    state, incoming = services.state, services.sizes.incoming
+    take, in_body = incoming.pop, services.sizes.take
+    begin, arrived, outbound = side.inbound.begin, side.arrived, side.outbound
     # It starts one task for a request, whatever becomes of that.
-    tasks = line.tasks if sdk.dispatches_as_known else None
+    tasks = side.tasks if sdk.dispatches_as_known else None
 
     @functools.wraps(original)
     def _dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -325,45 +346,45 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                     # It starts none.
                     return original(*args, **kwargs)
             else:
-                _arrived(adapter, sdk, line, item, message)
+                _arrived(services, sdk, side, item, message)
         except Exception as error:
             if isinstance(item, Exception):
-                broken(adapter, line.role, line.link, item)
+                broken(state, side.role, side.pair, item)
             else:
                 report("dispatcher.dispatch", error)
-        if line.spawn is None:
+        if side.spawn is None:
             return original(*args, **kwargs)
-        return _dispatch_counting(line, dispatcher, original(*args, **kwargs))
+        return _dispatch_counting(side, dispatcher, original(*args, **kwargs))
 
     return _dispatch
 
 
-async def _dispatch_counting(line: Line, dispatcher: Any, dispatching: Awaitable[Any]) -> Any:
+async def _dispatch_counting(side: DispatcherSide, dispatcher: Any, dispatching: Awaitable[Any]) -> Any:
     """What is neither request nor response starts no task, one or two; they are counted where they are started."""
     methods = dispatcher.__dict__
-    methods["_spawn"] = line.spawn
+    methods["_spawn"] = side.spawn
     try:
         return await dispatching
     finally:
         methods.pop("_spawn", None)
 
 
-def _arrived(adapter: Adapter, sdk: _Sdk, line: Line, item: Any, message: Any) -> None:
+def _arrived(services: _Services, sdk: _Sdk, side: DispatcherSide, item: Any, message: Any) -> None:
     """Something other than a request or its result came off the read stream."""
     if isinstance(item, Exception):
-        broken(adapter, line.role, line.link, item)
+        broken(services.state, side.role, side.pair, item)
         return
-    size = adapter.sizes.take(message, item.metadata)
-    if not line.link.has_bytes:
+    size = services.sizes.take(message, item.metadata)
+    if not side.pair.has_bytes:
         size = -1
     if type(message) is not sdk.notification:
-        _error_came(line, message.id, size)
-    elif line.inbound.opened and message.method == "notifications/cancelled":
-        line.inbound.cancel(line.inbound.known(fields(message.params).get("requestId")))
+        _error_came(side, message.id, size)
+    elif side.inbound.opened and message.method == "notifications/cancelled":
+        side.inbound.cancel(side.inbound.known(fields(message.params).get("requestId")))
 
 
-def _error_came(line: Line, request_id: Any, size: int) -> None:
-    request = line.outbound.get(as_known(line.outbound, request_id))
+def _error_came(side: DispatcherSide, request_id: Any, size: int) -> None:
+    request = side.outbound.get(as_known(side.outbound, request_id))
     if request is not None:
         request.answered = True
         # What the SDK has made of an HTTP error was never parsed: a size under its identity is that of a message long
@@ -372,10 +393,10 @@ def _error_came(line: Line, request_id: Any, size: int) -> None:
             request.measured(size, response=True)
 
 
-def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
-    response, session_message, has_bytes = sdk.response, sdk.session_message, line.link.has_bytes
-    posts, answer = line.link.posts, line.inbound.answer
-    sizes, outgoing = adapter.sizes, adapter.sizes.outgoing
+def _write_result(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: Any, original: Any) -> Any:
+    response, session_message, has_bytes = sdk.response, sdk.session_message, side.pair.has_bytes
+    posts, answer = side.pair.posts, side.inbound.answer
+    sizes, outgoing = services.sizes, services.sizes.outgoing
 
     @functools.wraps(original)
     async def _write_result(*args: Any, **kwargs: Any) -> Any:
@@ -387,7 +408,7 @@ def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, orig
         # In the step in which the handler was done.
         try:
             if dispatcher._closed:
-                answered = _too_late(line, request_id)
+                answered = _too_late(side, request_id)
             else:
                 answered = answer(request_id, result)
                 if isinstance(answered, Request):
@@ -405,21 +426,21 @@ def _write_result(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, orig
             await dispatcher._write_stream.send(session_message(message=message, metadata=None))
         except sdk.unwritable:
             # As the SDK does: the result is lost, and that is all.
-            _unwritten(adapter, line, message)
+            _unwritten(sizes, side, message)
             sdk.logger.debug("dropped result for %r: write stream closed", request_id)
         except Exception:
-            _unwritten(adapter, line, message)
+            _unwritten(sizes, side, message)
             raise
         finally:
-            if line.is_retired:
-                _retired(adapter, line, dispatcher)
+            if side.is_retired:
+                _retired(services.methods, side, dispatcher)
 
     return _write_result
 
 
-def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
-    posts, has_bytes, request_class = line.link.posts, line.link.has_bytes, sdk.request
-    sizes, outgoing, outbound = adapter.sizes, adapter.sizes.outgoing, line.outbound
+def _write(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: Any, original: Any) -> Any:
+    posts, has_bytes, request_class = side.pair.posts, side.pair.has_bytes, sdk.request
+    sizes, outgoing, outbound = services.sizes, services.sizes.outgoing, side.outbound
 
     @functools.wraps(original)
     async def _write(*args: Any, **kwargs: Any) -> Any:
@@ -439,7 +460,7 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
                         if len(outgoing) > MOST_WAITING:
                             sizes.give_up()
             else:
-                _writing(adapter, sdk, line, message)
+                _writing(sizes, sdk, side, message)
         except Exception as error:
             report("dispatcher.write", error)
         try:
@@ -449,74 +470,74 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
                 return None
             return await original(*args, **kwargs)
         except Exception:
-            _unwritten(adapter, line, message)
+            _unwritten(sizes, side, message)
             raise
         finally:
-            if line.is_retired:
-                _retired(adapter, line, dispatcher)
+            if side.is_retired:
+                _retired(services.methods, side, dispatcher)
 
     return _write
 
 
 @contained
-def _retired(adapter: Adapter, line: Line, dispatcher: Any) -> None:
-    if not line.inbound.opened:
-        adapter.unwatch(dispatcher)
+def _retired(methods: ObjectMethods, side: DispatcherSide, dispatcher: Any) -> None:
+    if not side.inbound.opened:
+        methods.take_off(dispatcher)
 
 
-def _too_late(line: Line, request_id: Any) -> Request | None:
+def _too_late(side: DispatcherSide, request_id: Any) -> Request | None:
     """A result is written when the stream has ended under it."""
-    request = line.inbound.take(request_id)
+    request = side.inbound.take(request_id)
     if request is not None:
         request.end(CONNECTION_LOST)
     return request
 
 
-def _writing(adapter: Adapter, sdk: _Sdk, line: Line, message: Any) -> None:
+def _writing(sizes: Sizes, sdk: _Sdk, side: DispatcherSide, message: Any) -> None:
     """Something other than a request goes to the write stream."""
     request: Request | tuple[Any, Calls] | None
     if type(message) is sdk.error:
-        request = handler.refused(line, message.id, message.error)
+        request = handler.refused(side, message.id, message.error)
     elif type(message) is not sdk.response:
         return
     elif sdk.answers_as_known:
         # The SDK has written the result itself.
-        request = line.inbound.answer(message.id, message.result)
+        request = side.inbound.answer(message.id, message.result)
         if isinstance(request, Request):
             messages.answered(request, request.hint, message.result)
     else:
         # Where results are not written as we know it.
-        request, line.answering = line.answering, None
-    if request is not None and line.link.has_bytes:
-        adapter.sizes.expect(message, request)
+        request, side.answering = side.answering, None
+    if request is not None and side.pair.has_bytes:
+        sizes.expect(message, request)
 
 
-def _settle_unanswered(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+def _settle_unanswered(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: Any, original: Any) -> Any:
     dctx = Parameter(original, "dctx", 0)
 
     @functools.wraps(original)
     def settle_unanswered(*args: Any, **kwargs: Any) -> Any:
-        handler.settled(line, dctx.of(args, kwargs))
-        if line.is_retired:
-            _retired(adapter, line, dispatcher)
+        handler.settled(side, dctx.of(args, kwargs))
+        if side.is_retired:
+            _retired(services.methods, side, dispatcher)
         return original(*args, **kwargs)
 
     return settle_unanswered
 
 
 @contained
-def _unwritten(adapter: Adapter, line: Line, message: Any) -> None:
-    adapter.sizes.outgoing.pop(id(message), None)
-    if line.closed() is False and line.link.end is None:
-        line.connection.dead(Death.WRITE_FAILED)
+def _unwritten(sizes: Sizes, side: DispatcherSide, message: Any) -> None:
+    sizes.outgoing.pop(id(message), None)
+    if side.closed() is False and side.pair.end is None:
+        side.connection.dead(Death.WRITE_FAILED)
 
 
-def _spawn(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
+def _spawn(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: Any, original: Any) -> Any:
     @functools.wraps(original)
     def _spawn(*args: Any, **kwargs: Any) -> Any:
-        if line.tasks is not None:
+        if side.tasks is not None:
             try:
-                line.tasks.add(1)
+                side.tasks.add(1)
             except Exception as error:
                 report("dispatcher.spawn", error)
         return original(*args, **kwargs)
@@ -524,12 +545,9 @@ def _spawn(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
     return _spawn
 
 
-def _notify(adapter: Adapter, original: Any) -> Any:
+def _notify(state: State, original: Any) -> Any:
     @functools.wraps(original)
     def notify(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return seam.notify(line_of(adapter, self), original, self, args, kwargs)
+        return seam.notify(side_of(state, self), original, self, args, kwargs)
 
     return notify
-
-
-PATCHES: Final = (("mcp.shared.jsonrpc_dispatcher", _patch),)

@@ -26,10 +26,9 @@ from ...metrics.recorder import Recorder
 from ...metrics.series import Calls
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
 from ...patching.arguments import Parameter
-from ...patching.patches import ABSENT
 from .. import ending
-from ..adapter import Adapter
 from ..http_edge import ANSWER, Answer, Edge, answer_to, answering, streamable
+from ..state import ModulePatch, State
 from . import messages
 from .server import ServerNames
 
@@ -108,7 +107,7 @@ class _Exchange:
         self.send = self.answer.send
 
     @contained
-    def leave(self) -> None:
+    def restore_scope(self) -> None:
         """Leave the scope as it was."""
         if self.send is not None:
             scope = self.answer.scope
@@ -152,14 +151,14 @@ class _Exchange:
         self._has_lost = outcome is CONNECTION_LOST
         request.end(outcome)
 
-    def over(self, error: BaseException | None = None) -> None:
+    def finished(self, error: BaseException | None = None) -> None:
         """The response is sent, or an exception came out."""
         end, error_type = _CLOSED
         try:
             # Whatever outlives it may still have the scope.
             self.answer.exchange = None
             if self.send is not None:
-                self.leave()
+                self.restore_scope()
             # Its id is the exchange itself: kept, that would be work for the collector.
             answered, self.answered = self.answered, None
             if error is None and type(answered) is tuple:
@@ -171,7 +170,7 @@ class _Exchange:
             else:
                 end, error_type = self._how(error, answered)
         except Exception as failure:
-            report("exchange.over", failure)
+            report("exchange.finished", failure)
         self.kind.connection.over(self.opened, end, error_type)
 
     def _how(self, error: BaseException | None, answered: tuple[Any, Calls] | Request | None) -> tuple[End, str | None]:
@@ -231,7 +230,7 @@ class _Exchange:
     def _refused(self, method: str, params: Any, size: int) -> None:
         request = self.kind.connection.begin(Direction.INBOUND, method, params, started=self.opened)
         if request is not None:
-            # Its outcome tells what went wrong; the line is not to blame.
+            # Its outcome tells what went wrong; the connection is not to blame.
             self.answer.is_request = True
             request.measured(size, response=False)
             if self._reply_bytes:
@@ -263,20 +262,25 @@ def _is_cut() -> bool:
     return anyio.current_effective_deadline() == -math.inf
 
 
-def _patch_manager(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.server.streamable_http_manager", functools.partial(_patch_manager, state)),
+        ("mcp.server._streamable_http_modern", functools.partial(_patch_modern, state)),
+    )
+
+
+def _patch_manager(state: State, module: ModuleType) -> None:
     if hasattr(module, "handle_modern_request"):  # 2.x
-        adapter.sees_exchanges = module.handle_modern_request is not ABSENT
-        adapter.patches.replace(
-            module, "handle_modern_request", lambda original: _handle_modern_request(adapter, original)
-        )
+        state.patches.replace(module, "handle_modern_request", lambda original: _handle_modern_request(state, original))
 
 
-def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
-    edge, called = Edge(adapter, streamable), _Called(original)
+def _handle_modern_request(state: State, original: Any) -> Any:
+    edge, called = Edge(state, streamable), _Called(original)
 
     @functools.wraps(original)
     async def handle_modern_request(*args: Any, **kwargs: Any) -> Any:
-        exchange = _open(edge, called, args, kwargs) if adapter.recorder is not None else None
+        exchange = _open(edge, called, args, kwargs) if state.recorder is not None else None
         if exchange is None:
             return await original(*args, **kwargs)
         if exchange.send is not None:
@@ -284,9 +288,9 @@ def _handle_modern_request(adapter: Adapter, original: Any) -> Any:
         try:
             result = await original(*args, **kwargs)
         except BaseException as error:
-            exchange.over(error)
+            exchange.finished(error)
             raise
-        exchange.over()
+        exchange.finished()
         return result
 
     return handle_modern_request
@@ -305,7 +309,7 @@ class _Called:
 
 
 def _open(edge: Edge, called: _Called, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Exchange | None:
-    recorder = edge.adapter.recorder
+    recorder = edge.state.recorder
     if recorder is None:
         return None
     exchange = None
@@ -335,7 +339,7 @@ def _open(edge: Edge, called: _Called, args: tuple[Any, ...], kwargs: dict[str, 
     except Exception as error:
         report("exchange.open", error)
     if exchange is not None:
-        exchange.leave()
+        exchange.restore_scope()
     return None
 
 
@@ -370,14 +374,12 @@ def _remember(app: Any, key: _Key, kind: _Kind) -> None:
     setattr(app, _KINDS, {**(kept if len(kept) < _MOST_KINDS else {}), key: kind})
 
 
-def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
-    if module.check_accept_headers is ABSENT:
-        adapter.sees_exchanges = False
-    adapter.patches.replace(module, "serve_one", lambda original: _serve_one(adapter, original))
-    adapter.patches.replace(module, "check_accept_headers", lambda original: _check_accept_headers(original))
-    adapter.patches.replace(module, "_tool_input_schema", lambda original: _tool_input_schema(original))
+def _patch_modern(state: State, module: ModuleType) -> None:
+    state.patches.replace(module, "serve_one", lambda original: _serve_one(state, original))
+    state.patches.replace(module, "check_accept_headers", lambda original: _check_accept_headers(original))
+    state.patches.replace(module, "_tool_input_schema", lambda original: _tool_input_schema(original))
     context = module._SingleExchangeDispatchContext
-    adapter.patches.replace(context, "notify", lambda original: _notify(adapter, original))
+    state.patches.replace(context, "notify", lambda original: _notify(state, original))
 
 
 @contained
@@ -409,7 +411,7 @@ def _check_accept_headers(original: Any) -> Any:
     return check_accept_headers
 
 
-def _serve_one(adapter: Adapter, original: Any) -> Any:
+def _serve_one(state: State, original: Any) -> Any:
     dctx, method_of, params_of = (
         Parameter(original, name, place) for name, place in (("dctx", 1), ("method", 2), ("params", 3))
     )
@@ -417,7 +419,7 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
     @functools.wraps(original)
     async def serve_one(*args: Any, **kwargs: Any) -> Any:
         exchange = None
-        if adapter.recorder is not None:
+        if state.recorder is not None:
             try:
                 # As _around() has it, without the calls.
                 answer = dctx.of(args, kwargs).message_metadata.request_context.scope.get(ANSWER)
@@ -442,7 +444,7 @@ def _serve_one(adapter: Adapter, original: Any) -> Any:
             if method == "subscriptions/listen":
                 exchange.has_task = True
             if exchange.has_task:
-                # In place of Cell.add(), as in over().
+                # In place of Cell.add(), as in finished().
                 tasks.values.append(1)
                 if len(tasks.values) >= tasks.due:
                     tasks.look_after(1)
@@ -488,14 +490,14 @@ def _tool_input_schema(original: Any) -> Any:
     return _tool_input_schema
 
 
-def _notify(adapter: Adapter, original: Any) -> Any:
+def _notify(state: State, original: Any) -> Any:
     method = Parameter(original, "method", 0)
 
     @functools.wraps(original)
     async def notify(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Without a sink (a JSON response) the SDK drops it.
         exchange = None
-        if adapter.recorder is not None and getattr(self, "sink", None) is not None:
+        if state.recorder is not None and getattr(self, "sink", None) is not None:
             exchange = _around(self)
         if exchange is None:
             return await original(self, *args, **kwargs)
@@ -505,9 +507,3 @@ def _notify(adapter: Adapter, original: Any) -> Any:
         return result
 
     return notify
-
-
-PATCHES: Final = (
-    ("mcp.server.streamable_http_manager", _patch_manager),
-    ("mcp.server._streamable_http_modern", _patch_modern),
-)

@@ -9,49 +9,49 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from ...core.fail_open import contained, report
+from ...core.fail_open import contained
 from ...metrics.connection import Request
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome, error_reply
 from ...metrics.vocabulary import Direction
 from .. import ending
-from ..adapter import Adapter
+from ..state import State
 from . import messages
-from .seam import DCTX, METHOD, PARAMS, Line
+from .seam import DCTX, METHOD, PARAMS, DispatcherSide
 
 # Found by its id.
 
 
-def refused(line: Line, request_id: Any, reply: Any) -> Request | None:
+def refused(side: DispatcherSide, request_id: Any, reply: Any) -> Request | None:
     """An error reply is written; the request it ends."""
-    request = line.inbound.take(request_id)
+    request = side.inbound.take(request_id)
     if request is None:
-        request, line.answering = line.answering, None
+        request, side.answering = side.answering, None
         return request if request is not None and request.id == request_id else None
     # It is written where the handler's exception is handled.
     error = sys.exc_info()[1]
-    if line.closed() or (error is not None and ending.is_cancellation(error)):
+    if side.closed() or (error is not None and ending.is_cancellation(error)):
         request.end(CONNECTION_LOST)
     elif error is not None:
-        request.end(messages.outcome_of(error, line.connection.crash_code))
+        request.end(messages.outcome_of(error, side.connection.crash_code))
     else:
         request.end(error_reply(reply.code, reply.message))
     return request
 
 
 @contained
-def settled(line: Line, dctx: Any) -> None:
+def settled(side: DispatcherSide, dctx: Any) -> None:
     """A request is done without an answer: its peer has cancelled it."""
     if dctx is None:
         return
-    request = line.inbound.take_cancelled(dctx.request_id) or line.inbound.take(dctx.request_id)
+    request = side.inbound.take_cancelled(dctx.request_id) or side.inbound.take(dctx.request_id)
     if request is not None:
         request.end(_unanswered(dctx))
 
 
 @contained
-def end_all(line: Line) -> None:
+def end_all(side: DispatcherSide) -> None:
     """The dispatcher has stopped; nobody will answer what is still open."""
-    for request, outcome in line.inbound.take_all():
+    for request, outcome in side.inbound.take_all():
         request.end(outcome)
 
 
@@ -64,43 +64,46 @@ def _unanswered(dctx: Any) -> Outcome:
 
 
 @contained
-def watched(adapter: Adapter, line: Line, on_request: Any) -> Any:
+def watched(state: State, side: DispatcherSide, on_request: Any) -> Any:
     """Wrap the ``on_request`` callback a dispatcher is run with."""
-    take = line.arrived.pop
-    begin = line.connection.begin
+    begin = side.connection.begin
 
     async def on_request_seen(*args: Any, **kwargs: Any) -> Any:
         dctx, method, params = DCTX.of(args, kwargs), METHOD.of(args, kwargs), PARAMS.of(args, kwargs)
-        request = begin(Direction.INBOUND, method, params) if adapter.recorder is not None else None
+        request = begin(Direction.INBOUND, method, params) if state.recorder is not None else None
         if request is None:
             return await on_request(*args, **kwargs)
-        try:
-            request.id = request_id = dctx.request_id
-            request.request_bytes = take(request_id, -1)
-        except Exception as error:
-            report("handler.begin", error)
+        _begun(side, request, dctx)
         try:
             result = await on_request(*args, **kwargs)
         except BaseException as error:
-            _raised(line, request, dctx, error)
+            _raised(side, request, dctx, error)
             raise
-        try:
-            if dctx.cancel_requested.is_set() or line.closed():
-                request.end(_unanswered(dctx))
-            else:
-                line.answering = request
-                messages.answered(request, params, result)
-        except Exception as error:
-            report("handler.returned", error)
+        _returned(side, request, dctx, params, result)
         return result
 
     return on_request_seen
 
 
 @contained
-def _raised(line: Line, request: Request, dctx: Any, error: BaseException) -> None:
-    if dctx.cancel_requested.is_set() or line.closed():
+def _begun(side: DispatcherSide, request: Request, dctx: Any) -> None:
+    request.id = request_id = dctx.request_id
+    request.request_bytes = side.arrived.pop(request_id, -1)
+
+
+@contained
+def _returned(side: DispatcherSide, request: Request, dctx: Any, params: Any, result: Any) -> None:
+    if dctx.cancel_requested.is_set() or side.closed():
         request.end(_unanswered(dctx))
     else:
-        line.answering = request
-        request.end(messages.outcome_of(error, line.connection.crash_code))
+        side.answering = request
+        messages.answered(request, params, result)
+
+
+@contained
+def _raised(side: DispatcherSide, request: Request, dctx: Any, error: BaseException) -> None:
+    if dctx.cancel_requested.is_set() or side.closed():
+        request.end(_unanswered(dctx))
+    else:
+        side.answering = request
+        request.end(messages.outcome_of(error, side.connection.crash_code))

@@ -14,7 +14,7 @@ from .. import ending
 from ..http_client import outcome_of_response
 
 if TYPE_CHECKING:
-    from .seam import Line
+    from .seam import DispatcherSide
 
 _CONNECTION_CLOSED: Final = -32000
 _REQUEST_TIMEOUT: Final = -32001
@@ -87,16 +87,16 @@ def _reply_to(error: BaseException, crash_code: int) -> Outcome:
 
 
 @contained
-def call_raised(line: Line, request: Request, error: BaseException) -> None:
+def call_raised(side: DispatcherSide, request: Request, error: BaseException) -> None:
     """A request of ours ended without a result; ``error`` is what its caller gets to see."""
     hint, size = request.hint, None
-    if line.closed():
-        line.connection.is_closing = True
-    if line.link.failure is not None:
+    if side.closed():
+        side.connection.is_closing = True
+    if side.pair.failure is not None:
         request.end(CONNECTION_LOST)
         return
     # The id is seen when the request is written.
-    is_written = request.id is not None or line.has_peer
+    is_written = request.id is not None or side.has_peer
     if ending.is_cancellation(error):
         if is_written:
             request.end(CANCELLED)
@@ -107,7 +107,7 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
     code = getattr(reply, "code", None)
     if code is None:
         # An id that is in flight already is refused with a ValueError. Anything else broke on the way.
-        if isinstance(error, ValueError) and (request.id is None or line.has_peer):
+        if isinstance(error, ValueError) and (request.id is None or side.has_peer):
             request.abandon()
         else:
             request.end(CONNECTION_LOST)
@@ -119,7 +119,7 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
     if hint is not None:
         request.end(hint)
         return
-    is_own = not request.answered and (line.sees_replies or _is_the_sdks_own(line, error, code))
+    is_own = not request.answered and (side.sees_replies or _is_the_sdks_own(side, error, code))
     if is_own is None:
         # A number that is not there is better than a wrong one.
         request.abandon()
@@ -129,11 +129,11 @@ def call_raised(line: Line, request: Request, error: BaseException) -> None:
         request.end(error_reply(code, getattr(reply, "message", None)))
 
 
-def _is_the_sdks_own(line: Line, error: BaseException, code: int) -> bool | None:
+def _is_the_sdks_own(side: DispatcherSide, error: BaseException, code: int) -> bool | None:
     """Where no reply is seen, as in process, the SDK's own errors are told by how they are raised; None if not."""
     if code == _REQUEST_TIMEOUT:
         return error.__suppress_context__ and isinstance(error.__context__, TimeoutError)
     if code != _CONNECTION_CLOSED:
         return False
     # Behind it stands what the stream raised when the request was written; or a dispatcher is closed.
-    return type(error.__context__).__name__ in _UNWRITABLE or line.is_cut()
+    return type(error.__context__).__name__ in _UNWRITABLE or side.is_cut()

@@ -1,6 +1,6 @@
 """The wrappers every 2.x dispatcher shares, whatever carries its messages.
 
-A :class:`Line` is one side of one connection: the recorder's connection, what the transport knows, and how the
+A :class:`DispatcherSide` is one side of one connection: that of the recorder, what the transport knows, and how the
 dispatcher tells that it is closed.
 """
 
@@ -14,26 +14,27 @@ from ...core.fail_open import contained, report
 from ...metrics.connection import Connection, Request
 from ...metrics.handover import Cell
 from ...metrics.inbound import Inbound
-from ...metrics.vocabulary import Direction, Role, Transport
+from ...metrics.transports import TRANSPORTS
+from ...metrics.vocabulary import Direction, Role
 from ...patching.arguments import Parameter
-from ..adapter import Adapter
-from ..outbound import CURRENT, leave
-from ..streams import Link
+from ..outbound import CURRENT, reset
+from ..state import State
+from ..streams import StreamPair
 from . import messages
 
-LINE: Final = "_otel_mcp_line"
+SIDE: Final = "_otel_mcp_side"
 """Attribute left on a dispatcher object (not on its class)."""
 
 CLIENT: Final = "_otel_mcp_client"
 """Attribute left on the dispatcher of a ``ClientSession``: a weak reference to it."""
 
 
-class Line:
+class DispatcherSide:
     """One side of a connection, as its dispatcher sees it.
 
     Args:
         connection: The recorder's connection.
-        link: What the transport knows.
+        pair: What the transport knows.
         role: What this process is in it.
         dispatcher: The dispatcher.
         peer: Whether there is a peer in this process, without streams: the handler runs in the caller's task, so that
@@ -41,40 +42,40 @@ class Line:
     """
 
     __slots__ = (
-        "adapter",
         "answering",
         "arrived",
         "connection",
         "dispatcher",
         "has_peer",
         "inbound",
-        "is_over",
+        "is_finished",
         "is_retired",
-        "link",
         "outbound",
+        "pair",
         "role",
         "sees_replies",
         "spawn",
+        "state",
         "tasks",
     )
 
     def __init__(
         self,
-        adapter: Adapter,
+        state: State,
         connection: Connection,
-        link: Link,
+        pair: StreamPair,
         role: Role,
         dispatcher: Any,
         *,
         has_peer: bool = False,
     ) -> None:
-        self.adapter = adapter
+        self.state = state
         self.connection = connection
-        self.link = link
+        self.pair = pair
         self.role = role
         self.dispatcher = dispatcher
         self.has_peer = has_peer
-        self.is_over = False
+        self.is_finished = False
         """Whether the dispatcher has stopped to run."""
         self.sees_replies = False
         """Whether a request is marked when its reply comes, so that this is told from the SDK's own errors."""
@@ -92,37 +93,34 @@ class Line:
         """Likewise, bytes of requests that the dispatcher has taken and not handed on yet."""
         self.is_retired = False
         """Whether this is from before an ``uninstrument()``, and only goes on until what was open has ended."""
-        link.outbound = self.outbound.get
-        link.is_closed = self.closed
+        pair.outbound = self.outbound.get
+        pair.is_closed = self.closed
 
     def closed(self) -> bool | None:
         """Whether no reply can come or go any more; None if the dispatcher does not say."""
         try:
             # Where it is called something else by now it is closed at the end anyway.
-            return getattr(self.dispatcher, "_closed", self.is_over or None)
+            return getattr(self.dispatcher, "_closed", self.is_finished or None)
         except Exception as error:
-            report("Line.closed", error)
+            report("DispatcherSide.closed", error)
             return None
 
+    @contained
     def is_cut(self) -> bool | None:
         """Likewise of either side."""
-        try:
-            closed = self.closed()
-            if closed or not self.has_peer:
-                return closed
-            return getattr(getattr(self.dispatcher, "_peer", None), "_closed", None)
-        except Exception as error:
-            report("Line.is_cut", error)
-            return None
+        closed = self.closed()
+        if closed or not self.has_peer:
+            return closed
+        return getattr(getattr(self.dispatcher, "_peer", None), "_closed", None)
 
 
-def line_of(adapter: Adapter, dispatcher: Any) -> Line | None:
-    """The line of a dispatcher; None once retired. One from before an ``uninstrument()`` is not ours."""
+def side_of(state: State, dispatcher: Any) -> DispatcherSide | None:
+    """The side of a dispatcher; None once retired. One from before an ``uninstrument()`` is not ours."""
     try:
-        line: Line | None = getattr(dispatcher, LINE, None)
-        return line if line is not None and line.adapter is adapter and adapter.recorder is not None else None
+        side: DispatcherSide | None = getattr(dispatcher, SIDE, None)
+        return side if side is not None and side.state is state and state.recorder is not None else None
     except Exception as error:
-        report("seam.line_of", error)
+        report("seam.side_of", error)
         return None
 
 
@@ -136,31 +134,33 @@ def client_session(dispatcher: Any, on_request: Any = None) -> Any:
     return owner if hasattr(owner, "adopt") else None
 
 
-def establish_adopted(line: Line, session: Any) -> None:
+def establish_adopted(side: DispatcherSide, session: Any) -> None:
     """A session that was adopted before it was entered had no connection to be established on."""
     if session is not None and getattr(session, "protocol_version", None) is not None:
-        line.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
+        side.connection.establish(getattr(session.server_info, "name", None), session.protocol_version)
 
 
-async def call(line: Line | None, original: Any, dispatcher: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+async def call(
+    side: DispatcherSide | None, original: Any, dispatcher: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
     """Await ``original(dispatcher, *args, **kwargs)``, which sends a request, as one outbound request."""
     request = params = None
-    if line is not None:
+    if side is not None:
         # As the protocol of dispatchers has it: method, params, opts.
         method: Any = args[0] if args else kwargs.get("method")
         params = args[1] if len(args) > 1 else kwargs.get("params")
-        request = line.connection.begin(Direction.OUTBOUND, method, params)
-    if request is None or line is None:
+        request = side.connection.begin(Direction.OUTBOUND, method, params)
+    if request is None or side is None:
         return await original(dispatcher, *args, **kwargs)
     token = CURRENT.set(request)
     try:
         result = await original(dispatcher, *args, **kwargs)
     except BaseException as error:
-        messages.call_raised(line, request, error)
+        messages.call_raised(side, request, error)
         raise
     finally:
-        leave(CURRENT, token)
-        line.outbound.pop(request.id, None)
+        reset(CURRENT, token)
+        side.outbound.pop(request.id, None)
         # Contexts outlive it, and this may be a whole HTTP response.
         request.hint = None
     messages.answered(request, params, result)
@@ -168,29 +168,29 @@ async def call(line: Line | None, original: Any, dispatcher: Any, args: tuple[An
 
 
 async def notify(
-    line: Line | None, original: Any, dispatcher: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    side: DispatcherSide | None, original: Any, dispatcher: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> Any:
     """Await ``original(dispatcher, *args, **kwargs)``, which sends a notification."""
     method: Any = args[0] if args else kwargs.get("method")
-    if line is None or line.closed() or _stays_here(line, method):
+    if side is None or side.closed() or _stays_here(side, method):
         return await original(dispatcher, *args, **kwargs)
     since = perf_counter()
     result = await original(dispatcher, *args, **kwargs)
-    line.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
+    side.connection.notified(Direction.OUTBOUND, method, perf_counter() - since)
     return result
 
 
 @contained
-def _stays_here(line: Line, method: object) -> bool:
+def _stays_here(side: DispatcherSide, method: object) -> bool:
     """Over HTTP a 2026-07-28 client cancels by closing its stream; the notification is for its own transport.
 
     So it may be where the transport is not known.
     """
     return (
         method == "notifications/cancelled"
-        and line.link.transport in (Transport.STREAMABLE_HTTP, Transport.OTHER)
-        and line.role is Role.CLIENT
-        and line.connection.protocol_version == "2026-07-28"
+        and TRANSPORTS[side.pair.transport].may_be_exchanges
+        and side.role is Role.CLIENT
+        and side.connection.protocol_version == "2026-07-28"
     )
 
 
@@ -213,41 +213,41 @@ class RunWith:
         self._on_notify_intercept = Parameter(original, "on_notify_intercept", 2)
 
     def watched_notifications(
-        self, adapter: Adapter, line: Line, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self, state: State, side: DispatcherSide, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The arguments with the two callbacks for notifications watched."""
         try:
-            given, named = self._on_notify.change(args, kwargs, partial(handle_notifications, adapter, line))
-            return self._on_notify_intercept.change(given, named, partial(intercept_notifications, adapter, line))
+            given, named = self._on_notify.change(args, kwargs, partial(handle_notifications, state, side))
+            return self._on_notify_intercept.change(given, named, partial(intercept_notifications, state, side))
         except Exception as error:
             report("seam.watched_notifications", error)
             return args, kwargs
 
 
 @contained
-def handle_notifications(adapter: Adapter, line: Line, on_notify: Any) -> Any:
+def handle_notifications(state: State, side: DispatcherSide, on_notify: Any) -> Any:
     """Wrap the ``on_notify`` callback a dispatcher is run with."""
 
     async def on_notify_seen(*args: Any, **kwargs: Any) -> Any:
-        if adapter.recorder is None:
+        if state.recorder is None:
             return await on_notify(*args, **kwargs)
         since = perf_counter()
         try:
             return await on_notify(*args, **kwargs)
         finally:
-            line.connection.notified(Direction.INBOUND, METHOD.of(args, kwargs), perf_counter() - since)
+            side.connection.notified(Direction.INBOUND, METHOD.of(args, kwargs), perf_counter() - since)
 
     return on_notify_seen
 
 
 @contained
-def intercept_notifications(adapter: Adapter, line: Line, intercept: Any) -> Any:
+def intercept_notifications(state: State, side: DispatcherSide, intercept: Any) -> Any:
     """Wrap ``on_notify_intercept``: a notification it consumes never reaches ``on_notify``."""
 
     def intercept_seen(*args: Any, **kwargs: Any) -> Any:
         consumed: Any = intercept(*args, **kwargs)
-        if consumed and adapter.recorder is not None:
-            line.connection.notified(Direction.INBOUND, _INTERCEPTED.of(args, kwargs))
+        if consumed and state.recorder is not None:
+            side.connection.notified(Direction.INBOUND, _INTERCEPTED.of(args, kwargs))
         return consumed
 
     return intercept_seen

@@ -16,9 +16,10 @@ from ...metrics.labels import METHODS, Target
 from ...metrics.vocabulary import Role, Transport
 from ...patching.arguments import Parameter
 from .. import ending
-from ..adapter import Adapter
 from ..release import is_v2
-from ..streams import Link
+from ..spans import Spans
+from ..state import ModulePatch, State
+from ..streams import StreamPair, Streams
 
 _LIST: Final = {Target.TOOL: "tools/list", Target.PROMPT: "prompts/list"}
 _MANAGER: Final = {Target.TOOL: ("_tool_manager", "_tools"), Target.PROMPT: ("_prompt_manager", "_prompts")}
@@ -75,47 +76,55 @@ def server_behind(on_request: Any) -> Any:
         return None
 
 
-def _patch_lowlevel(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, open_streams: Streams, spans: Spans) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return (
+        ("mcp.server.lowlevel.server", functools.partial(_patch_lowlevel, state, open_streams, spans)),
+        ("mcp.client.client", functools.partial(_patch_client, state)),
+    )
+
+
+def _patch_lowlevel(state: State, open_streams: Streams, spans: Spans, module: ModuleType) -> None:
     if is_v2():
-        adapter.patches.replace(module.Server, "run", lambda original: _run(adapter, original))
+        state.patches.replace(module.Server, "run", lambda original: _run(state, open_streams, spans, original))
 
 
-def _run(adapter: Adapter, original: Any) -> Any:
+def _run(state: State, open_streams: Streams, spans: Spans, original: Any) -> Any:
     read_stream, write_stream = Parameter(original, "read_stream", 0), Parameter(original, "write_stream", 1)
 
     @functools.wraps(original)
     async def run(self: Any, *args: Any, **kwargs: Any) -> Any:
         streams = read_stream.of(args, kwargs), write_stream.of(args, kwargs)
-        opened = _open(adapter, self, *streams) if adapter.recorder is not None else None
+        opened = _open(state, open_streams, spans, self, *streams) if state.recorder is not None else None
         if opened is None:
             return await original(self, *args, **kwargs)
-        link, made = opened
+        pair, made = opened
         try:
             result = await original(self, *args, **kwargs)
         except BaseException as error:
-            _close(link, error)
+            _close(pair, error)
             raise
         else:
-            _close(link, None)
+            _close(pair, None)
             return result
         finally:
             if made:
-                adapter.streams.untag(*streams)
+                open_streams.untag(*streams)
 
     return run
 
 
 @contained
-def open_server(adapter: Adapter, link: Link, server: Any) -> Connection | None:
+def open_server(state: State, spans: Spans, pair: StreamPair, server: Any) -> Connection | None:
     """Open the connection of a served stream pair."""
-    if adapter.recorder is None:
+    if state.recorder is None:
         return None
-    adapter.spans.seek(adapter)
+    spans.operations()
     versions: Any = getattr(sys.modules.get("mcp_types.version"), "HANDSHAKE_PROTOCOL_VERSIONS", ())
-    return adapter.recorder.open(
+    return state.recorder.open(
         Role.SERVER,
-        link.transport,
-        link.mode,
+        pair.transport,
+        pair.mode,
         server_name=getattr(server, "name", None),
         registry=ServerNames(server) if server is not None else None,
         session_versions=versions,
@@ -124,30 +133,32 @@ def open_server(adapter: Adapter, link: Link, server: Any) -> Connection | None:
 
 
 @contained
-def _open(adapter: Adapter, server: Any, read_stream: Any, write_stream: Any) -> tuple[Link, bool] | None:
-    """The link of a served pair with its connection, and whether the link had to be made for that."""
-    link = adapter.streams.find(write_stream, read_stream)
-    made = link is None
-    if link is None:
-        link = Link(Transport.OTHER)
-        adapter.streams.tag(link, read_stream, write_stream)
-    link.server = server
-    link.connection = open_server(adapter, link, server)
-    if link.connection is not None:
-        link.connection.lives_here()
-    return link, made
+def _open(
+    state: State, open_streams: Streams, spans: Spans, server: Any, read_stream: Any, write_stream: Any
+) -> tuple[StreamPair, bool] | None:
+    """A served pair with its connection, and whether the pair had to be made for that."""
+    pair = open_streams.find(write_stream, read_stream)
+    made = pair is None
+    if pair is None:
+        pair = StreamPair(Transport.OTHER)
+        open_streams.tag(pair, read_stream, write_stream)
+    pair.server = server
+    pair.connection = open_server(state, spans, pair, server)
+    if pair.connection is not None:
+        pair.connection.lives_here()
+    return pair, made
 
 
 @contained
-def _close(link: Link, error: BaseException | None) -> None:
-    connection, link.connection = link.connection, None
+def _close(pair: StreamPair, error: BaseException | None) -> None:
+    connection, pair.connection = pair.connection, None
     if connection is not None:
-        ending.close(connection, link, Role.SERVER, error)
+        ending.close(connection, pair, Role.SERVER, error)
 
 
-def _patch_client(adapter: Adapter, module: ModuleType) -> None:
+def _patch_client(state: State, module: ModuleType) -> None:
     # Only where it is used: a by-value import of a wrapped original could not be taken back.
-    adapter.patches.replace(module, "modern_on_request", lambda original: _modern_on_request(original))
+    state.patches.replace(module, "modern_on_request", lambda original: _modern_on_request(original))
 
 
 def _modern_on_request(original: Any) -> Any:
@@ -165,9 +176,3 @@ def _modern_on_request(original: Any) -> Any:
 @contained
 def _remember(on_request: Any, server: Any) -> None:
     _served[on_request] = server
-
-
-PATCHES: Final = (
-    ("mcp.server.lowlevel.server", _patch_lowlevel),
-    ("mcp.client.client", _patch_client),
-)

@@ -8,7 +8,6 @@ stays current until then, and what is around all of it puts back what was.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from contextvars import ContextVar
 from types import ModuleType
 from typing import Any, Final
@@ -27,11 +26,10 @@ from ...patching.arguments import Parameter
 from ...tracing import propagation
 from ...tracing.operations import Attributes, HttpRequest, Operations, is_client_span_of, mark, network
 from .. import ending
-from ..adapter import Adapter
-from ..outbound import leave
+from ..outbound import reset
+from ..state import ModulePatch, State
+from ..streams import Streams
 from . import messages, seam
-
-_Patch = tuple[str, Callable[[Adapter, ModuleType], None]]
 
 _PEER: Final = "_otel_mcp_peer"
 """Attribute left on a dispatcher object: what its spans say about the transport."""
@@ -87,58 +85,62 @@ class NativeSpans:
     """What one ``instrument()`` does about native spans.
 
     Args:
-        adapter: The adapter.
+        state: What its wrappers hold.
+        open_streams: The open stream pairs.
         operations: What knows what a span has to say.
         provider: The tracer provider given to ``instrument()``, if one was: the SDK's spans then go there as well.
     """
 
-    def __init__(self, adapter: Adapter, operations: Operations, provider: TracerProvider | None) -> None:
-        self._adapter = adapter
+    def __init__(
+        self, state: State, open_streams: Streams, operations: Operations, provider: TracerProvider | None
+    ) -> None:
+        self._state = state
+        self._open_streams = open_streams
         self._operations = operations
         self._provider = provider
 
     @property
     def is_retired(self) -> bool:
         """Whether the patches are taken out."""
-        return self._adapter.recorder is None
+        return self._state.recorder is None
 
-    def patches(self, enrichment: bool) -> list[_Patch]:
+    def patches(self, enrichment: bool) -> list[ModulePatch]:
         """What is patched, and in which modules.
 
         Args:
             enrichment: Whether spans are added to.
         """
-        found: list[_Patch] = []
+        found: list[ModulePatch] = []
         if self._provider is not None:
             found.append(("mcp.shared._otel", self._patch_tracer))
         if enrichment:
             found += [
                 ("mcp.shared.jsonrpc_dispatcher", self._patch_dispatcher),
-                ("mcp.shared.direct_dispatcher", _patch_direct),
+                ("mcp.shared.direct_dispatcher", functools.partial(_patch_direct, self._state)),
                 ("mcp.server._otel", self._patch_middleware),
-                ("mcp.server.runner", _patch_runner),
-                ("mcp.server._streamable_http_modern", _patch_modern),
+                ("mcp.server.runner", functools.partial(_patch_runner, self._state)),
+                ("mcp.server._streamable_http_modern", functools.partial(_patch_modern, self._state)),
                 ("mcp.client.streamable_http", self._patch_http_client),
             ]
         return found
 
-    def _patch_tracer(self, adapter: Adapter, module: ModuleType) -> None:
+    def _patch_tracer(self, module: ModuleType) -> None:
         provider = self._provider
-        adapter.patches.replace(module, "_tracer", lambda _: trace.get_tracer(_MIDDLEWARE_SCOPE, None, provider))
+        self._state.patches.replace(module, "_tracer", lambda _: trace.get_tracer(_MIDDLEWARE_SCOPE, None, provider))
 
-    def _patch_dispatcher(self, adapter: Adapter, module: ModuleType) -> None:
-        dispatcher = module.JSONRPCDispatcher
-        adapter.patches.replace(module, "otel_span", self._client_span)
-        adapter.patches.replace(dispatcher, "send_raw_request", _send_raw_request)
-        adapter.patches.replace(dispatcher, "_resolve_pending", _resolve_pending)
+    def _patch_dispatcher(self, module: ModuleType) -> None:
+        patches, dispatcher = self._state.patches, module.JSONRPCDispatcher
+        patches.replace(module, "otel_span", self._client_span)
+        patches.replace(dispatcher, "send_raw_request", _send_raw_request)
+        patches.replace(dispatcher, "_resolve_pending", _resolve_pending)
 
-    def _patch_middleware(self, adapter: Adapter, module: ModuleType) -> None:
-        adapter.patches.replace(module, "otel_span", self._server_span)
+    def _patch_middleware(self, module: ModuleType) -> None:
+        self._state.patches.replace(module, "otel_span", self._server_span)
 
-    def _patch_http_client(self, adapter: Adapter, module: ModuleType) -> None:
+    def _patch_http_client(self, module: ModuleType) -> None:
         transport = module.StreamableHTTPTransport
         if hasattr(transport, "_resolve_abandoned_request"):  # 2.x
-            adapter.patches.replace(transport, "_handle_post_request", self._handle_post)
+            self._state.patches.replace(transport, "_handle_post_request", self._handle_post)
 
     def _handle_post(self, original: Any) -> Any:
         native = self
@@ -234,8 +236,8 @@ class NativeSpans:
             return {}
         peer: Attributes | None = getattr(dispatcher, _PEER, None)
         if peer is None:
-            link = self._adapter.streams.find(dispatcher._write_stream, dispatcher._read_stream)
-            peer = network(link.transport, link.address) if link is not None else {}
+            pair = self._open_streams.find(dispatcher._write_stream, dispatcher._read_stream)
+            peer = network(pair.transport, pair.address) if pair is not None else {}
             setattr(dispatcher, _PEER, peer)
         return peer
 
@@ -366,7 +368,7 @@ def _send_raw_request(original: Any) -> Any:
             try:
                 return await original(self, *args, **kwargs)
             finally:
-                leave(_CALL, token)
+                reset(_CALL, token)
 
     return send_raw_request
 
@@ -405,13 +407,13 @@ def _answered(call: _Call, outcome: Any) -> None:
         mark(span, str(TOOL_ERROR.error_type))
 
 
-def _patch_direct(adapter: Adapter, module: ModuleType) -> None:
+def _patch_direct(state: State, module: ModuleType) -> None:
     # Handler and caller are in one task.
-    adapter.patches.replace(module.DirectDispatcher, "_dispatch_request", _leaving_nothing)
+    state.patches.replace(module.DirectDispatcher, "_dispatch_request", _leaving_nothing)
 
 
-def _patch_modern(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(module, "serve_one", _leaving_nothing)
+def _patch_modern(state: State, module: ModuleType) -> None:
+    state.patches.replace(module, "serve_one", _leaving_nothing)
 
 
 def _leaving_nothing(original: Any) -> Any:
@@ -424,13 +426,13 @@ def _leaving_nothing(original: Any) -> Any:
             with propagation.Within(otel_context.get_current()):
                 return await original(*args, **kwargs)
         finally:
-            leave(_REQUEST, token)
+            reset(_REQUEST, token)
 
     return handle
 
 
-def _patch_runner(adapter: Adapter, module: ModuleType) -> None:
-    adapter.patches.replace(module.ServerRunner, "_make_context", _make_context)
+def _patch_runner(state: State, module: ModuleType) -> None:
+    state.patches.replace(module.ServerRunner, "_make_context", _make_context)
 
 
 def _make_context(original: Any) -> Any:

@@ -26,7 +26,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from ...core.fail_open import contained, report
 from ...patching.patches import names_in
-from ..adapter import Adapter
+from ..interceptors.passage import SpanBypass
+from ..state import ModulePatch, State
 
 _OTEL_SPAN: Final = frozenset({"_tracer", "start_as_current_span"})
 _INJECT: Final = frozenset({"inject"})
@@ -48,17 +49,17 @@ _W3C: Final = (TraceContextTextMapPropagator, W3CBaggagePropagator)
 _TRACE_PARENT: Final = "traceparent"
 
 
-def _leave(context: Context, error: BaseException | None = None) -> None:
+def _restore(context: Context, error: BaseException | None = None) -> None:
     """Let what was attached in a block, and never detached, end with it."""
     try:
         # A coroutine that nobody finishes is closed in any context.
         if otel_context.get_current() is not context and not isinstance(error, GeneratorExit):
             otel_context.attach(context)
     except Exception as failure:
-        report("untraced.leave", failure)
+        report("untraced.restore", failure)
 
 
-def _stay(context: Context, error: BaseException | None = None) -> None:
+def _keep(context: Context, error: BaseException | None = None) -> None:
     """Likewise, where nothing ends with a block (see :func:`_resets`)."""
 
 
@@ -83,7 +84,7 @@ class _Idle(_Nothing):
         self._context = context
 
     def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        _leave(self._context, error)
+        _restore(self._context, error)
 
 
 def _resets() -> bool:
@@ -118,7 +119,7 @@ class Propagator:
         return self._is_known
 
 
-def _seeker(spans: Any) -> Callable[[], Context | None]:
+def _idle_context_finder(spans: Any) -> Callable[[], Context | None]:
     """Make a function that returns the current context where a span would be none, and none is current; else None.
 
     Args:
@@ -127,7 +128,7 @@ def _seeker(spans: Any) -> Callable[[], Context | None]:
     no_tracer: Any = trace.NoOpTracer
     stand_in: Any = trace.ProxyTracer
 
-    def seek() -> Context | None:
+    def idle_context() -> Context | None:
         tracer: Any = spans._tracer
         if type(tracer) is stand_in:
             # It looks for a provider.
@@ -138,10 +139,10 @@ def _seeker(spans: Any) -> Callable[[], Context | None]:
                 return here
         return None
 
-    return seek
+    return idle_context
 
 
-def _otel_span(seek: Callable[[], Context | None], original: Any) -> Any:
+def _otel_span(idle_context: Callable[[], Context | None], original: Any) -> Any:
     """Take the place of ``otel_span`` where it is used."""
     if names_in(getattr(original, "__wrapped__", None)) != _OTEL_SPAN:
         return original
@@ -151,7 +152,7 @@ def _otel_span(seek: Callable[[], Context | None], original: Any) -> Any:
     def otel_span(*args: Any, **kwargs: Any) -> Any:
         if kwargs.get("context") is None and len(args) == 1:
             try:
-                here = seek()
+                here = idle_context()
                 if here is not None:
                     return _Idle(here) if resets else nothing
             except Exception as error:
@@ -193,22 +194,22 @@ def _extract_trace_context(propagator: Propagator, original: Any) -> Any:
     return extract_trace_context
 
 
-class Spanless:
+class UntracedMiddleware:
     """The SDK's middleware for spans while there are none to make: it passes messages on.
 
     Args:
         module: Where the middleware is.
-        seek: See :func:`_seeker`.
+        idle_context: See :func:`_idle_context_finder`.
         propagator: The global one.
     """
 
-    def __init__(self, module: Any, seek: Callable[[], Context | None], propagator: Propagator) -> None:
+    def __init__(self, module: Any, idle_context: Callable[[], Context | None], propagator: Propagator) -> None:
         self._module = module
         self._class: Any = module.OpenTelemetryMiddleware
         self._span, self._extract, self._call = module.otel_span, module.extract_trace_context, self._class.__call__
-        self._seek = seek
+        self._seek = idle_context
         self._propagator = propagator
-        self.leave = _leave if _resets() else _stay
+        self.restore = _restore if _resets() else _keep
         """Called when a message is through, with the context it had and the exception, if there was one."""
 
     @contained
@@ -216,7 +217,7 @@ class Spanless:
         """Whether this is the middleware, and does what we know."""
         return type(middleware) is self._class and names_in(self._class.__call__) == _MIDDLEWARE
 
-    def seek(self, message: Any) -> Context | None:
+    def idle_context(self, message: Any) -> Context | None:
         """The current context, where a message needs no span; None where the middleware has something to do.
 
         Args:
@@ -235,18 +236,26 @@ class Spanless:
             meta = message.meta
             return None if meta and not self._propagator.finds_nothing(meta) else self._seek()
         except Exception as error:
-            report("untraced.seek", error)
+            report("untraced.idle_context", error)
             return None
 
 
-def _patch(adapter: Adapter, module: ModuleType) -> None:
+def patches(state: State, bypass: SpanBypass) -> tuple[ModulePatch, ...]:
+    """What is patched, and in which modules."""
+    return tuple(
+        (name, functools.partial(_patch, state, bypass))
+        for name in ("mcp.server._otel", "mcp.shared.jsonrpc_dispatcher")
+    )
+
+
+def _patch(state: State, bypass: SpanBypass, module: ModuleType) -> None:
     spans = sys.modules.get("mcp.shared._otel")
     if spans is None:
         return
-    propagator, seek = Propagator(), _seeker(spans)
+    propagator, idle_context = Propagator(), _idle_context_finder(spans)
 
     def otel_span(original: Any) -> Any:
-        return _otel_span(seek, original)
+        return _otel_span(idle_context, original)
 
     def extract(original: Any) -> Any:
         return _extract_trace_context(propagator, original)
@@ -261,14 +270,8 @@ def _patch(adapter: Adapter, module: ModuleType) -> None:
         # Where there is none, no metric is lost.
         original: Any = vars(own).get(name)
         if original is not None:
-            adapter.patches.replace(module, name, make)
+            state.patches.replace(module, name, make)
             if getattr(own, name) is not original:
                 replaced.add(name)
     if {"otel_span", "extract_trace_context"} <= replaced and hasattr(own, "OpenTelemetryMiddleware"):
-        adapter.spanless = Spanless(own, seek, propagator)
-
-
-PATCHES: Final = (
-    ("mcp.server._otel", _patch),
-    ("mcp.shared.jsonrpc_dispatcher", _patch),
-)
+        bypass.middleware = UntracedMiddleware(own, idle_context, propagator)

@@ -25,8 +25,8 @@ from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from .core.environment import sdk_is_disabled
 from .core.fail_open import report_failure
-from .first_use import FirstUse
-from .package import instruments
+from .package import PACKAGES, instruments
+from .patching.first_use import FirstUse
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class MCPInstrumentor(BaseInstrumentor):
         if sdk_is_disabled():
             return
         try:
-            self._first_use = FirstUse(lambda: self._begin(kwargs))
+            self._first_use = FirstUse(PACKAGES, lambda: self._begin(kwargs))
             self._first_use.wait()
         except Exception as error:
             report_failure("MCP is not instrumented", error)

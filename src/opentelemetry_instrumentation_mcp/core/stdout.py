@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-
-from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
+from typing import Final
 
 from .environment import sdk_is_disabled
 from .fail_open import report_failure
 
 _logger = logging.getLogger(__name__)
+
+_VARIABLES: Final = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
+"""The variables that name exporters, one for each signal (OpenTelemetry specification, "Exporter Selection")."""
 
 _kept_clean = False
 
@@ -40,7 +42,7 @@ def _warn_on_stdio() -> None:
         return
     variables = [
         variable
-        for variable in (OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER)
+        for variable in _VARIABLES
         if "console" in (name.strip() for name in os.environ.get(variable, "").split(","))
     ]
     if variables:

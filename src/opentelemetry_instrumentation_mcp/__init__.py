@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from .core.environment import sdk_is_disabled
-from .core.fail_open import report_failure
+from .core.fail_open import guard
 from .package import PACKAGES, instruments
 from .patching.first_use import FirstUse
 from .version import __version__
@@ -67,37 +67,30 @@ class MCPInstrumentor(BaseInstrumentor):
         """The releases of ``mcp`` this instrumentation is for."""
         return instruments
 
+    @guard("MCP is not instrumented")
     def _instrument(self, **kwargs: Any) -> None:
-        if sdk_is_disabled():
-            return
-        try:
+        if not sdk_is_disabled():
             self._first_use = FirstUse(PACKAGES, lambda: self._begin(kwargs))
             self._first_use.wait()
-        except Exception as error:
-            report_failure("MCP is not instrumented", error)
 
+    @guard("MCP is not instrumented")
     def _begin(self, options: dict[str, Any]) -> None:
         # Here and not above: this is most of what the package has to import, and few processes use MCP.
-        try:
-            from .install import install  # noqa: PLC0415
-            from .metrics.limits import Limits  # noqa: PLC0415
-            from .metrics.recorder import Recorder  # noqa: PLC0415
-            from .sdk.adapter import Adapter  # noqa: PLC0415
-            from .sdk.spans import Spans  # noqa: PLC0415
+        from .install import install  # noqa: PLC0415
+        from .metrics.limits import Limits  # noqa: PLC0415
+        from .metrics.recorder import Recorder  # noqa: PLC0415
+        from .sdk.adapter import Adapter  # noqa: PLC0415
+        from .sdk.spans import Spans  # noqa: PLC0415
 
-            recorder = Recorder(options.get("meter_provider"), Limits.chosen(options))
-            self._adapter = Adapter(recorder, Spans(options))
-            install(self._adapter)
-        except Exception as error:
-            report_failure("MCP is not instrumented", error)
+        recorder = Recorder(options.get("meter_provider"), Limits.chosen(options))
+        self._adapter = Adapter(recorder, Spans(options))
+        install(self._adapter)
 
+    @guard("the instrumentation of MCP was not taken back as a whole")
     def _uninstrument(self, **kwargs: Any) -> None:
-        try:
-            first_use, self._first_use = self._first_use, None
-            if first_use is not None:
-                first_use.cancel()
-            adapter, self._adapter = self._adapter, None
-            if adapter is not None:
-                adapter.retire()
-        except Exception as error:
-            report_failure("the instrumentation of MCP was not taken back as a whole", error)
+        first_use, self._first_use = self._first_use, None
+        if first_use is not None:
+            first_use.cancel()
+        adapter, self._adapter = self._adapter, None
+        if adapter is not None:
+            adapter.retire()

@@ -12,7 +12,7 @@ import sys
 from typing import Final
 
 from .environment import sdk_is_disabled
-from .fail_open import report_failure
+from .fail_open import guard
 
 _logger = logging.getLogger(__name__)
 
@@ -28,15 +28,9 @@ def keep_clean() -> None:
     _kept_clean = True
 
 
+@guard("the exporters of a stdio server were not checked")
 def warn_on_stdio() -> None:
     """Warn, once, if another configurator has set up an exporter that writes between the messages of a stdio server."""
-    try:
-        _warn_on_stdio()
-    except Exception as error:
-        report_failure("the exporters of a stdio server were not checked", error)
-
-
-def _warn_on_stdio() -> None:
     # Without the SDK's configuration from the environment the variables mean nothing: the application did it itself.
     if _kept_clean or sdk_is_disabled() or "opentelemetry.sdk._configuration" not in sys.modules:
         return

@@ -11,7 +11,7 @@ from typing import Any, cast
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import CollectorRegistry
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard
 
 
 def families(registry: object) -> list[Metric]:
@@ -50,12 +50,10 @@ def _target(registry: CollectorRegistry) -> list[Metric]:
 
 def _collected(collector: Any, keep_part: bool = False) -> list[Metric]:
     found: list[Metric] = []
-    try:
+    with guard(f"the metrics of the collector {type(collector).__name__} are not on the page"):
         for family in cast("Iterable[object]", collector.collect()):
             if not isinstance(family, Metric) or not all(map(_has_value, family.samples)):
                 raise TypeError("what it collects is no metric, or has no value")
             found.append(family)
-    except Exception as error:
-        report_failure(f"the metrics of the collector {type(collector).__name__} are not on the page", error)
-        return found if keep_part else []
-    return found
+        return found
+    return found if keep_part else []

@@ -27,7 +27,7 @@ from opentelemetry.sdk.environment_variables import (
 )
 
 from ..core.environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
-from ..core.fail_open import is_refused_at_the_end, report_failure
+from ..core.fail_open import guard, is_refused_at_the_end, report_failure
 from .encodable import encodable
 from .file_sd import TargetFile
 from .listener import METRICS_PATH, Listener, Page, Request
@@ -128,12 +128,10 @@ class Endpoint:
         finally:
             self._lock.release()
 
+    @guard("the counters of this worker were not kept for its successor")
     def keep(self) -> None:
         """Write down what this worker has counted; for other processes there is nothing to do. Never raises."""
-        try:
-            self._pages.keep()
-        except Exception as error:
-            report_failure("the counters of this worker were not kept for its successor", error)
+        self._pages.keep()
 
     def abandon(self) -> None:
         """Close the copies that a forked child has of its parent's files and sockets."""

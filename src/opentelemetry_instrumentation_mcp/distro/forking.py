@@ -12,7 +12,7 @@ import threading
 import weakref
 from typing import Any
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard
 
 _consumers: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -35,10 +35,8 @@ def _begin_at_zero(consumer: Any) -> None:
 
 def _forked() -> None:
     for consumer in tuple(_consumers):
-        try:
+        with guard("a forked process repeats the sums of its parent"):
             _begin_at_zero(consumer)
-        except Exception as error:
-            report_failure("a forked process repeats the sums of its parent", error)
 
 
 if hasattr(os, "register_at_fork"):

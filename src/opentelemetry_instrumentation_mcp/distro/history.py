@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard
 from .encodable import encodable
 
 _OPENMETRICS: Final = "application/openmetrics-text"
@@ -69,12 +69,10 @@ def added(families: list[Metric], past: dict[str, Metric]) -> list[Metric]:
 def _sum(family: Metric, past: Metric) -> Metric:
     if family.type != past.type:
         return family
-    try:
+    # A collector of the application's may have put anything into its samples.
+    with guard(f"what a worker's predecessor has counted of {family.name} is not added"):
         return _total(family, past)
-    except Exception as error:
-        # A collector of the application's may have put anything into its samples.
-        report_failure(f"what a worker's predecessor has counted of {family.name} is not added", error)
-        return family
+    return family
 
 
 def _total(family: Metric, past: Metric) -> Metric:

@@ -25,7 +25,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard
 
 SECONDS: Final = 1.5
 """The most an ending waits. The MCP SDK's stdio client kills a server 2 seconds after it has sent SIGTERM."""
@@ -126,7 +126,5 @@ def _act() -> None:
 
 def _act_here() -> None:
     for action in tuple(_actions):
-        try:
+        with guard("what was to be done before this process ends was not done"):
             action()
-        except Exception as error:
-            report_failure("what was to be done before this process ends was not done", error)

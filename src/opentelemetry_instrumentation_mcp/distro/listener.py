@@ -26,7 +26,7 @@ from io import BytesIO
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard, report_failure
 from .hosts import Hosts, is_loopback
 
 _logger = logging.getLogger(__name__)
@@ -348,11 +348,10 @@ class Listener:
     def _make(self, connection: _Connection) -> None:
         """Make the answer, in a thread for this alone."""
         try:
-            exchange = _Exchange(bytes(connection.head[:_LONGEST_HEAD]), self._respond, self._hosts)
-            exchange.handle()
-            connection.answer = [memoryview(part) for part in exchange.answer() if part]
-        except Exception as error:
-            report_failure("a scrape was not answered", error)
+            with guard("a scrape was not answered"):
+                exchange = _Exchange(bytes(connection.head[:_LONGEST_HEAD]), self._respond, self._hosts)
+                exchange.handle()
+                connection.answer = [memoryview(part) for part in exchange.answer() if part]
         finally:
             self._made.append(connection)
             self._wake()

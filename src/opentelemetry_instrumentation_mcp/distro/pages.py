@@ -11,12 +11,13 @@ import gzip
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard, report_failure
 from . import collecting, formats, history
 from .encodable import encodable
 from .listener import Page, Request
@@ -257,11 +258,9 @@ def rendered(families: list[Metric], request: Request) -> bytes:
 
 
 def _rendered_alone(encode: Callable[[Any], bytes], family: Metric, names: frozenset[str]) -> bytes:
-    try:
+    with guard(f"the metric {encodable(family.name)} is not on the page"):
         return encode(_Families(_chosen([_clean(family)], names))).removesuffix(_EOF)
-    except Exception as error:
-        report_failure(f"the metric {encodable(family.name)} is not on the page", error)
-        return b""
+    return b""
 
 
 def _clean(family: Metric) -> Metric:
@@ -285,14 +284,10 @@ def _clean_labels(labels: dict[str, str]) -> dict[str, str]:
 
 def _past(worker: Worker, label: str) -> dict[str, Metric]:
     """What the worker's predecessors have counted, by family."""
-    try:
+    # The parsers may raise anything for what is written there. The first worker has no predecessor.
+    with guard("the counters that a worker's predecessor kept are lost"), suppress(FileNotFoundError):
         return {family.name: family for family in history.counters(worker.kept(label))}
-    except FileNotFoundError:
-        return {}
-    except Exception as error:
-        # Whatever is written there, the parsers may raise for it what they like.
-        report_failure("the counters that a worker's predecessor kept are lost", error)
-        return {}
+    return {}
 
 
 class _Families:

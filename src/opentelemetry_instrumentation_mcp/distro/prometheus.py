@@ -24,7 +24,7 @@ from ..core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS,
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO,
 )
-from ..core.fail_open import is_refused_at_the_end, report_failure
+from ..core.fail_open import guard, is_refused_at_the_end, report_failure
 from . import leaving, life
 from .origin import origin
 
@@ -86,21 +86,19 @@ class PrometheusReader(PrometheusMetricReader):
         """Where to scrape; empty when there is no such port."""
         return self._endpoint.url if self._endpoint is not None else ""
 
+    @guard("the metrics page was not opened")
     def start(self) -> None:
         """Listen now, without waiting for a sign of life. Never raises, and does nothing the second time."""
-        try:
-            with self._opening:
-                if self._endpoint is None and not self._is_shut_down:
-                    # Not before: most processes under the launcher never come to this.
-                    from .endpoint import Endpoint  # noqa: PLC0415
+        with self._opening:
+            if self._endpoint is None and not self._is_shut_down:
+                # Not before: most processes under the launcher never come to this.
+                from .endpoint import Endpoint  # noqa: PLC0415
 
-                    self._endpoint = Endpoint()
-                # Whoever shuts down does not wait for this, and closes the endpoint that he sees. One that he does not
-                # see yet was made before this line, and he has said so before he looked.
-                if self._endpoint is not None and not self._is_shut_down:
-                    self._endpoint.open()
-        except Exception as error:
-            report_failure("the metrics page was not opened", error)
+                self._endpoint = Endpoint()
+            # A shutdown does not wait for this. It sets its flag, then closes the endpoint that it finds. If it finds
+            # none yet, the flag is set by the time of this line.
+            if self._endpoint is not None and not self._is_shut_down:
+                self._endpoint.open()
 
     # The one call by which a provider tells a reader that it belongs to it now.
     def _set_collect_callback(self, func: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride, reportGeneralTypeIssues]
@@ -119,14 +117,12 @@ class PrometheusReader(PrometheusMetricReader):
             # There is no thread to be had, and whoever has recorded something is not to hear of it.
             if not is_refused_at_the_end(error):
                 report_failure("the metrics page was not opened", error)
-        try:
+        with guard("what this worker counts last is not kept for its successor"):
             if origin().is_worker:
                 # Only a worker has a successor. Here and not in that thread, for it may be the main one.
                 leaving.before_the_end(self.force_flush, first=True)
                 if self._is_forked:
                     leaving.before_a_forked_child_ends()
-        except Exception as error:
-            report_failure("what this worker counts last is not kept for its successor", error)
 
     def _collect_alone(self) -> Iterable[PrometheusMetric]:
         with self._collecting:
@@ -223,10 +219,8 @@ _readers: weakref.WeakSet[PrometheusReader] = weakref.WeakSet()
 def _each(method: Callable[[PrometheusReader], None]) -> Callable[[], None]:
     def at_fork() -> None:
         for reader in tuple(_readers):
-            try:
+            with guard("the metrics page was not prepared for a fork"):
                 method(reader)
-            except Exception as error:
-                report_failure("the metrics page was not prepared for a fork", error)
 
     return at_fork
 

@@ -14,7 +14,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard, report_failure
 from . import history
 from .listener import METRICS_PATH, Request, is_of_this_user, names_query
 from .pages import labelled, rendered
@@ -49,7 +49,7 @@ class Family:
                 connection.close()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                _is_silent(name, error)
+                report_failure(_unanswered(name), error)
         return lambda: self._answers(request, asked, deadline)
 
     def _answers(
@@ -64,16 +64,14 @@ class Family:
 
     def _counters(self, name: str) -> list[Metric]:
         """What a sibling that does not answer has kept; parsed again only if it has changed."""
-        try:
+        # The parsers may raise anything for what is written there.
+        with guard(_unanswered(name)):
             page = self._membership.kept(name)
             known = self._kept.get(name)
             if known is None or known[0] != page:
                 known = self._kept[name] = page, history.counters(page)
             return known[1]
-        except Exception as error:
-            # Whatever is written there, the parsers may raise for it what they like.
-            _is_silent(name, error)
-            return []
+        return []
 
 
 class _Connection(http.client.HTTPConnection):
@@ -103,11 +101,11 @@ def _answer(name: str, connection: http.client.HTTPConnection, deadline: float) 
             raise http.client.HTTPException(f"status {response.status}")
         return body
     except (OSError, http.client.HTTPException) as error:
-        _is_silent(name, error)
+        report_failure(_unanswered(name), error)
         return None
     finally:
         connection.close()
 
 
-def _is_silent(name: str, error: Exception) -> None:
-    report_failure(f"worker {name} did not answer a scrape", error)
+def _unanswered(name: str) -> str:
+    return f"worker {name} did not answer a scrape"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.metadata import version
 
 import pytest
@@ -34,3 +36,11 @@ def collect() -> Iterator[Callable[[], Points]]:
     finally:
         instrumentor.uninstrument()
         provider.shutdown()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback on which nobody listens."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -46,13 +46,6 @@ def targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_port: int) -> 
 
 
 @pytest.fixture
-def free_port() -> int:
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@pytest.fixture
 def obstacle() -> Iterator[Obstacle]:
     obstacle = Obstacle()
     yield obstacle

@@ -120,7 +120,7 @@ class PrometheusReader(PrometheusMetricReader):
         with guard("what this worker counts last is not kept for its successor"):
             if origin().is_worker:
                 # Only a worker has a successor. Here and not in that thread, for it may be the main one.
-                leaving.before_the_end(self.force_flush, first=True)
+                leaving.before_the_end(self.force_flush)
                 if self._is_forked:
                     leaving.before_a_forked_child_ends()
 

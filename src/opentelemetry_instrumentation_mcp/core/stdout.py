@@ -1,7 +1,7 @@
-"""stdout belongs to a stdio server's protocol: what is said where another configurator gives it to an exporter.
+"""stdout belongs to a stdio server's protocol: a warning where another configurator lets an exporter write to it.
 
-Ours makes the ``console`` exporters write to stderr. A vendor's, or the stock one, leaves them where they are, and all
-that can be done from here is to tell.
+Our configurator makes the ``console`` exporters write to stderr. A vendor's, or the stock one, lets them write to
+stdout, and this package can only log a warning.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def keep_clean() -> None:
 @guard("the exporters of a stdio server were not checked")
 def warn_on_stdio() -> None:
     """Warn, once, if another configurator has set up an exporter that writes between the messages of a stdio server."""
-    # Without the SDK's configuration from the environment the variables mean nothing: the application did it itself.
+    # Unless the SDK was configured from the environment, the variables mean nothing: the application set it up.
     if _kept_clean or sdk_is_disabled() or "opentelemetry.sdk._configuration" not in sys.modules:
         return
     variables = [

@@ -1,4 +1,4 @@
-"""A forked child starts from zero: what its parent counted is told by the parent.
+"""A forked child starts from zero: its parent reports what it counted before the fork.
 
 The SDK renews some locks of a provider after a fork and keeps its sums, so that under gunicorn's ``--preload`` every
 worker would repeat what happened before it was there. This is done for the provider that the distro has set up; what

@@ -2,8 +2,8 @@
 
 A worker that is killed takes its counters with it. A successor under the same label that began at zero would look like
 a reset only as long as it is behind; once it has overtaken its predecessor between two scrapes, the difference is
-lost. So a worker writes its page down whenever it has made one, and whoever takes its place adds what is written to
-its own. Gauges are not inherited: what a dead process held, it holds no longer.
+lost. So a worker writes down each page that it makes, and its successor adds what is written to its own. Gauges are
+not inherited: what a dead process held, it holds no longer.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def counters(kept: bytes) -> list[Metric]:
     """The counters, histograms and summaries of a page that was kept.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not a page.
     """
     content_type, _, body = kept.decode().partition("\n")
     families: Iterable[Metric]

@@ -1,7 +1,7 @@
-"""Asking the other workers of a server for their pages: HTTP over the Unix sockets of :mod:`.workers`.
+"""Reads the pages of the other workers of a server: HTTP over the Unix sockets of :mod:`.workers`.
 
-Who does not answer, because it hangs or is dead and nobody has come in its place yet, is there with the counters it has
-kept. They are those of the last scrape it answered.
+A worker that hangs, or is dead and has no successor yet, does not answer. The counters that it has kept are shown in
+place of its page. They are those of the last scrape it answered.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Family:
         self._kept: dict[str, tuple[bytes, list[Metric]]] = {}
 
     def ask(self, request: Request) -> Callable[[], list[bytes]]:
-        """Ask them all for their pages, uncompressed; the function returned waits for the answers."""
+        """Request all their pages, uncompressed; the function returned waits for the answers."""
         deadline = time.monotonic() + ANSWER_SECONDS
         asked: list[tuple[str, http.client.HTTPConnection]] = []
         for name, path in self._membership.siblings().items():
@@ -45,7 +45,7 @@ class Family:
                 connection.request("GET", _target(request), headers={"Accept": request.accept})
                 asked.append((name, connection))
             except (ConnectionRefusedError, FileNotFoundError):
-                # It is dead, and nobody has taken its place yet.
+                # It is dead and has no successor yet.
                 connection.close()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
@@ -93,7 +93,7 @@ def _target(request: Request) -> str:
 
 def _answer(name: str, connection: http.client.HTTPConnection, deadline: float) -> bytes | None:
     try:
-        # At least something, so that one who has answered is heard even after another one has used the time up.
+        # Not zero: an answer that has arrived is read although another worker has used the time up.
         connection.sock.settimeout(max(deadline - time.monotonic(), 0.05))
         response = connection.getresponse()
         body = response.read()

@@ -12,6 +12,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 
+from . import ports
 from .points import Points
 
 
@@ -33,3 +34,9 @@ def collect() -> Iterator[Callable[[], Points]]:
     finally:
         instrumentor.uninstrument()
         provider.shutdown()
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback on which nobody listens."""
+    return ports.free_port()

@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.instrumentation.instrumentor import BaseInstrumentor
 
 from .core.environment import sdk_is_disabled
-from .core.fail_open import report_failure
-from .first_use import FirstUse
-from .package import instruments
+from .core.fail_open import guard
+from .package import PACKAGES, instruments
+from .patching.first_use import FirstUse
 from .version import __version__
 
 if TYPE_CHECKING:
@@ -67,35 +67,28 @@ class MCPInstrumentor(BaseInstrumentor):
         """The releases of ``mcp`` this instrumentation is for."""
         return instruments
 
+    @guard("MCP is not instrumented")
     def _instrument(self, **kwargs: Any) -> None:
-        if sdk_is_disabled():
-            return
-        try:
-            self._first_use = FirstUse(lambda: self._begin(kwargs))
+        if not sdk_is_disabled():
+            self._first_use = FirstUse(PACKAGES, lambda: self._begin(kwargs))
             self._first_use.wait()
-        except Exception as error:
-            report_failure("MCP is not instrumented", error)
 
+    @guard("MCP is not instrumented")
     def _begin(self, options: dict[str, Any]) -> None:
         # Here and not above: this is most of what the package has to import, and few processes use MCP.
-        try:
-            from .install import Installation  # noqa: PLC0415
-            from .metrics.limits import Limits  # noqa: PLC0415
-            from .metrics.recorder import Recorder  # noqa: PLC0415
+        from .install import Installation  # noqa: PLC0415
+        from .metrics.limits import Limits  # noqa: PLC0415
+        from .metrics.recorder import Recorder  # noqa: PLC0415
 
-            recorder = Recorder(options.get("meter_provider"), Limits.chosen(options))
-            self._installation = Installation(recorder, options)
-            self._installation.begin()
-        except Exception as error:
-            report_failure("MCP is not instrumented", error)
+        recorder = Recorder(options.get("meter_provider"), Limits.chosen(options))
+        self._installation = Installation(recorder, options)
+        self._installation.begin()
 
+    @guard("the instrumentation of MCP was not taken back as a whole")
     def _uninstrument(self, **kwargs: Any) -> None:
-        try:
-            first_use, self._first_use = self._first_use, None
-            if first_use is not None:
-                first_use.cancel()
-            installation, self._installation = self._installation, None
-            if installation is not None:
-                installation.end()
-        except Exception as error:
-            report_failure("the instrumentation of MCP was not taken back as a whole", error)
+        first_use, self._first_use = self._first_use, None
+        if first_use is not None:
+            first_use.cancel()
+        installation, self._installation = self._installation, None
+        if installation is not None:
+            installation.end()

@@ -1,7 +1,7 @@
-"""What ``opentelemetry-instrument`` imports before it reads its command line: our variables, and our preference.
+"""``opentelemetry-instrument`` imports this before it reads its command line: our variables, and our preference.
 
-Every name ``OTEL_*`` in here becomes a flag of the launcher. A name of somebody else's must not be imported into this
-module: a flag that two packages define ends the launcher for everybody.
+Every name ``OTEL_*`` in here becomes a flag of the launcher. A name of another package must not be imported into this
+module: a flag that two packages define ends the launcher.
 """
 
 from contextlib import suppress

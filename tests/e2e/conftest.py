@@ -79,16 +79,20 @@ def start(launch: Launch) -> Start:
 
 
 @pytest.fixture
-def free_port() -> int:
-    return ports.free_port()
-
-
-@pytest.fixture
 def taken_port() -> Generator[int]:
     with closing(socket.socket()) as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         yield other.getsockname()[1]
+
+
+@pytest.fixture
+def silent() -> Generator[str]:
+    """An endpoint that takes connections and never answers."""
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(64)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
 
 
 @pytest.fixture

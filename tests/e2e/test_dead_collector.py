@@ -56,15 +56,6 @@ def refusing() -> Generator[str]:
 
 
 @pytest.fixture
-def silent() -> Generator[str]:
-    """An endpoint that takes connections and never answers."""
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
-@pytest.fixture
 def everything(python: NewPython) -> Path:
     """An interpreter with both exporters and the package that reads configuration files."""
     installed = (*environments.OTLP, environments.CONFIGURATION)

@@ -134,14 +134,18 @@ def test_a_server_whose_client_leaves_while_the_page_is_being_opened(start: Star
     with somebody_joining(tmp_path):
         child, twin = serve(OTEL_EXPORTER_PROMETHEUS_PORT="0"), serve(launcher=False)
         wait_while_opening(child, tmp_path)
-        for each in (child, twin) if how == "SIGINT" else ():
-            each.process.send_signal(signal.SIGINT)
-        statuses = [each.finish() for each in (child, twin)]
+        end_alike(child, twin, how)
 
-    assert statuses[0] == statuses[1]
-    assert child.stdout == twin.stdout
     # A traceback of the application's leads through our code as well.
     assert without_traceback(child.stderr) == without_traceback(twin.stderr)
+
+
+def end_alike(child: Child, twin: Child, how: str) -> None:
+    """End two processes, and assert that their exit statuses and outputs are equal."""
+    for each in (child, twin) if how == "SIGINT" else ():
+        each.process.send_signal(signal.SIGINT)
+    assert child.finish() == twin.finish()
+    assert child.stdout == twin.stdout
 
 
 def without_traceback(stderr: str) -> list[str]:
@@ -182,12 +186,8 @@ def test_a_process_that_ends_while_the_page_is_being_opened(
         wait_for_line(child)
         wait_for_line(twin)
         wait_while_opening(child, tmp_path)
-        for each in (child, twin) if how == "SIGINT" else ():
-            each.process.send_signal(signal.SIGINT)
-        statuses = [each.finish() for each in (child, twin)]
+        end_alike(child, twin, how)
 
-    assert statuses[0] == statuses[1]
-    assert child.stdout == twin.stdout
     assert list(targets.iterdir()) == []
     if setting != "with OTLP":
         assert without_traceback(child.stderr) == without_traceback(twin.stderr)

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import time
-from collections.abc import Generator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -226,24 +223,15 @@ def test_a_forked_child_ends_by_the_signal_and_flushes_nothing_of_its_parents(
     assert exported_beats(receiver.points()) == 3
 
 
-@pytest.fixture
-def silent_collector() -> Generator[str]:
-    """An endpoint that takes connections and never answers."""
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(64)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-
-
 def test_a_collector_that_does_not_answer_holds_up_a_signal_for_a_bounded_time(
-    start: Start, python: NewPython, silent_collector: str
+    start: Start, python: NewPython, silent: str
 ) -> None:
     child = start(
         BEATS + READY + "sys.stdin.read()",
         interpreter=python(without=[name for name in environments.OPTIONAL if name not in environments.GRPC]),
         OTEL_METRICS_EXPORTER="otlp",
         OTEL_METRIC_EXPORT_INTERVAL="60000",
-        OTEL_EXPORTER_OTLP_ENDPOINT=silent_collector,
+        OTEL_EXPORTER_OTLP_ENDPOINT=silent,
     )
     wait_for_line(child)
     began = time.monotonic()

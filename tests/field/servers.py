@@ -10,8 +10,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any, Final
 
+from ..sdk.tap import relay
 from .environments import BUILD, CONSOLE, Missing, install, releases, run, variables
 from .subjects import Server
 from .wire import REQUESTS, differences, exported, on_the_wire
@@ -42,21 +43,6 @@ def _page() -> Generator[str]:
         server.server_close()
 
 
-def _relay(source: IO[bytes], target: IO[bytes], record: IO[str], lock: threading.Lock, to_server: bool) -> None:
-    for line in source:
-        with lock:
-            record.write(json.dumps({"to_server": to_server, "line": line.decode(errors="replace")}) + "\n")
-        try:
-            target.write(line)
-            target.flush()
-        except OSError:
-            break
-    try:
-        target.close()
-    except OSError:
-        return
-
-
 def _converse(client: list[str], server: list[str], folder: Path, environment: dict[str, str], cwd: Path) -> int | str:
     """Connect a client with a server and record what they say, until the client is done and the server has ended.
 
@@ -69,8 +55,8 @@ def _converse(client: list[str], server: list[str], folder: Path, environment: d
         with started, subprocess.Popen(client, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL) as caller:
             assert started.stdin and started.stdout and caller.stdin and caller.stdout
             threads = [
-                threading.Thread(target=_relay, args=(caller.stdout, started.stdin, record, lock, True)),
-                threading.Thread(target=_relay, args=(started.stdout, caller.stdin, record, lock, False)),
+                threading.Thread(target=relay, args=(caller.stdout, started.stdin, record, lock, True)),
+                threading.Thread(target=relay, args=(started.stdout, caller.stdin, record, lock, False)),
             ]
             for thread in threads:
                 thread.start()

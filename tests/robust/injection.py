@@ -2,9 +2,9 @@
 
 The modules are compiled with a call of :func:`trip` in every function that is a hook or is called by one: functions of
 a module, methods, and functions inside functions, in ``metrics``, ``sdk`` and beside them. A function that
-contains itself fails where it works, inside each ``try`` of it. What stands around the application's own call, and has
-to let it through, fails nowhere else: wrappers, coroutines and generators that await or yield, special methods of
-stand-ins.
+contains itself fails where it works, inside each ``try`` or guard of it. What stands around the application's own call,
+and has to let it through, fails nowhere else: wrappers, coroutines and generators that await or yield, special methods
+of stand-ins.
 """
 
 from __future__ import annotations
@@ -99,9 +99,16 @@ def _is_doc(node: ast.stmt) -> bool:
 
 def _contains_itself(node: ast.AST) -> bool:
     """Whether what goes wrong in a statement is reported by it; another handler expects something else."""
+    if isinstance(node, ast.With):
+        managers = [each.context_expr for each in node.items]
+        return any(isinstance(each, ast.Call) and _is_called(each.func, "guard") for each in managers)
     return isinstance(node, ast.Try) and any(
-        isinstance(each, ast.Name) and each.id == "report" for handler in node.handlers for each in ast.walk(handler)
+        _is_called(each, "report") for handler in node.handlers for each in ast.walk(handler)
     )
+
+
+def _is_called(node: ast.AST, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
 
 
 def _lets_through(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
@@ -109,11 +116,12 @@ def _lets_through(function: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
     return function.args.vararg is not None and function.args.kwarg is not None
 
 
-def _arm(module: str, owner: str, nodes: Sequence[ast.AST], inside: bool = False) -> None:
+def arm(module: str, owner: str, nodes: Sequence[ast.AST], inside: bool = False) -> None:
+    """Put a call of :func:`trip` into every function among these nodes, those of a module or of its class ``owner``."""
     for node in nodes:
         if isinstance(node, ast.ClassDef):
             if not any(isinstance(base, ast.Name) and base.id == "Protocol" for base in node.bases):
-                _arm(module, f"{owner}{node.name}.", node.body)
+                arm(module, f"{owner}{node.name}.", node.body)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             # Before anything is put in.
             inner, tries = _own(node), _tries(node)
@@ -121,12 +129,12 @@ def _arm(module: str, owner: str, nodes: Sequence[ast.AST], inside: bool = False
                 _put(f"{module}:{owner}{node.name}" + (f"#{number + 1}" if number else ""), body, 0)
             if not tries and _works(node) and not (inside and _lets_through(node)):
                 _put(f"{module}:{owner}{node.name}", node.body, 1 if _is_doc(node.body[0]) else 0)
-            _arm(module, f"{owner}{node.name}.", inner, inside=True)
+            arm(module, f"{owner}{node.name}.", inner, inside=True)
 
 
 def _tries(function: ast.AST) -> list[list[Any]]:
     """The bodies in which a function contains itself, one after another."""
-    found = [each for each in _own(function) if isinstance(each, ast.Try) and _contains_itself(each)]
+    found = [each for each in _own(function) if isinstance(each, ast.Try | ast.With) and _contains_itself(each)]
     return [each.body for each in sorted(found, key=lambda each: each.lineno)]
 
 
@@ -143,7 +151,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         # Past the cache of compiled modules: that one is for everybody else.
         tree = ast.parse(self.get_data(self.path))
-        _arm(fullname, "", tree.body)
+        arm(fullname, "", tree.body)
         return compile(tree, self.path, "exec", dont_inherit=True)
 
     def exec_module(self, module: ModuleType) -> None:

@@ -27,7 +27,7 @@ from opentelemetry_instrumentation_mcp import MCPInstrumentor
 from opentelemetry_instrumentation_mcp.core import fail_open
 from opentelemetry_instrumentation_mcp.metrics.connection import Request
 
-from ..e2e.conftest import free_port, launch, python, start
+from ..e2e.conftest import launch, python, start
 from ..e2e.processes import Start
 from ..sdk import example, setups
 from ..sdk.generation import streamable_http_client, types
@@ -35,7 +35,7 @@ from ..sdk.http import HEADERS, httpx
 from ..sdk.setups import SETUPS
 from .hostile import initialize
 
-__all__ = ["free_port", "launch", "python", "start"]
+__all__ = ["launch", "python", "start"]
 
 CANARY = "s3cr3t-c4n4ry"
 PACKAGE = "opentelemetry_instrumentation_mcp"

@@ -9,10 +9,11 @@ import threading
 from typing import IO, Any
 
 
-def _relay(source: IO[bytes], target: IO[bytes], record: IO[str], lock: threading.Lock, to_server: bool) -> None:
+def relay(source: IO[bytes], target: IO[bytes], record: IO[str], lock: threading.Lock, to_server: bool) -> None:
+    """Pass lines on from one pipe to another until it ends, and record each."""
     for line in source:
         with lock:
-            record.write(json.dumps({"to_server": to_server, "line": line.decode()}) + "\n")
+            record.write(json.dumps({"to_server": to_server, "line": line.decode(errors="replace")}) + "\n")
             record.flush()
         try:
             target.write(line)
@@ -35,7 +36,7 @@ def main(path: str, *command: str) -> int:
             (sys.stdin.buffer, server.stdin, record, lock, True),
             (server.stdout, sys.stdout.buffer, record, lock, False),
         ]
-        threads = [threading.Thread(target=_relay, args=each, daemon=True) for each in arguments]
+        threads = [threading.Thread(target=relay, args=each, daemon=True) for each in arguments]
         for thread in threads:
             thread.start()
         code = server.wait()

@@ -17,8 +17,6 @@ from opentelemetry_instrumentation_mcp.distro.endpoint import Endpoint
 from opentelemetry_instrumentation_mcp.distro.file_sd import TargetFile
 from opentelemetry_instrumentation_mcp.distro.prometheus import PrometheusReader
 
-from .. import ports
-
 SECONDS = 30.0
 
 
@@ -45,11 +43,6 @@ def targets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, free_port: int) -> 
     monkeypatch.setenv("OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR", str(tmp_path / "targets"))
     (tmp_path / "targets").mkdir()
     return tmp_path / "targets"
-
-
-@pytest.fixture
-def free_port() -> int:
-    return ports.free_port()
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from opentelemetry_instrumentation_mcp import first_use
-from opentelemetry_instrumentation_mcp.first_use import FirstUse
+from opentelemetry_instrumentation_mcp.package import PACKAGES
+from opentelemetry_instrumentation_mcp.patching.first_use import FirstUse
 
 
 @pytest.fixture
@@ -21,7 +21,6 @@ def package(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     (tmp_path / f"{name}.py").write_text("import sys; saw = list(sys.first_use_events)\n")
     monkeypatch.syspath_prepend(tmp_path)  # pyright: ignore[reportUnknownMemberType]
     monkeypatch.setattr(sys, "first_use_events", [], raising=False)
-    monkeypatch.setattr(first_use, "PACKAGES", (name,))
     monkeypatch.delitem(sys.modules, name, raising=False)
     return name
 
@@ -32,7 +31,7 @@ def begin() -> None:
 
 
 def test_it_begins_before_the_first_line_of_the_package(package: str) -> None:
-    waiting = FirstUse(begin)
+    waiting = FirstUse([package], begin)
     waiting.wait()
     assert vars(sys)["first_use_events"] == []
 
@@ -56,7 +55,7 @@ class Watching(MetaPathFinder):
 def test_the_finders_of_other_tools_are_asked_as_before(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Watching()
     monkeypatch.setattr(sys, "meta_path", [other, *sys.meta_path])
-    FirstUse(begin).wait()
+    FirstUse([package], begin).wait()
     last = Watching()
     sys.meta_path.insert(1, last)
 
@@ -69,13 +68,13 @@ def test_the_finders_of_other_tools_are_asked_as_before(package: str, monkeypatc
 def test_it_begins_at_once_when_the_package_is_there_already(package: str) -> None:
     importlib.import_module(package)
 
-    FirstUse(begin).wait()
+    FirstUse([package], begin).wait()
 
     assert vars(sys)["first_use_events"] == ["begun"]
 
 
 def test_it_does_not_begin_after_it_was_cancelled(package: str) -> None:
-    waiting = FirstUse(begin)
+    waiting = FirstUse([package], begin)
     waiting.wait()
 
     waiting.cancel()
@@ -92,4 +91,4 @@ def test_every_patched_package_of_the_sdk_is_waited_for() -> None:
     installation = Installation(Recorder(), {})
     patched = {name.partition(".")[0] for name, _ in installation.patches()}
     installation.end()
-    assert patched - {"httpcore", "httpcore2"} == set(first_use.PACKAGES)
+    assert patched - {"httpcore", "httpcore2"} == set(PACKAGES)

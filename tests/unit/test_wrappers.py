@@ -18,6 +18,8 @@ import pytest
 
 import opentelemetry_instrumentation_mcp
 
+from ..wrapping import ASGI, may_be_named
+
 SOURCE: Final = Path(opentelemetry_instrumentation_mcp.__file__).parent
 FOREIGN: Final = {"original", "on_request", "on_notify", "intercept", "call_next", "middleware", "factory"}
 """Parameters under which a function of somebody else's is handed on."""
@@ -29,10 +31,6 @@ LOOKS: Final = {"wraps", "names_in", "getattr", "signature", "asynccontextmanage
     "Instead",
 }
 """What may be given a function that is wrapped, and does not call it."""
-
-ASGI: Final = ["scope", "receive", "send"]
-"""The parameters of an ASGI application, which a specification fixes. It has them by name: uvicorn tells it from a
-factory of applications by the TypeError of a call without arguments."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -52,8 +50,8 @@ class Scope:
     @property
     def takes_anything(self) -> bool:
         arguments = self.node.args
-        named = [each for each in self.positional if each not in ("self", "cls")]
-        return bool(arguments.vararg and arguments.kwarg) and named in ([], ASGI) and not arguments.kwonlyargs
+        takes_rest = bool(arguments.vararg and arguments.kwarg)
+        return takes_rest and may_be_named(self.positional) and not arguments.kwonlyargs
 
     def knows(self, name: str) -> bool:
         """Whether a name stands for somebody else's function here."""

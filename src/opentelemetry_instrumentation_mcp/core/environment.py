@@ -1,4 +1,4 @@
-"""Standard variables that more than one part reads."""
+"""Standard variables that more than one part of the package reads."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ def sdk_is_disabled() -> bool:
 
 
 def configuration_file() -> str | None:
-    """What OTEL_CONFIG_FILE says (OpenTelemetry specification, "Declarative configuration"); None when it is unset."""
+    """OTEL_CONFIG_FILE (OpenTelemetry specification, "Declarative configuration"); None when it is unset."""
     return os.environ.get("OTEL_CONFIG_FILE", "").strip() or None

@@ -1,4 +1,4 @@
-"""The environment variables of this package's own. Everything else is chosen by the standard ``OTEL_*`` variables."""
+"""The environment variables that this package adds. The standard ``OTEL_*`` variables choose everything else."""
 
 from typing import Final
 
@@ -15,13 +15,13 @@ OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS: Final = "OTEL_INSTRUMENTATI
 """Names of resource attributes, separated by commas, that are labels of every series on a Prometheus page."""
 
 OTEL_INSTRUMENTATION_MCP_PROMETHEUS_ALLOWED_HOSTS: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_ALLOWED_HOSTS"
-"""Further host names, separated by commas, by which a Prometheus page on the loopback may be asked for."""
+"""Further host names, separated by commas, that a Prometheus page on the loopback answers to."""
 
 OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR: Final = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR"
 """A directory in which each server keeps a ``file_sd`` target file for Prometheus; by default there is none."""
 
 OTEL_INSTRUMENTATION_MCP_SPAN_ATTRIBUTES: Final = "OTEL_INSTRUMENTATION_MCP_SPAN_ATTRIBUTES"
-"""Span attributes, separated by commas, that are only there if asked for: ``mcp.session.id``, ``mcp.resource.uri``."""
+"""Span attributes to add, separated by commas: ``mcp.session.id``, ``mcp.resource.uri``. By default they are absent."""
 
 OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT: Final = "OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT"
 """``false`` leaves the spans that mcp 2.x and fastmcp make as they are; by default what they lack is added."""

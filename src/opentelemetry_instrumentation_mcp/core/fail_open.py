@@ -1,12 +1,10 @@
 """Fail open: a bug of ours costs a metric, never a request of the application.
 
-:class:`guard` is the one way to do so, as a decorator or in a ``with`` statement, and says what was lost. Every
-function that an SDK wrapper calls into is :func:`contained`, which is the guard of a function that records. The
-wrappers themselves hold nothing but control flow around the application's own call, so the application's values and
-exceptions pass through as they are.
+:class:`guard` does this, as a decorator or in a ``with`` statement, and logs what was lost. Every function that an SDK
+wrapper calls is :func:`contained`, which is the guard of a function that records. The wrappers themselves hold only
+control flow around the application's own call, so the application's values and exceptions pass through unchanged.
 
-A function of the hot path has a ``try`` of its own in place of the guard, which costs another call, and reports to
-:func:`report`.
+A guard costs another call. A function of the hot path has a ``try`` of its own in its place, and calls :func:`report`.
 """
 
 from __future__ import annotations
@@ -71,7 +69,7 @@ class guard:
 
 
 def contained(function: Callable[_P, _R]) -> Callable[_P, _R | None]:
-    """The guard of a function that records: what it costs is a metric, and the line says in which function."""
+    """The guard of a function that records: a failure costs a metric, and the log line names the function."""
     return guard(_metric_lost_in(function.__qualname__))(function)
 
 
@@ -103,7 +101,7 @@ def report_failure(what: str, error: BaseException) -> None:
         _logger.warning("%s: %s at %s%s", what, type(error).__name__, _line(error), again)
         _logger.debug("%s", what, exc_info=error)
     except Exception:
-        # A logging handler that raises is the application's; there is nobody left to tell.
+        # A logging handler of the application raises: there is no other place to log to.
         return
 
 

@@ -1,4 +1,4 @@
-"""Reading values that came off the wire, whose shape nobody promised."""
+"""Reads values that came off the wire, which may have any shape."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NOTHING: Final[Mapping[str, Any]] = {}
 
 
 def fields(value: Any) -> Mapping[str, Any]:
-    """``value`` as a JSON object; empty if it is none."""
+    """``value`` as a JSON object; empty if it is something else."""
     # The class first: asking an abstract class costs ten times as much. No cast(): it is a call like any other.
     if type(value) is dict or isinstance(value, Mapping):
         return value  # pyright: ignore[reportUnknownVariableType]
@@ -17,5 +17,5 @@ def fields(value: Any) -> Mapping[str, Any]:
 
 
 def items(value: object) -> list[Any]:
-    """``value`` as a JSON array; empty if it is none."""
+    """``value`` as a JSON array; empty if it is something else."""
     return cast("list[Any]", value) if isinstance(value, list) else []

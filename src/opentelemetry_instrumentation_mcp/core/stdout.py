@@ -1,7 +1,7 @@
-"""stdout belongs to a stdio server's protocol: what is said where another configurator gives it to an exporter.
+"""stdout belongs to a stdio server's protocol: a warning where another configurator lets an exporter write to it.
 
-Ours makes the ``console`` exporters write to stderr. A vendor's, or the stock one, leaves them where they are, and all
-that can be done from here is to tell.
+Our configurator makes the ``console`` exporters write to stderr. A vendor's, or the stock one, lets them write to
+stdout, and this package can only log a warning.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import logging
 import os
 import sys
-
-from opentelemetry.environment_variables import OTEL_LOGS_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_TRACES_EXPORTER
+from typing import Final
 
 from .environment import sdk_is_disabled
-from .fail_open import report_failure
+from .fail_open import guard
 
 _logger = logging.getLogger(__name__)
+
+_VARIABLES: Final = ("OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_LOGS_EXPORTER")
+"""The variables that name exporters, one for each signal (OpenTelemetry specification, "Exporter Selection")."""
 
 _kept_clean = False
 
@@ -26,21 +28,15 @@ def keep_clean() -> None:
     _kept_clean = True
 
 
+@guard("the exporters of a stdio server were not checked")
 def warn_on_stdio() -> None:
     """Warn, once, if another configurator has set up an exporter that writes between the messages of a stdio server."""
-    try:
-        _warn_on_stdio()
-    except Exception as error:
-        report_failure("the exporters of a stdio server were not checked", error)
-
-
-def _warn_on_stdio() -> None:
-    # Without the SDK's configuration from the environment the variables mean nothing: the application did it itself.
+    # Unless the SDK was configured from the environment, the variables mean nothing: the application set it up.
     if _kept_clean or sdk_is_disabled() or "opentelemetry.sdk._configuration" not in sys.modules:
         return
     variables = [
         variable
-        for variable in (OTEL_TRACES_EXPORTER, OTEL_METRICS_EXPORTER, OTEL_LOGS_EXPORTER)
+        for variable in _VARIABLES
         if "console" in (name.strip() for name in os.environ.get(variable, "").split(","))
     ]
     if variables:

@@ -35,7 +35,7 @@ _FOR_THE_SDK: Final = ("OTEL_PYTHON_METER_CONFIGURATOR", "OTEL_PYTHON_LOGGING_AU
 """Variables that ask for something only the SDK's own set-up does."""
 
 _HOOKS_FOR_THE_SDK: Final = "_opentelemetry_opamp"
-"""Likewise, the entry points of programs that reconfigure a process from afar."""
+"""The group of entry points of programs that reconfigure a running process; only the SDK's own set-up loads them."""
 
 _AUTO_VERSION: Final = "auto_instrumentation_version"
 
@@ -49,8 +49,8 @@ class MCPConfigurator:
     def configure(self, **kwargs: Any) -> None:
         """Set up the SDK, or nothing at all when OTEL_SDK_DISABLED is ``true``.
 
-        Where a vendor's distro is installed and nobody has named ours, this is the vendor's configurator, or else the
-        SDK's unchanged.
+        Where a vendor's distro is installed and the environment does not name ours, this is the vendor's configurator,
+        or else the SDK's unchanged.
 
         Args:
             **kwargs: As the SDK's configurator takes them. What a caller puts into ``resource_attributes`` or
@@ -71,7 +71,7 @@ class MCPConfigurator:
             return
         stdout.keep_clean()
         options.replace_bad_values()
-        # The SDK would build its readers all the same, and ours would open a port with nothing behind it.
+        # The SDK would build its readers although it is disabled, and ours would open a port that shows nothing.
         if sdk_is_disabled():
             return
         try:
@@ -87,7 +87,7 @@ class MCPConfigurator:
 
 
 def _configure(kwargs: dict[str, Any]) -> bool:
-    """Set up what the file says, or else the variables; returns whether an exporter that pushes is among it."""
+    """Set up what the file describes, or else what the variables do; returns whether an exporter pushes."""
     file = configuration_file()
     if file is None:
         return _configure_from_variables(kwargs)
@@ -103,7 +103,7 @@ def _configure(kwargs: dict[str, Any]) -> bool:
 
 
 def _configure_from_variables(kwargs: dict[str, Any]) -> bool:
-    """Set up what the variables say; returns whether an exporter that pushes is among it."""
+    """Set up what the variables describe; returns whether an exporter pushes."""
     kwargs["resource_attributes"] = {
         "telemetry.distro.name": "opentelemetry-distro-mcp",
         "telemetry.distro.version": __version__,
@@ -146,7 +146,7 @@ def _set_meter_provider(exporters: Exporters, kwargs: Mapping[str, Any]) -> None
     if version := kwargs.get(_AUTO_VERSION):
         attributes["telemetry.auto.version"] = version
     resource = Resource.create(attributes)
-    # The readers last: one that listens can be asked as soon as it exists, and answers when it has its provider.
+    # The readers last: one that listens can be scraped as soon as it exists, and answers when it has its provider.
     readers: list[MetricReader] = []
     for name, exporter in exporters.chosen[METRICS].items():
         component = exporters.build(METRICS, name, kwargs["exporter_args_map"].get(exporter, {}))

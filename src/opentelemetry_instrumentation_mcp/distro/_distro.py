@@ -74,7 +74,7 @@ class MCPDistro(BaseDistro):
         Raises:
             DependencyConflictError: The library is not installed in a release it is for; the auto-instrumentation
                 passes over it.
-            ImportError: Likewise, for an instrumentor that cannot be imported.
+            ImportError: The instrumentor cannot be imported; the auto-instrumentation passes over it, too.
         """
         if configuration_file() is not None:
             from . import declarative  # noqa: PLC0415

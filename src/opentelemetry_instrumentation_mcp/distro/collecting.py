@@ -11,11 +11,11 @@ from typing import Any, cast
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import CollectorRegistry
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard
 
 
 def families(registry: object) -> list[Metric]:
-    """What the registry has to show, in its order. A collector that fails costs all that is its own, and a line."""
+    """The families of the registry, in its order. A collector that fails costs its own families, and a log line."""
     if not isinstance(registry, CollectorRegistry) or (collectors := _collectors(registry)) is None:
         # It ends at the first collector that fails.
         return _collected(registry, keep_part=True)
@@ -26,13 +26,13 @@ def families(registry: object) -> list[Metric]:
 
 
 def _has_value(sample: Any) -> bool:
-    # Of OpenMetrics a line without a value would be made, and nobody could read the page.
+    # OpenMetrics would get a line without a value, and no parser could read the page.
     return sample.value is not None or getattr(sample, "native_histogram", None) is not None
 
 
 def _collectors(registry: CollectorRegistry) -> list[Any] | None:
-    """The collectors one by one; None for a registry that has them in another way than the releases known."""
-    # The public way to them is one generator, which ends with what the first of them raises.
+    """The collectors one by one; None for a registry that keeps them in another way than the releases we know."""
+    # The public way is one generator for all of them. It ends when one collector raises.
     by_collector = getattr(registry, "_collector_to_names", None)
     is_known = type(registry).collect is CollectorRegistry.collect and isinstance(by_collector, Mapping)
     return list(cast("Mapping[Any, Any]", by_collector)) if is_known else None
@@ -50,12 +50,10 @@ def _target(registry: CollectorRegistry) -> list[Metric]:
 
 def _collected(collector: Any, keep_part: bool = False) -> list[Metric]:
     found: list[Metric] = []
-    try:
+    with guard(f"the metrics of the collector {type(collector).__name__} are not on the page"):
         for family in cast("Iterable[object]", collector.collect()):
             if not isinstance(family, Metric) or not all(map(_has_value, family.samples)):
                 raise TypeError("what it collects is no metric, or has no value")
             found.append(family)
-    except Exception as error:
-        report_failure(f"the metrics of the collector {type(collector).__name__} are not on the page", error)
-        return found if keep_part else []
-    return found
+        return found
+    return found if keep_part else []

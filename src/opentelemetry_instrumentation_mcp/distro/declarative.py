@@ -28,7 +28,7 @@ _settled: set[str] = set()
 
 
 def configure(path: str) -> bool:
-    """Set up what the file says.
+    """Set up what the file describes.
 
     Args:
         path: The file, YAML or JSON.
@@ -64,7 +64,7 @@ def has_set_a_provider() -> bool:
 
 
 def is_settled(name: str) -> bool:
-    """Whether the file has already said what becomes of an instrumentor: it is active by now, or it is not to be."""
+    """Whether the file has decided about an instrumentor: it is active by now, or it is disabled."""
     return name in _settled
 
 

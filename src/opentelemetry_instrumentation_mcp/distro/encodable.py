@@ -1,7 +1,7 @@
-"""Text that can leave the process: what no encoding has a place for is replaced.
+"""Text that can leave the process: characters that cannot be encoded are replaced.
 
 Python reads a byte of the environment, the command line or a file's name that is not UTF-8 as a lone surrogate. No
-page, message or file takes one, and an exporter that meets one loses everything it was about to send.
+page, message or file can hold one, and an exporter that meets one loses everything it was about to send.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Where the metrics of a process can be had: at the configured port, or from the worker of its server that has that.
 
-A taken port or a wrong address costs a warning line that says where the metrics are instead, never the set-up of
-OpenTelemetry. Whoever had to leave a taken port to another process tries it again until it is free, and then listens at
-both. Nothing is written to stdout, and nothing at all when everything is as configured.
+A taken port or a wrong address costs a warning line with the place of the metrics, never the set-up of OpenTelemetry.
+A process that finds its port taken tries it again until it is free, and then listens at both. Nothing is written to
+stdout, and nothing at all when everything is as configured.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from opentelemetry.sdk.environment_variables import (
 )
 
 from ..core.environment_variables import OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR
-from ..core.fail_open import is_refused_at_the_end, report_failure
+from ..core.fail_open import guard, is_refused_at_the_end, report_failure
 from .encodable import encodable
 from .file_sd import TargetFile
 from .listener import METRICS_PATH, Listener, Page, Request
@@ -49,7 +49,7 @@ _SUCCESSION_SECONDS: Final = 2.0
 """How long a worker waits for the port: of one that dies, the locks may be free before the sockets are."""
 
 _DRAINING_SECONDS: Final = 1.0
-"""How long any other process does: the server before it may be about to end."""
+"""How long any other process waits for the port: the server before it may be about to end."""
 
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LATEST_RETRY_SECONDS: Final = 10.0
@@ -128,12 +128,10 @@ class Endpoint:
         finally:
             self._lock.release()
 
+    @guard("the counters of this worker were not kept for its successor")
     def keep(self) -> None:
         """Write down what this worker has counted; for other processes there is nothing to do. Never raises."""
-        try:
-            self._pages.keep()
-        except Exception as error:
-            report_failure("the counters of this worker were not kept for its successor", error)
+        self._pages.keep()
 
     def abandon(self) -> None:
         """Close the copies that a forked child has of its parent's files and sockets."""
@@ -167,7 +165,7 @@ class Endpoint:
         if self._membership is not None:
             self._membership.leave()
             self._membership = None
-            # The place is somebody else's from here on, and so is what is kept there.
+            # Another process may have the place from here on, with what is kept there.
             self._pages = Pages()
 
     def _stop(self) -> None:
@@ -180,7 +178,7 @@ class Endpoint:
         self.port, self.url = 0, ""
 
     def _fail(self, what: str, error: Exception) -> None:
-        """Log it, and close a listener that nobody serves. A worker stays one: its counters are kept at the end."""
+        """Log a failure, and close the listeners. A worker stays a worker: its counters are kept at the end."""
         with suppress(_Closed), self._step():
             self._stop()
             # The process has no need of a page any more.
@@ -203,7 +201,7 @@ class Endpoint:
             membership = join(server, address, is_over=lambda: self._closed)
         except OSError as error:
             with self._step():
-                # A process that has no siblings does not miss them.
+                # A process without siblings loses nothing.
                 level = logging.WARNING if server.is_worker else logging.DEBUG
                 _logger.log(level, "the workers of this server cannot find each other (%s): each serves its own", error)
             return None
@@ -243,7 +241,7 @@ class Endpoint:
             self._fail("cannot serve the metrics of this server", error)
 
     def _serve(self, host: str, port: int, remarks: list[str]) -> None:
-        """Listen, and say in one line what is not as configured."""
+        """Listen, and log in one line what is not as configured."""
         is_worker = self._membership is not None and self._membership.label is not None
         whose = "server" if is_worker else "process"
         deadline = time.monotonic() + (_SUCCESSION_SECONDS if is_worker else _DRAINING_SECONDS)
@@ -282,7 +280,7 @@ class Endpoint:
     def _return(self, whose: str) -> None:
         """Listen at the configured port as soon as the other process has given it up.
 
-        The substitute goes on answering: a target file names it, and whoever has read of it in the log asks it.
+        The substitute goes on answering: a target file and a line in the log have its address.
         """
         wait = _FIRST_RETRY_SECONDS
         while not self._gone.wait(wait * random.uniform(0.75, 1.25)):
@@ -376,7 +374,7 @@ def _address(host: str) -> str:
     """What to bind for ``host``.
 
     For ``localhost`` it is the IPv4 loopback address. Bound by name it may become ``::1``, which a scraper that asks
-    for 127.0.0.1 does not reach; the other way round, whoever resolves ``localhost`` to both tries both.
+    for 127.0.0.1 does not reach. A scraper that resolves ``localhost`` to both addresses tries both.
     """
     return "127.0.0.1" if host == DEFAULT_HOST else host
 
@@ -389,12 +387,12 @@ def _reachable_name(host: str) -> str:
 
 
 def _target_host(host: str) -> str:
-    """Likewise for a Prometheus on this machine, which is not to depend on how names are resolved."""
+    """What to write into a target file for ``host``: an address, so that Prometheus need not resolve a name."""
     return "[::1]" if host == "::" else "127.0.0.1" if host == "0.0.0.0" else _reachable_name(_address(host))
 
 
 def _service_name() -> str:
-    """What the process is called: as configured, or like its script."""
+    """The name of the service: as configured, or that of the script."""
     name = os.environ.get(OTEL_SERVICE_NAME, "").strip()
     if name:
         return name

@@ -1,4 +1,4 @@
-"""Which exporters the environment asks for, and which of them can be had.
+"""Which exporters the environment names, and which of them are installed.
 
 The SDK gives up on everything when one exporter of a list is not installed, or refuses its options. Here it is left out
 with one line, and the others are used.
@@ -114,7 +114,7 @@ class Exporters:
 
     @classmethod
     def from_environment(cls) -> Exporters:
-        """What is asked for and installed. What is not, is told in one warning line each."""
+        """The exporters that are named and installed. Each one that is not installed costs a warning line."""
         exporters = cls()
         for signal in SIGNALS:
             exporters.chosen[signal] = _chosen(signal, partial(exporters.complain, signal))
@@ -125,8 +125,8 @@ class Exporters:
     def environment(self) -> Generator[None]:
         """Let the SDK read what was found; leave the variables as they were, for child processes inherit them.
 
-        The SDK looks exporters up by what the variables say and has no argument that replaces their lists. Exemplars
-        link measurements to traces, and the Prometheus exporter shows none: they would be sampled for nobody.
+        The SDK reads the names of exporters from the variables and has no argument in their place. Exemplars link
+        measurements to traces. The Prometheus exporter shows none, so the SDK need not sample them.
         """
         values = {signal.variable: ",".join(self.chosen[signal]) or _NONE for signal in SIGNALS}
         if list(self.chosen[METRICS]) == [OWN_NAME] and not os.environ.get(OTEL_METRICS_EXEMPLAR_FILTER, "").strip():

@@ -1,7 +1,7 @@
-"""A file for Prometheus' ``file_sd_configs`` that says where the metrics of one server are.
+"""A file for Prometheus' ``file_sd_configs`` with the address of one server's metrics.
 
-The owner keeps its file locked as long as it lives, so that others can tell the files of the dead, of other containers
-too, and remove them.
+The owner keeps its file locked as long as it lives. So other processes find the files of processes that have ended, in
+other containers too, and remove them.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class TargetFile:
         return descriptor
 
     def remove(self) -> None:
-        """Remove it. Whoever did that already did no harm, and another thread may still be writing it."""
+        """Remove the file, which may be gone already, or which another thread may still be writing."""
         _there.discard(self)
         # In this order: one that is not in place yet can be put there no more.
         for path in (self._unfinished, self.path):

@@ -1,4 +1,4 @@
-"""A forked child starts from zero: what its parent counted is told by the parent.
+"""A forked child starts from zero: its parent reports what it counted before the fork.
 
 The SDK renews some locks of a provider after a fork and keeps its sums, so that under gunicorn's ``--preload`` every
 worker would repeat what happened before it was there. This is done for the provider that the distro has set up; what
@@ -12,7 +12,7 @@ import threading
 import weakref
 from typing import Any
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard
 
 _consumers: weakref.WeakSet[Any] = weakref.WeakSet()
 
@@ -35,10 +35,8 @@ def _begin_at_zero(consumer: Any) -> None:
 
 def _forked() -> None:
     for consumer in tuple(_consumers):
-        try:
+        with guard("a forked process repeats the sums of its parent"):
             _begin_at_zero(consumer)
-        except Exception as error:
-            report_failure("a forked process repeats the sums of its parent", error)
 
 
 if hasattr(os, "register_at_fork"):

@@ -1,4 +1,4 @@
-"""The format and the encoding of a page, as the headers of a scraper ask for them.
+"""The format and the encoding of a page, chosen by the headers of a scraper.
 
 prometheus_client makes the page. Its own reading of the headers ignores ``q`` and fails on a version that is none, so
 they are read here, and it gets one format in words that it knows. Whatever cannot be read means plain text.

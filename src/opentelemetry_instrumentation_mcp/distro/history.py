@@ -2,8 +2,8 @@
 
 A worker that is killed takes its counters with it. A successor under the same label that began at zero would look like
 a reset only as long as it is behind; once it has overtaken its predecessor between two scrapes, the difference is
-lost. So a worker writes its page down whenever it has made one, and whoever takes its place adds what is written to
-its own. Gauges are not inherited: what a dead process held, it holds no longer.
+lost. So a worker writes down each page that it makes, and its successor adds what is written to its own. Gauges are
+not inherited: what a dead process held, it holds no longer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard
 from .encodable import encodable
 
 _OPENMETRICS: Final = "application/openmetrics-text"
@@ -33,7 +33,7 @@ def counters(kept: bytes) -> list[Metric]:
     """The counters, histograms and summaries of a page that was kept.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If it is not a page.
     """
     content_type, _, body = kept.decode().partition("\n")
     families: Iterable[Metric]
@@ -69,12 +69,10 @@ def added(families: list[Metric], past: dict[str, Metric]) -> list[Metric]:
 def _sum(family: Metric, past: Metric) -> Metric:
     if family.type != past.type:
         return family
-    try:
+    # A collector of the application's may have put anything into its samples.
+    with guard(f"what a worker's predecessor has counted of {family.name} is not added"):
         return _total(family, past)
-    except Exception as error:
-        # A collector of the application's may have put anything into its samples.
-        report_failure(f"what a worker's predecessor has counted of {family.name} is not added", error)
-        return family
+    return family
 
 
 def _total(family: Metric, past: Metric) -> Metric:

@@ -1,4 +1,4 @@
-"""Who may be meant by the ``Host`` of a request to a page on the loopback.
+"""Which names the ``Host`` of a request to a page on the loopback may have.
 
 A web site can let its own name lead to 127.0.0.1, and read in a visitor's browser what is served there (DNS
 rebinding). The browser then names the site in ``Host``. It cannot do that with an address, nor with a name that no
@@ -41,10 +41,10 @@ class Hosts:
     """The names that a page on the loopback answers to."""
 
     def __init__(self) -> None:
-        """Read them. A name in the environment that is none costs one warning line."""
+        """Read the names. A wrong one in the environment costs one warning line."""
         own = socket.gethostname().lower().rstrip(".")
         short = own.partition(".")[0]
-        # Neither asks a name server: `.local` is the local network's.
+        # No name server resolves any of these: `.local` is the local network's.
         self._names = {"localhost", "host.docker.internal", own, short, f"{short}.local", *_listed()}
         self._has_refused = False
 
@@ -56,12 +56,12 @@ class Hosts:
         name = _name(host) if len(host) <= _LONGEST else None
         is_allowed = name is not None and (name in self._names or name.endswith(".localhost") or _is_address(name))
         if not is_allowed:
-            # Somebody else's words, so not for more than DEBUG.
+            # The client wrote this text, so it is logged at DEBUG only.
             _logger.debug("the metrics page is not for the host %.300r", host)
         return is_allowed
 
     def refusal(self) -> str:
-        """What to answer to another name; the first time it is said in the log as well."""
+        """The answer to another name; the first time it is logged as well."""
         if not self._has_refused:
             self._has_refused = True
             _logger.warning("a request was refused: %s", _REFUSAL)

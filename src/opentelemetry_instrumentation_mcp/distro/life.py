@@ -1,8 +1,8 @@
-"""When a process comes to life: the first measurement, or the first thing of somebody else's to observe.
+"""When a process needs a page: at its first measurement, or its first observable instrument of another library.
 
 Every Python process that starts under the launcher gets an SDK, a server's supervisor and the helpers of
-``multiprocessing`` included. Only those with something to tell need a page. What tells them apart passes the SDK's
-consumer of measurements, which is watched until then and left as it was afterwards: a measurement costs nothing more.
+``multiprocessing`` included. Only a process that measures something needs a page. Measurements and instruments pass the
+SDK's consumer of measurements, which is watched until the first one and restored then: later ones cost nothing more.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def consumer_of(collect: Callable[..., Any]) -> Any:
 def watch(consumer: Any, wake: Callable[[], None]) -> None:
     """Call ``wake`` once, at the first sign of life; it has to be quick and must not raise.
 
-    Observable instruments of this package are no sign: they are there whether MCP is used or not. Those of others are
-    one at once, since nobody reads them before there is a page; but not in a helper process of ``multiprocessing``, in
-    which other instrumentations load as well.
+    Observable instruments of this package are no sign: they are there whether MCP is used or not. One of another
+    library is a sign at once, since it is not read before there is a page; but not in a helper process of
+    ``multiprocessing``, in which other instrumentations load as well.
     """
     measure, register = getattr(consumer, _MEASURE), getattr(consumer, _REGISTER)
 

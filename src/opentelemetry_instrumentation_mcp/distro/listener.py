@@ -1,8 +1,8 @@
-"""HTTP for scrapers: two pages, a bounded number of connections and threads, and no patience with slow clients.
+"""HTTP for scrapers: two pages, a bounded number of connections and threads, and a deadline for each client.
 
 One thread watches all connections and never waits for one of them. It reads requests, sends answers, and has a
-deadline for each. Only a request that has arrived gets a thread, for as long as its page is being made. So clients that
-do not get on have nothing that others need. Each connection is one request.
+deadline for each. Only a request that has arrived gets a thread, while its page is being made. So a client that is slow
+or silent holds nothing that others need. Each connection is one request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from io import BytesIO
 from typing import Any, Final
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard, report_failure
 from .hosts import Hosts, is_loopback
 
 _logger = logging.getLogger(__name__)
@@ -132,11 +132,11 @@ class _Connection:
 class Listener:
     """Listens from its creation on, answers from :meth:`start` on.
 
-    Where it is bound to a loopback address, it answers only those who mean this machine (:mod:`.hosts`).
+    Where it is bound to a loopback address, it answers only requests with a name of this machine (:mod:`.hosts`).
 
     Args:
         family: ``AF_INET``, ``AF_INET6`` or ``AF_UNIX``.
-        address: What to bind, as that family has it.
+        address: What to bind, in that family's form.
         respond: Makes the page; may raise, which is the scraper's 500 and a line in the log.
 
     Raises:
@@ -218,7 +218,7 @@ class Listener:
         for connection in tuple(self._connections):
             connection.socket.close()
 
-    # From here on everything is the serving thread's, unless it says something else.
+    # From here on the serving thread alone calls each method, unless its docstring allows other threads.
 
     def _serve(self) -> None:
         while self._connections or not self._closing:
@@ -348,11 +348,10 @@ class Listener:
     def _make(self, connection: _Connection) -> None:
         """Make the answer, in a thread for this alone."""
         try:
-            exchange = _Exchange(bytes(connection.head[:_LONGEST_HEAD]), self._respond, self._hosts)
-            exchange.handle()
-            connection.answer = [memoryview(part) for part in exchange.answer() if part]
-        except Exception as error:
-            report_failure("a scrape was not answered", error)
+            with guard("a scrape was not answered"):
+                exchange = _Exchange(bytes(connection.head[:_LONGEST_HEAD]), self._respond, self._hosts)
+                exchange.handle()
+                connection.answer = [memoryview(part) for part in exchange.answer() if part]
         finally:
             self._made.append(connection)
             self._wake()

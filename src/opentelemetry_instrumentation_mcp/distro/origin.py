@@ -72,7 +72,7 @@ def is_alive(server: str, pid: int) -> bool:
 
 
 def _identity(pid: int) -> str:
-    """A process, told apart from a later one of the same number and from those of other containers."""
+    """A name for a process that no later process of this number has, and no process of another container."""
     with suppress(OSError, IndexError):
         return f"{os.readlink('/proc/self/ns/pid')}:{pid}:{_status(pid)[19]}"
     return str(pid)

@@ -1,4 +1,4 @@
-"""What a scrape shows: one collection for all who came before it began, and one page made of several workers' pages.
+"""What a scrape shows: one collection for all requests before it began, and one page of several workers' pages.
 
 A worker's page has its number as a label, goes on from its predecessor's and is kept for its successor. The rendering
 is prometheus_client's.
@@ -11,12 +11,13 @@ import gzip
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, Final, Protocol
 
 from prometheus_client import REGISTRY
 from prometheus_client.metrics_core import Metric
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard, report_failure
 from . import collecting, formats, history
 from .encodable import encodable
 from .listener import Page, Request
@@ -34,7 +35,7 @@ PATIENCE_SECONDS: Final = 10.0
 """How long a scrape waits for a collection that another one has under way."""
 
 MOST_BODIES: Final = 8
-"""The different pages of one collection that are kept for those who share it."""
+"""The different pages of one collection that are kept for the requests that share it."""
 
 # Of 5,000 series, the default of 9 takes a third longer and makes a tenth less.
 _GZIP_LEVEL: Final = 6
@@ -48,7 +49,7 @@ class Worker(Protocol):
 
     @property
     def label(self) -> str | None:
-        """Its number; None for a process that is none."""
+        """Its number; None for a process that is not a worker."""
         ...
 
     def keep(self, page: bytes) -> None:
@@ -64,7 +65,7 @@ class Siblings(Protocol):
     """The other workers of the server."""
 
     def ask(self, request: Request) -> Callable[[], list[bytes]]:
-        """Ask them all for their pages, uncompressed; the function returned waits for the answers."""
+        """Request their pages, uncompressed; the function returned waits for the answers."""
         ...
 
 
@@ -75,7 +76,7 @@ class Pages:
     that is under way already. However many scrapers there are, one collection runs at a time, and at most one waits.
 
     Args:
-        worker: This worker; None for a process that is none.
+        worker: This worker; None for a process that is not one.
     """
 
     def __init__(self, worker: Worker | None = None) -> None:
@@ -91,7 +92,7 @@ class Pages:
         return self._page(request, None)
 
     def keep(self) -> None:
-        """Write down what there is to tell, for a successor. Raises what a collection raises."""
+        """Write the page down for a successor. Raises what a collection raises."""
         if self._place is not None:
             self._page(Request(), None)
 
@@ -158,7 +159,7 @@ class Pages:
             self._changed.notify_all()
 
     def _forget(self) -> None:
-        """Let go of a collection that nobody waits for: it is as large as the page."""
+        """Drop a collection that no request waits for: it is as large as the page."""
         if not self._waiting:
             self._latest = None
 
@@ -174,7 +175,7 @@ class _Collection:
         self._bodies: dict[tuple[object, ...], bytes] = {}
 
     def page(self, request: Request, siblings: Siblings | None, is_made: Callable[[], None] | None = None) -> Page:
-        """The page in the format that the scraper asks for, made once for all who ask for the same.
+        """The page in the format that the scraper wants, made once for all requests that want the same.
 
         Args:
             request: What the scraper asks for.
@@ -250,18 +251,16 @@ def rendered(families: list[Metric], request: Request) -> bytes:
     try:
         return encode(_Families(_chosen(families, request.names)))
     except Exception:
-        # The encoders make nothing of all families if one is wrong; which one, they do not say.
+        # The encoders fail for all families if one is wrong, and do not name it.
         parts = [_rendered_alone(encode, family, request.names) for family in families]
         end = _EOF if encode(_Families(())).endswith(_EOF) else b""
         return b"".join([*parts, end])
 
 
 def _rendered_alone(encode: Callable[[Any], bytes], family: Metric, names: frozenset[str]) -> bytes:
-    try:
+    with guard(f"the metric {encodable(family.name)} is not on the page"):
         return encode(_Families(_chosen([_clean(family)], names))).removesuffix(_EOF)
-    except Exception as error:
-        report_failure(f"the metric {encodable(family.name)} is not on the page", error)
-        return b""
+    return b""
 
 
 def _clean(family: Metric) -> Metric:
@@ -285,14 +284,10 @@ def _clean_labels(labels: dict[str, str]) -> dict[str, str]:
 
 def _past(worker: Worker, label: str) -> dict[str, Metric]:
     """What the worker's predecessors have counted, by family."""
-    try:
+    # The parsers may raise anything for what is written there. The first worker has no predecessor.
+    with guard("the counters that a worker's predecessor kept are lost"), suppress(FileNotFoundError):
         return {family.name: family for family in history.counters(worker.kept(label))}
-    except FileNotFoundError:
-        return {}
-    except Exception as error:
-        # Whatever is written there, the parsers may raise for it what they like.
-        report_failure("the counters that a worker's predecessor kept are lost", error)
-        return {}
+    return {}
 
 
 class _Families:

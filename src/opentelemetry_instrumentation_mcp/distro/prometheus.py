@@ -1,7 +1,7 @@
 """The metrics for a Prometheus to scrape: the stock exporter's reader, with what that leaves to its users.
 
-It opens its port when there is something to tell, answers for all workers of a server, bears flushes and exponential
-histograms, and begins anew in a forked child. What it does not do: encrypt, or ask for a password.
+It opens its port when there is something to show, answers for all workers of a server, does not fail on flushes or
+exponential histograms, and starts again in a forked child. It does not encrypt, and needs no password.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_RESOURCE_LABELS,
     OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO,
 )
-from ..core.fail_open import is_refused_at_the_end, report_failure
+from ..core.fail_open import guard, is_refused_at_the_end, report_failure
 from . import leaving, life
 from .origin import origin
 
@@ -43,14 +43,14 @@ class PrometheusReader(PrometheusMetricReader):
 
     An unset or empty variable means the default, and so does a port that is no whole number from 0 to 65535. A port
     that cannot be bound is replaced by one of the system's choice on the same host (0 asks for that), a host that
-    cannot be used by ``localhost``. Whatever is not as configured is said in one warning line with the URL.
+    cannot be used by ``localhost``. One warning line has the URL and all that is not as configured.
 
     The metrics are in prometheus_client's global ``REGISTRY``, as the stock exporter's are: an application that serves
     this registry on its own serves ours with it.
     """
 
     def __init__(self) -> None:
-        """Make a reader that does not listen yet. Never raises for what the environment says."""
+        """Make a reader that does not listen yet. Never raises for a value in the environment."""
         self._skipped_metrics: set[str] = set()
         self._collecting = threading.Lock()
         self._is_paused = False
@@ -66,7 +66,7 @@ class PrometheusReader(PrometheusMetricReader):
             # Releases of the exporter before these options.
             _logger.warning("%s; using neither scope nor resource options", error)
             super().__init__()
-        # The registry asks the stock reader's collector, which mixes two collections up when they overlap.
+        # The registry calls the stock reader's collector, which mixes two collections up when they overlap.
         self._collect_families = self._collector.collect
         self._collector.collect = self._collect_alone
         _readers.add(self)
@@ -86,23 +86,21 @@ class PrometheusReader(PrometheusMetricReader):
         """Where to scrape; empty when there is no such port."""
         return self._endpoint.url if self._endpoint is not None else ""
 
+    @guard("the metrics page was not opened")
     def start(self) -> None:
         """Listen now, without waiting for a sign of life. Never raises, and does nothing the second time."""
-        try:
-            with self._opening:
-                if self._endpoint is None and not self._is_shut_down:
-                    # Not before: most processes under the launcher never come to this.
-                    from .endpoint import Endpoint  # noqa: PLC0415
+        with self._opening:
+            if self._endpoint is None and not self._is_shut_down:
+                # Not before: most processes under the launcher never come to this.
+                from .endpoint import Endpoint  # noqa: PLC0415
 
-                    self._endpoint = Endpoint()
-                # Whoever shuts down does not wait for this, and closes the endpoint that he sees. One that he does not
-                # see yet was made before this line, and he has said so before he looked.
-                if self._endpoint is not None and not self._is_shut_down:
-                    self._endpoint.open()
-        except Exception as error:
-            report_failure("the metrics page was not opened", error)
+                self._endpoint = Endpoint()
+            # A shutdown does not wait for this. It sets its flag, then closes the endpoint that it finds. If it finds
+            # none yet, the flag is set by the time of this line.
+            if self._endpoint is not None and not self._is_shut_down:
+                self._endpoint.open()
 
-    # The one call by which a provider tells a reader that it belongs to it now.
+    # A provider makes this one call to a reader that it takes over.
     def _set_collect_callback(self, func: Any) -> None:  # pyright: ignore[reportIncompatibleMethodOverride, reportGeneralTypeIssues]
         super()._set_collect_callback(func)
         self._consumer = life.consumer_of(func)
@@ -112,21 +110,19 @@ class PrometheusReader(PrometheusMetricReader):
             self._wake()
 
     def _wake(self) -> None:
-        """Start, in a thread: whoever has just recorded something does not wait for files and sockets."""
+        """Start, in a thread: the code that has just recorded something does not wait for files and sockets."""
         try:
             threading.Thread(target=self.start, name="otel-mcp-endpoint", daemon=True).start()
         except Exception as error:
-            # There is no thread to be had, and whoever has recorded something is not to hear of it.
+            # No thread can be started. The code that has recorded something must not get an exception for it.
             if not is_refused_at_the_end(error):
                 report_failure("the metrics page was not opened", error)
-        try:
+        with guard("what this worker counts last is not kept for its successor"):
             if origin().is_worker:
                 # Only a worker has a successor. Here and not in that thread, for it may be the main one.
-                leaving.before_the_end(self.force_flush, first=True)
+                leaving.before_the_end(self.force_flush)
                 if self._is_forked:
                     leaving.before_a_forked_child_ends()
-        except Exception as error:
-            report_failure("what this worker counts last is not kept for its successor", error)
 
     def _collect_alone(self) -> Iterable[PrometheusMetric]:
         with self._collecting:
@@ -187,7 +183,7 @@ class PrometheusReader(PrometheusMetricReader):
     # At a fork.
 
     def pause(self) -> None:
-        """Let what is under way come to its end before the process forks, and nothing begin.
+        """Wait until what is under way has ended before the process forks, and let nothing begin.
 
         That is a collection, and the start in its thread: a child that was forked in the middle of an import waits for
         that import for ever, since the thread is not there to end it.
@@ -223,10 +219,8 @@ _readers: weakref.WeakSet[PrometheusReader] = weakref.WeakSet()
 def _each(method: Callable[[PrometheusReader], None]) -> Callable[[], None]:
     def at_fork() -> None:
         for reader in tuple(_readers):
-            try:
+            with guard("the metrics page was not prepared for a fork"):
                 method(reader)
-            except Exception as error:
-                report_failure("the metrics page was not prepared for a fork", error)
 
     return at_fork
 
@@ -242,7 +236,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def _options() -> dict[str, Any]:
-    """The arguments of the stock reader that the environment asks for."""
+    """The arguments of the stock reader that the environment sets."""
     options: dict[str, Any] = {}
     if _is_true(OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO):
         options["scope_info_enabled"] = False

@@ -40,7 +40,7 @@ def configure_unchanged(kwargs: dict[str, Any]) -> None:
 
 
 def configure(exporters: Exporters, kwargs: dict[str, Any]) -> None:
-    """Set up what was found; the environment says it as long as this runs (:meth:`Exporters.environment`)."""
+    """Set up what was found, which is in the environment while this runs (:meth:`Exporters.environment`)."""
     arguments: Mapping[Any, Mapping[str, Any]] = kwargs["exporter_args_map"]
     changed: dict[str, Callable[..., Any]] = {}
     for signal, (name, _) in _BUILDERS.items():
@@ -63,11 +63,11 @@ def _has_work(signal: Signal, kwargs: Mapping[str, Any]) -> bool:
 
 @contextmanager
 def _replaced(functions: Mapping[str, Callable[..., Any]]) -> Generator[None]:
-    """Replace functions of the SDK's module, those that this release of it has.
+    """Replace those functions of the SDK's module that this release has.
 
-    The SDK makes all providers in one function that cannot be told to leave one out, and stops at the first error. A
+    The SDK makes all providers in one function, which cannot leave one out and stops at the first error. A
     tracer provider without exporters is not free: spans are recorded, and every outgoing request that had no trace
-    context gets one that says "sampled".
+    context gets one with the flag "sampled".
     """
     before = {name: getattr(_configuration, name) for name in functions if hasattr(_configuration, name)}
     for name in before:

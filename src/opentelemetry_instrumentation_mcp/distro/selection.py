@@ -57,7 +57,7 @@ def prefer_this_distro() -> None:
     """Make sure that the process to come takes our distro, where the choice is between ours and the stock one.
 
     Otherwise nothing is changed but a variable that is empty or names what is not installed: it is taken away. The
-    auto-instrumentation would set up nothing, and say nothing.
+    auto-instrumentation would set up nothing, and log nothing.
     """
     for group, variable in _VARIABLES.items():
         name = os.environ.get(variable)

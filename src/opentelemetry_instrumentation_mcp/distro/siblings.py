@@ -1,7 +1,7 @@
-"""Asking the other workers of a server for their pages: HTTP over the Unix sockets of :mod:`.workers`.
+"""Reads the pages of the other workers of a server: HTTP over the Unix sockets of :mod:`.workers`.
 
-Who does not answer, because it hangs or is dead and nobody has come in its place yet, is there with the counters it has
-kept. They are those of the last scrape it answered.
+A worker that hangs, or is dead and has no successor yet, does not answer. The counters that it has kept are shown in
+place of its page. They are those of the last scrape it answered.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from ..core.fail_open import report_failure
+from ..core.fail_open import guard, report_failure
 from . import history
 from .listener import METRICS_PATH, Request, is_of_this_user, names_query
 from .pages import labelled, rendered
@@ -36,7 +36,7 @@ class Family:
         self._kept: dict[str, tuple[bytes, list[Metric]]] = {}
 
     def ask(self, request: Request) -> Callable[[], list[bytes]]:
-        """Ask them all for their pages, uncompressed; the function returned waits for the answers."""
+        """Request all their pages, uncompressed; the function returned waits for the answers."""
         deadline = time.monotonic() + ANSWER_SECONDS
         asked: list[tuple[str, http.client.HTTPConnection]] = []
         for name, path in self._membership.siblings().items():
@@ -45,11 +45,11 @@ class Family:
                 connection.request("GET", _target(request), headers={"Accept": request.accept})
                 asked.append((name, connection))
             except (ConnectionRefusedError, FileNotFoundError):
-                # It is dead, and nobody has taken its place yet.
+                # It is dead and has no successor yet.
                 connection.close()
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                _is_silent(name, error)
+                report_failure(_unanswered(name), error)
         return lambda: self._answers(request, asked, deadline)
 
     def _answers(
@@ -64,16 +64,14 @@ class Family:
 
     def _counters(self, name: str) -> list[Metric]:
         """What a sibling that does not answer has kept; parsed again only if it has changed."""
-        try:
+        # The parsers may raise anything for what is written there.
+        with guard(_unanswered(name)):
             page = self._membership.kept(name)
             known = self._kept.get(name)
             if known is None or known[0] != page:
                 known = self._kept[name] = page, history.counters(page)
             return known[1]
-        except Exception as error:
-            # Whatever is written there, the parsers may raise for it what they like.
-            _is_silent(name, error)
-            return []
+        return []
 
 
 class _Connection(http.client.HTTPConnection):
@@ -95,7 +93,7 @@ def _target(request: Request) -> str:
 
 def _answer(name: str, connection: http.client.HTTPConnection, deadline: float) -> bytes | None:
     try:
-        # At least something, so that one who has answered is heard even after another one has used the time up.
+        # Not zero: an answer that has arrived is read although another worker has used the time up.
         connection.sock.settimeout(max(deadline - time.monotonic(), 0.05))
         response = connection.getresponse()
         body = response.read()
@@ -103,11 +101,11 @@ def _answer(name: str, connection: http.client.HTTPConnection, deadline: float) 
             raise http.client.HTTPException(f"status {response.status}")
         return body
     except (OSError, http.client.HTTPException) as error:
-        _is_silent(name, error)
+        report_failure(_unanswered(name), error)
         return None
     finally:
         connection.close()
 
 
-def _is_silent(name: str, error: Exception) -> None:
-    report_failure(f"worker {name} did not answer a scrape", error)
+def _unanswered(name: str) -> str:
+    return f"worker {name} did not answer a scrape"

@@ -78,7 +78,7 @@ class Membership:
         return {name.removesuffix(".sock"): self._address(name) for name in sorted(names)}
 
     def keep(self, page: bytes) -> None:
-        """Write this process' page down, for its siblings and for whoever has its place after it.
+        """Write this process' page down, for its siblings and for its successor.
 
         Raises:
             OSError: If that cannot be done, or the place is another process' by now.
@@ -91,7 +91,7 @@ class Membership:
         os.rename(unfinished, name, src_dir_fd=self._directory, dst_dir_fd=self._directory)
 
     def keepers(self) -> set[str]:
-        """The names of those who have kept a page, dead or alive, this one's predecessor among them."""
+        """The names of workers that have kept a page, dead or alive, this one's predecessor included."""
         return {name.removesuffix(".page") for name in os.listdir(self._directory) if name.endswith(".page")}
 
     def kept(self, name: str) -> bytes:
@@ -123,7 +123,7 @@ class Membership:
         path, name = os.path.split(self._path)
         base = _private(path)
         try:
-            # Whoever joins next removes it as well.
+            # Otherwise the next process that joins removes it.
             with _alone(base, _LEAVE_SECONDS):
                 _remove(base, name, self._directory)
         finally:
@@ -154,7 +154,7 @@ def join(server: Origin, address: str, is_over: Callable[[], bool] = lambda: Fal
 
     Args:
         server: Where this process comes from.
-        address: The configured host and port; the same for those that share them.
+        address: The configured host and port; equal for processes that share them.
         is_over: Whether to wait no longer for others of this user that join.
 
     Raises:
@@ -163,7 +163,7 @@ def join(server: Origin, address: str, is_over: Callable[[], bool] = lambda: Fal
     if fcntl is None:
         raise OSError("this system has no such locks")
     path, base = _base()
-    # A configured host may be any bytes, and it is not for this to say so.
+    # A configured host may be any bytes. It is checked elsewhere.
     name = hashlib.sha256(f"{server.server}\n{address}".encode(errors="surrogatepass")).hexdigest()[:16]
     try:
         with _alone(base, _JOIN_SECONDS, is_over):
@@ -203,10 +203,10 @@ def _base() -> tuple[str, int]:
 
 
 def _private(path: str, parent: int | None = None) -> int:
-    """A descriptor of a directory of this user's that nobody else can enter, made if need be.
+    """A descriptor of a directory that only this user can enter, made if need be.
 
     Raises:
-        OSError: If it is somebody else's, open to others, or a link.
+        OSError: If it is another user's, open to others, or a link.
     """
     with suppress(FileExistsError):
         os.mkdir(path, 0o700, dir_fd=parent)
@@ -223,7 +223,7 @@ def _open(name: str, flags: int, directory: int) -> int:
 
 
 def _take(lock: int, place: int, *, length: int = 1, wait: bool = False) -> None:
-    """Lock a place for this process. A fork does not inherit it; whoever dies gives it back.
+    """Lock a place for this process. A fork does not inherit the lock, and it ends with the process.
 
     Raises:
         OSError: If it is taken.
@@ -240,7 +240,7 @@ def _give_back(lock: int, place: int) -> None:
 
 @contextmanager
 def _alone(base: int, seconds: float, is_over: Callable[[], bool] = lambda: False) -> Generator[None]:
-    """Nobody else of this user joins or sweeps meanwhile.
+    """Keep other processes of this user from joining and sweeping meanwhile.
 
     Raises:
         OSError: If another one does so all the time, or it is over.
@@ -264,7 +264,7 @@ def _alone(base: int, seconds: float, is_over: Callable[[], bool] = lambda: Fals
 def _sweep(base: int, own: str) -> None:
     """Remove the directories of servers of which no process is left.
 
-    A supervisor without workers may be about to start some, who are to go on from what is kept there.
+    A supervisor without workers may be about to start some, and they go on from what is kept there.
     """
     for name in os.listdir(base):
         if name in (own, "lock"):

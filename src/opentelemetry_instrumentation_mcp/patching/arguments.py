@@ -1,7 +1,7 @@
-"""Arguments of calls that are passed on as they came: one is looked for, or another one is given in its place.
+"""Finds or replaces one argument of a call that is passed on unchanged otherwise.
 
-A release of the SDK may add a parameter, or move one. So every wrapper takes whatever it is called with, and what it
-wants to know it looks for by name and place; where that is not there the call goes through all the same.
+A release of the SDK may add a parameter, or move one. So every wrapper takes any arguments, and finds the one that it
+needs by name and place. A call without this argument goes through all the same.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Parameter:
             return None
 
     def is_given(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Whether a call has an argument for it."""
+        """Whether a call has this argument."""
         try:
             return self._place < len(args) or self._name in kwargs
         except Exception as error:
@@ -63,7 +63,10 @@ class Parameter:
             return args, kwargs
 
     def change(self, args: tuple[Any, ...], kwargs: dict[str, Any], make: Callable[[Any], Any]) -> _Arguments:
-        """The arguments with what ``make``, which contains itself, makes of it; as they are if that is None."""
+        """The arguments with the value that ``make`` returns in its place; unchanged if that is None.
+
+        ``make`` contains itself.
+        """
         try:
             value = self.of(args, kwargs)
             changed = make(value) if value is not None else None
@@ -81,7 +84,7 @@ def _place(original: Any, name: str, usual: int) -> int:
             if each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD)
         ]
     except Exception:
-        # Something that does not say what it takes.
+        # It has no signature, a function of C for instance.
         return usual if usual >= 0 else _NOWHERE
     if parameters[:1] in (["self"], ["cls"]):
         del parameters[0]

@@ -46,7 +46,7 @@ class Seen:
 
 
 def names_in(function: Any) -> frozenset[str]:
-    """Every global and attribute a function of Python uses, which tells well what it does; empty for any other."""
+    """Every global and attribute that a Python function uses; empty for another function. They show what it does."""
     function = getattr(function, "__func__", function)
     # What stands around another function may show that one's code as its own.
     return frozenset(function.__code__.co_names) if type(function) is FunctionType else frozenset()
@@ -87,7 +87,7 @@ class Patches:
         self._told: set[str] = set()
 
     def note(self, missing: str) -> None:
-        """Something is not where it should be; :meth:`tell` will say so."""
+        """Note something that the release lacks, for :meth:`tell`."""
         if missing not in self._told:
             self._told.add(missing)
             self._missing.append(missing)
@@ -99,7 +99,7 @@ class Patches:
     def replace(self, owner: Any, name: str, make: Callable[[Any], Any]) -> None:
         """Replace ``owner.name`` by ``make(owner.name)``.
 
-        A name the SDK does not have (it moved in a release we do not know) is left out and told by :meth:`tell`.
+        A name the SDK does not have (it moved in a release we do not know) is left out; :meth:`tell` logs it.
         """
         owner = owner.owner if isinstance(owner, Seen) else owner
         if not self.expect(owner, name):
@@ -111,7 +111,7 @@ class Patches:
         setattr(owner, name, replacement)
 
         def undo() -> None:
-            # Somebody else may have wrapped ours meanwhile: theirs stays, and ours passes through (no recorder).
+            # Another library may have wrapped ours meanwhile: its wrapper stays, and ours passes calls through.
             if attributes.get(name) is not replacement:
                 return
             if own is ABSENT:
@@ -122,9 +122,9 @@ class Patches:
         self._undo.append(undo)
 
     def expect(self, owner: Any, name: str) -> bool:
-        """Whether ``owner`` has ``name``; told by :meth:`tell` if not."""
+        """Whether ``owner`` has ``name``; :meth:`tell` logs it if not."""
         if owner is ABSENT:
-            # Whoever looked for the owner has noted it.
+            # The caller that looked for the owner has noted it.
             return False
         if hasattr(owner, name) and not _is_a_stub(owner, name):
             return True
@@ -135,7 +135,7 @@ class Patches:
         """Replace the generator function inside the ``asynccontextmanager`` function ``owner.name``.
 
         ``asynccontextmanager`` (and ``typing_extensions.deprecated`` around it) keeps the function it decorates in a
-        closure cell; writing to the cell reaches everybody who holds the function.
+        closure cell; writing to the cell reaches all code that holds the function.
         """
         function = getattr(owner, name, None)
         cell = None if function is ABSENT else _generator_cell(function)
@@ -170,7 +170,7 @@ class Patches:
         self._undo.append(undo)
 
     def tell(self) -> None:
-        """Say in one line what was not found, if anything."""
+        """Log in one line what was not found, if anything."""
         if self._missing:
             missing, self._missing = self._missing, []
             _logger.warning("this mcp release lacks %s; what they would show is absent", ", ".join(missing))
@@ -182,7 +182,7 @@ class Patches:
 
 
 def _is_a_stub(owner: Any, name: str) -> bool:
-    """Whether a class has a method only because a protocol it derives from says that it should."""
+    """Whether a class only inherits a method from a protocol, which does not implement it."""
     classes = owner.__mro__ if isinstance(owner, type) else ()
     found = next((each for each in classes if name in vars(each)), None)
     return bool(getattr(found, "_is_protocol", False))

@@ -80,8 +80,8 @@ class MCPInstrumentor(BaseInstrumentor):
         # Here and not above: this is most of what the package has to import, and few processes use MCP.
         try:
             from .install import install  # noqa: PLC0415
+            from .metrics.events import Recorder  # noqa: PLC0415
             from .metrics.limits import Limits  # noqa: PLC0415
-            from .metrics.recorder import Recorder  # noqa: PLC0415
             from .sdk.adapter import Adapter  # noqa: PLC0415
             from .sdk.spans import Spans  # noqa: PLC0415
 

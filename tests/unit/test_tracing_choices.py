@@ -15,7 +15,7 @@ from opentelemetry_instrumentation_mcp.core.environment_variables import (
 from opentelemetry_instrumentation_mcp.core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT as ENRICHMENT,
 )
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.sdk.adapter import Adapter
 from opentelemetry_instrumentation_mcp.sdk.spans import Spans
 from opentelemetry_instrumentation_mcp.tracing.choices import Choices

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.sdk.adapter import Adapter
 from opentelemetry_instrumentation_mcp.sdk.v1 import session as v1_session
 

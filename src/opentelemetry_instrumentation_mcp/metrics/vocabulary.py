@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from .labels import OTHER
 
@@ -68,6 +69,17 @@ class Transport(str, Enum):
     WEBSOCKET = "websocket"
     IN_MEMORY = "in_memory"
     OTHER = OTHER
+
+
+NETWORK: Final[dict[Transport, tuple[str | None, str | None]]] = {
+    Transport.STDIO: ("pipe", None),
+    Transport.SSE: ("tcp", "http"),
+    Transport.STREAMABLE_HTTP: ("tcp", "http"),
+    Transport.WEBSOCKET: ("tcp", "websocket"),
+    Transport.IN_MEMORY: (None, None),
+    Transport.OTHER: (None, None),
+}
+"""``network.transport`` and ``network.protocol.name`` of the conventions."""
 
 
 class Mode(str, Enum):

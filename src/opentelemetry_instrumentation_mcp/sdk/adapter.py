@@ -9,8 +9,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..core.fail_open import contained, report_failure
-from ..metrics.interceptor import Interceptor
-from ..metrics.recorder import Recorder
+from ..metrics.events import Interceptor, Recorder
 from ..patching.patches import Patches
 from .release import Module, note_missing_modules
 from .sizes import Sizes

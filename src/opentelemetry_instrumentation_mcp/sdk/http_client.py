@@ -90,10 +90,7 @@ class Post(Use):
                 post._request = link.outbound(root.__dict__["id"])
                 if adapter.recorder is not None:
                     # It is posted by a task of its own; everything else by the writer itself.
-                    cell = adapter.recorder.tasks(Role.CLIENT)
-                    cell.values.append(1)
-                    if len(cell.values) >= cell.due:
-                        cell.look_after(1)
+                    adapter.recorder.task_started(Role.CLIENT)
             return post
         except Exception as error:
             report("Post.of", error)

@@ -25,8 +25,7 @@ from ..metrics.catalogue import (
 )
 from ..metrics.labels import OTHER, TARGETS, Target
 from ..metrics.outcome import Outcome, number_name
-from ..metrics.series import NETWORK
-from ..metrics.vocabulary import Address, Transport
+from ..metrics.vocabulary import NETWORK, Address, Transport
 from ..version import __version__
 from . import propagation
 from .conventions import (

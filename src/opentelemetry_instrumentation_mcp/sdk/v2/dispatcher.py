@@ -22,10 +22,8 @@ from typing import Any, Final, NamedTuple
 
 from ...core.fail_open import contained, report
 from ...core.json_shapes import fields
-from ...metrics.connection import Request
-from ...metrics.inbound import as_known
+from ...metrics.events import Answered, Request, as_known
 from ...metrics.outcome import CONNECTION_LOST
-from ...metrics.series import Calls
 from ...metrics.vocabulary import Death, Role, Transport
 from ...patching.arguments import Parameter
 from ...patching.patches import names_in, parameters_of
@@ -199,7 +197,6 @@ def _open(adapter: Adapter, dispatcher: Any, on_request: Any) -> tuple[Line, boo
             return None
         link.connection = connection
     line = Line(adapter, connection, link, role, dispatcher)
-    line.tasks = recorder.tasks(role)
     connection.in_flight = partial(ending.give_up, line.inbound, line.outbound)
     if owned:
         connection.lives_here()
@@ -275,7 +272,7 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
     take, in_body = incoming.pop, adapter.sizes.take
     begin, arrived, outbound = line.inbound.begin, line.arrived, line.outbound
     # It starts one task for a request, whatever becomes of that.
-    tasks = line.tasks if sdk.dispatches_as_known else None
+    task_started = line.connection.task_started if sdk.dispatches_as_known else None
 
     @functools.wraps(original)
     def _dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -296,10 +293,8 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                     begin(values["id"], values, size)
                 elif size >= 0:
                     arrived[values["id"]] = size
-                if tasks is not None:
-                    tasks.values.append(1)
-                    if len(tasks.values) >= tasks.due:
-                        tasks.look_after(1)
+                if task_started is not None:
+                    task_started()
                     if len(args) == 4 and not kwargs:
                         return dispatcher._dispatch_request(message, metadata, args[1], args[3])
                 return original(*args, **kwargs)
@@ -321,7 +316,7 @@ def _dispatch(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original
                             request.response_bytes = size
                         else:
                             request.measured(size, response=True)
-                if tasks is not None:
+                if task_started is not None:
                     # It starts none.
                     return original(*args, **kwargs)
             else:
@@ -432,7 +427,7 @@ def _write(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: A
                 if request is not None and not request.ended:
                     request.id = request_id = message.__dict__["id"]
                     outbound[request_id] = request
-                    if request.route.is_ping:
+                    if request.is_ping:
                         request.sent()
                     if has_bytes:
                         outgoing[id(message)] = request
@@ -474,7 +469,7 @@ def _too_late(line: Line, request_id: Any) -> Request | None:
 
 def _writing(adapter: Adapter, sdk: _Sdk, line: Line, message: Any) -> None:
     """Something other than a request goes to the write stream."""
-    request: Request | tuple[Any, Calls] | None
+    request: Request | tuple[Any, Answered] | None
     if type(message) is sdk.error:
         request = handler.refused(line, message.id, message.error)
     elif type(message) is not sdk.response:
@@ -514,11 +509,10 @@ def _unwritten(adapter: Adapter, line: Line, message: Any) -> None:
 def _spawn(adapter: Adapter, sdk: _Sdk, line: Line, dispatcher: Any, original: Any) -> Any:
     @functools.wraps(original)
     def _spawn(*args: Any, **kwargs: Any) -> Any:
-        if line.tasks is not None:
-            try:
-                line.tasks.add(1)
-            except Exception as error:
-                report("dispatcher.spawn", error)
+        try:
+            line.connection.task_started()
+        except Exception as error:
+            report("dispatcher.spawn", error)
         return original(*args, **kwargs)
 
     return _spawn

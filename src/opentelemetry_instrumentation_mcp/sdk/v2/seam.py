@@ -11,9 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from ...core.fail_open import contained, report
-from ...metrics.connection import Connection, Request
-from ...metrics.handover import Cell
-from ...metrics.inbound import Inbound
+from ...metrics.events import Connection, Inbound, Request
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...patching.arguments import Parameter
 from ..adapter import Adapter
@@ -55,7 +53,6 @@ class Line:
         "role",
         "sees_replies",
         "spawn",
-        "tasks",
     )
 
     def __init__(
@@ -84,8 +81,6 @@ class Line:
         """Where it does not, the request whose handler is done, until its reply is written; that follows at once."""
         self.spawn: Any = None
         """What starts the tasks of the dispatcher, watched, where that is not put on it for good."""
-        self.tasks: Cell | None = None
-        """Tasks started for messages."""
         self.outbound: dict[Any, Request] = {}
         """Requests by id from their write until their caller is told."""
         self.arrived: dict[Any, int] = {}

@@ -15,44 +15,12 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, UpDownCounter
 
-from .bulk import Attributes, Batch, Outlet, Reach
-
-SLICE: Final = 4
-"""How many values are recorded one by one without a pause: 0.15 ms or less, for two histograms and two readers."""
+from ..labels import Attributes
+from .batch import Batch
+from .histogram_writer import Outlet, Reach
+from .sink import SLICE, Sink, SpanHere
 
 _NO_SPAN: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
-
-
-class Sink:
-    """Where a cell's values go. This one is read by somebody and takes any number at once."""
-
-    def take(self, values: Sequence[float]) -> None:
-        """Hand ``values`` to the instrument; none at all only makes a counter's series exist."""
-        raise NotImplementedError
-
-    def take_here(self, value: float) -> None:
-        """Hand one value over in the current context, whose span may become an exemplar."""
-        self.take([value])
-
-    def is_read(self) -> bool:
-        """Whether anybody reads the instrument."""
-        return True
-
-    def has_changed(self) -> bool:
-        """Whether the last answer may be another one by now; cheap."""
-        return False
-
-    def is_quick(self) -> bool:
-        """Whether many values take little longer than one."""
-        return True
-
-    def takes_exemplars(self) -> bool:
-        """Whether spans are of use."""
-        return False
-
-    def residue(self, values: Sequence[float]) -> float | None:
-        """The one value to keep of values that nobody reads, for a reader that comes later; None keeps nothing."""
-        return None
 
 
 class _InstrumentSink(Sink):
@@ -68,6 +36,12 @@ class _InstrumentSink(Sink):
 
     def takes_exemplars(self) -> bool:
         return self._reach.audience().takes_exemplars
+
+    def span_here(self) -> SpanHere:
+        span = trace.get_current_span().get_span_context()
+        if span.trace_flags.sampled:
+            return SpanHere.SAMPLED
+        return SpanHere.NOT_SAMPLED if span.is_valid else SpanHere.NONE
 
 
 class CountOf(_InstrumentSink):

@@ -98,7 +98,8 @@ class Cell:
         self.values: list[float] = []
         """Always the same list."""
         self.append: Callable[[float], None] = self.values.append
-        """Keep a value that another one follows, which is added and so does what is due."""
+        """Keep a value, and leave what is due to the next that is added. Two places do so for a request's step up,
+        since its step down follows: ``Connection.begin`` and ``Inbound.begin``."""
         self.due = 1
         """The length at which whoever appends has to call :meth:`look_after`."""
         self._policy = self._make_policy(allowance)

@@ -1,8 +1,9 @@
 """Sinks: where the values of a cell go, one for each instrument they feed.
 
-Counters and updowns get one ``add`` for all values; histograms get them in bulk (:mod:`.bulk`), or one by one where
-that is not to be had. What is handed over later than it happened carries no span: the one that is current by then is
-another's, a scrape's for instance. A value whose span is to become an exemplar is taken apart, while it is current.
+Counters and updowns get one ``add`` for all values; histograms get them in bulk (:mod:`.histogram_writer`), or one by
+one where that is not to be had. What is handed over later than it happened carries no span: the one that is current by
+then is another's, a scrape's for instance. A value whose span is to become an exemplar is taken apart, while it is
+current.
 """
 
 from __future__ import annotations

@@ -201,7 +201,7 @@ class Connection:
         self.in_flight: Callable[[], None] | None = None
         """Ends the requests that are open on it, where its event loop is closed. It holds neither session nor task."""
         self.neighbours: set[EndsWithLoop] | None = None
-        """The open connections of its event loop, as long as it is one of them (:mod:`.loops`)."""
+        """The open connections of its event loop, as long as it is one of them (:mod:`.event_loops`)."""
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, Series] | None = None
@@ -223,6 +223,7 @@ class Connection:
             self.look(opened)
         return opened
 
+    @contained
     def look(self, now: float) -> None:
         """See what its server has registered by ``now`` (``perf_counter`` seconds)."""
         targets.look(self._shared, self.series, self.registry, now)

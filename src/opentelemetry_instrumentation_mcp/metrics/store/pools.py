@@ -24,11 +24,11 @@ class Pools:
         self._buffers = buffers
         self._names = Table(limits.pools)
         self._idle_bound = Bound(catalogue.POOL_IDLE, limits.attribute_sets)
-        self._cells: dict[tuple[str, bool], Cell] = {}
+        self._by_pool: dict[tuple[str, bool], Cell] = {}
 
     def assigned(self, pool: str, created: bool, waited: float) -> None:
         """A connection was assigned to a request, after so many seconds."""
-        (self._cells.get((pool, created)) or self._cell(pool, created)).add(waited)
+        (self._by_pool.get((pool, created)) or self._cell(pool, created)).add(waited)
 
     def by_name(self, idle: Mapping[str, int]) -> dict[str, int]:
         """Idle connections by bounded pool name."""
@@ -40,10 +40,10 @@ class Pools:
 
     def _cell(self, pool: str, created: bool) -> Cell:
         name = self._names.admit(pool)
-        cell = self._cells.get((name, created))
+        cell = self._by_pool.get((name, created))
         if cell is None:
             values: Values = {catalogue.POOL: name}
             counter = catalogue.POOL_CREATED if created else catalogue.POOL_REUSED
             cell = self._buffers.cell((counter, values), (catalogue.POOL_WAIT_DURATION, values))
-            cell = self._cells.setdefault((name, created), cell)
+            cell = self._by_pool.setdefault((name, created), cell)
         return cell

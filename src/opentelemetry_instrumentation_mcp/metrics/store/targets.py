@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...core.fail_open import contained
+from ...core.fail_open import contained, guard
 from ...core.json_shapes import fields, items
 from ..labels import LISTINGS, OTHER, TARGETS, Registry, Target
 from ..outcome import OK, Outcome
@@ -13,7 +13,6 @@ from .method_metrics import Series
 from .shared import Shared
 
 
-@contained
 def look(shared: Shared, series: Series, registry: Registry | None, now: float) -> None:
     """See what a server has registered by ``now`` (``perf_counter`` seconds)."""
     # Apart from what opens its connection: whatever a server object does, that is open and has to be closed.
@@ -35,7 +34,7 @@ def listed(shared: Shared, series: Series, direction: Direction, method: str, re
     register(shared, series, direction, target, (name for name in names if isinstance(name, str)))
 
 
-@contained
+@guard("a metric was lost in Connection.register")
 def register(shared: Shared, series: Series, direction: Direction, target: Target, names: Iterable[str]) -> None:
     """Names of tools or prompts are known to exist: admit them and let their counters begin at 0."""
     heard = direction is Direction.OUTBOUND

@@ -28,7 +28,16 @@ from .store.pools import Pools
 from .store.shared import Shared
 from .vocabulary import Address, Direction, Heartbeat, Mode, Role, Transport
 
-__all__ = ["Answered", "Connection", "Inbound", "Interceptor", "Passages", "Recorder", "Request", "as_known"]
+__all__ = [
+    "Answered",
+    "Connection",
+    "Inbound",
+    "Interceptor",
+    "Passages",
+    "Recorder",
+    "Request",
+    "as_known",
+]
 
 SCOPE_NAME: Final = "opentelemetry_instrumentation_mcp"
 

@@ -1,9 +1,10 @@
 """The value buffer: what the hot path appended goes to its sinks, in bulk, when somebody collects.
 
 A :class:`Cell` is a list of numbers that share their attribute sets, and the sinks they are for. To add to it
-(:meth:`Cell.add`) is all a request pays for: one ``list.append``, atomic under the GIL. A drain takes a copy and
-deletes exactly what it copied, so values appended meanwhile wait for the next one. :mod:`.buffer_set` drains every cell
-when a reader collects; :mod:`.drain_policy` decides how many values a cell keeps. Nothing here knows OpenTelemetry.
+(:meth:`Cell.add`) is all a request pays for: one ``list.append``, atomic under the GIL. A drain takes a copy
+and deletes exactly what it copied, so values appended meanwhile wait for the next one. :mod:`.buffer_set` drains every
+cell when a reader collects; :mod:`.drain_policy` decides how many values a cell keeps. Nothing here knows
+OpenTelemetry.
 
 Now and then a request pays for more, while it is *due*: for the first value of a cell, which goes through at once so
 that its series begins with it; for a value with a sampled span around it, one after each drain, which becomes an
@@ -192,8 +193,8 @@ class Cell:
             if span is not SpanHere.SAMPLED:
                 self.due = policy.due_without_sample(held, span)
                 return
-        # A cell that somebody drains is in good hands, and the next value sees to the rest. Only where nothing is to be
-        # kept there may be no next one.
+        # A cell that somebody drains is in good hands, and the next value sees to the rest. Only where nothing is to
+        # be kept there may be no next one.
         if threading.get_ident() not in _at_work and self._lock.acquire(blocking=self._passes_through):
             try:
                 with handing_over():

@@ -164,7 +164,8 @@ class Request:
 class Connection:
     """A served or held stream pair, from opening to end; or stateless HTTP exchanges that have everything in common.
 
-    These open and end by the thousand: one object stands for all of them (:meth:`another`, :meth:`over`).
+    These open and end by the thousand: one object stands for all of them. See :meth:`another` and
+    :meth:`over`.
     """
 
     __slots__ = (

@@ -1,9 +1,9 @@
 """The cells of what connections have in common: one :class:`Series` for each identity.
 
 A request costs three appends: ``mcp.requests.active`` up and down, and one duration, whose cell feeds
-``mcp.requests.total`` (its length), ``mcp.request.duration`` and the operation histogram of the conventions. To get to
-them it looks up its :class:`Route` by its method, its :class:`Calls` by the name of its tool or prompt, and the cell by
-its outcome. Attribute sets are built when a cell is, never by a request.
+``mcp.requests.total`` (its length), ``mcp.request.duration`` and the operation histogram of the conventions. To get
+to them it looks up its :class:`Route` by its method, its :class:`Calls` by the name of its tool
+or prompt, and the cell by its outcome. Attribute sets are built when a cell is, never by a request.
 """
 
 from __future__ import annotations

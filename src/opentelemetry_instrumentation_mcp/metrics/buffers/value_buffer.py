@@ -36,7 +36,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from typing import Final
 
-from ...core.fail_open import contained
+from ...core.fail_open import report
 from .batch import Batch
 from .drain_policy import Allowance, DrainPolicy, RowDrainPolicy
 from .sink import SLICE, Sink, SpanHere
@@ -294,15 +294,13 @@ class Rows(Cell):
 
     def keep(self, row: Sequence[float]) -> None:
         """Keep a row until the next collection. Never raises."""
-        values = self.values
-        values.extend(row)
-        if len(values) >= self.due:
-            self.look_after_rows()
-
-    @contained
-    def look_after_rows(self) -> None:
-        """Do what is due now that this thread has added a row."""
-        self.look_after(0.0)
+        try:
+            values = self.values
+            values.extend(row)
+            if len(values) >= self.due:
+                self.look_after(0.0)
+        except Exception as error:
+            report("Rows.keep", error)
 
     def _feed(self, values: list[float]) -> None:
         width = self._width

@@ -36,6 +36,7 @@ class Request:
         "ended",
         "hint",
         "id",
+        "is_ping",
         "name",
         "request_bytes",
         "response_bytes",
@@ -51,6 +52,8 @@ class Request:
     """When it was first seen (``perf_counter`` seconds)."""
     name: str | None
     """The tool or prompt it names, as on the wire."""
+    is_ping: bool
+    """Whether it is a check of life."""
     ended: bool
     """Whether the end was recorded."""
     calls: Calls | None
@@ -79,11 +82,6 @@ class Request:
     def direction(self) -> Direction:
         """Which way it goes."""
         return self.route.direction
-
-    @property
-    def is_ping(self) -> bool:
-        """Whether it is a check of life."""
-        return self.route.is_ping
 
     @property
     def is_tool_call(self) -> bool:
@@ -308,6 +306,7 @@ class Connection:
         request.connection = self
         request.route = route
         request.started = started
+        request.is_ping = route.is_ping
         request.name = name if isinstance(name, str) else None
         request.ended = request.answered = False
         request.calls = request.hint = request.id = request.shadowed = request.span = None

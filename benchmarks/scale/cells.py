@@ -11,7 +11,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 
 from opentelemetry_instrumentation_mcp.metrics.catalogue import REQUESTS_TOTAL
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 
 from ..overhead.statistics import percentile
 from .figures import Figure
@@ -29,8 +29,8 @@ _PORTION: Final = 997
 
 def _waiting(recorder: Recorder) -> int:
     """How many values wait in all cells."""
-    ledger: Any = vars(recorder)["_ledger"]
-    return sum(len(cell.values) for cell in ledger._cells)
+    shared: Any = vars(recorder)["_shared"]
+    return sum(len(cell.values) for cell in shared.buffers._ledger._cells)
 
 
 def never_scraped(requests: int) -> list[Figure]:

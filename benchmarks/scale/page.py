@@ -31,8 +31,8 @@ from opentelemetry.sdk.metrics.export import (
 from prometheus_client import start_http_server
 
 from opentelemetry_instrumentation_mcp.distro.prometheus import PrometheusReader
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
 
 from .traffic import Calls
 

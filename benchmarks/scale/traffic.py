@@ -6,11 +6,10 @@ from collections.abc import Collection
 from time import perf_counter
 from typing import Final
 
-from opentelemetry_instrumentation_mcp.metrics.connection import Connection
-from opentelemetry_instrumentation_mcp.metrics.interceptor import Passages
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.labels import Target
 from opentelemetry_instrumentation_mcp.metrics.outcome import OK
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.store.connection import Connection
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Direction, Role, Transport
 
 from ..example import NAME, tool_name
@@ -46,7 +45,9 @@ class Calls:
         assert connection is not None
         self._connection: Connection = connection
         self._parameters = [{"name": tool_name(number)} for number in range(tools)]
-        self._passages = Passages(recorder, _MIDDLEWARE).cell
+        passages = recorder.passages([recorder.interceptor(name) for name in _MIDDLEWARE])
+        assert passages is not None
+        self._passed = passages.passed
         self._number = 0
 
     def one(self) -> None:
@@ -58,7 +59,7 @@ class Calls:
         assert request is not None
         request.measured(150, response=False)
         request.measured(120, response=True)
-        self._passages.keep([perf_counter() for _ in range(2 * len(_MIDDLEWARE) + 2)])
+        self._passed([perf_counter() for _ in range(2 * len(_MIDDLEWARE) + 2)])
         request.end(OK)
 
     def many(self, count: int) -> None:

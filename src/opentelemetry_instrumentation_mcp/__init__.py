@@ -77,8 +77,8 @@ class MCPInstrumentor(BaseInstrumentor):
     def _begin(self, options: dict[str, Any]) -> None:
         # Here and not above: this is most of what the package has to import, and few processes use MCP.
         from .install import Installation  # noqa: PLC0415
+        from .metrics.events import Recorder  # noqa: PLC0415
         from .metrics.limits import Limits  # noqa: PLC0415
-        from .metrics.recorder import Recorder  # noqa: PLC0415
 
         recorder = Recorder(options.get("meter_provider"), Limits.chosen(options))
         self._installation = Installation(recorder, options)

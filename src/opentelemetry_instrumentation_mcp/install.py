@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .metrics.recorder import Recorder
+from .metrics.events import Recorder
 from .sdk import http_client, http_edge, http_pool, http_server, interceptors, sizes, streams, v1, v2, websocket
 from .sdk.client_hooks import ClientHooks
 from .sdk.interceptors.interception import Interceptors

@@ -23,9 +23,9 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.labels import METHODS, PROTOCOL_VERSIONS
 from opentelemetry_instrumentation_mcp.metrics.outcome import CANCELLED, OK, TOOL_ERROR, End, error_reply, http_error
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Address, Direction, Role, Transport
 
 from ..points import DIRECTION, ERROR, METHOD, ROLE, STATUS, TOOL, TRANSPORT, Points

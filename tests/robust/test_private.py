@@ -25,7 +25,7 @@ from prometheus_client import REGISTRY, generate_latest
 
 from opentelemetry_instrumentation_mcp import MCPInstrumentor
 from opentelemetry_instrumentation_mcp.core import fail_open
-from opentelemetry_instrumentation_mcp.metrics.connection import Request
+from opentelemetry_instrumentation_mcp.metrics.store.connection import Request
 
 from ..e2e.conftest import launch, python, start
 from ..e2e.processes import Start

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import opentelemetry_instrumentation_mcp
-from opentelemetry_instrumentation_mcp.metrics import bulk_check
+from opentelemetry_instrumentation_mcp.metrics.buffers import histogram_comparison
 from opentelemetry_instrumentation_mcp.patching.patches import names_in
 from opentelemetry_instrumentation_mcp.sdk import http_edge
 
@@ -86,7 +86,7 @@ def test_the_guard_of_the_bodys_size_is_watched_as_the_edge_where_there_is_one()
 
 @pytest.mark.every_release
 def test_values_are_handed_to_histograms_in_bulk() -> None:
-    assert bulk_check.agree()
+    assert histogram_comparison.agree()
 
 
 def test_every_comparison_with_a_function_of_somebody_elses_is_looked_at_here() -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from opentelemetry_instrumentation_mcp.metrics.connection import Connection, Request
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.labels import Target
 from opentelemetry_instrumentation_mcp.metrics.outcome import OK, Outcome
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.store.connection import Connection, Request
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Direction, Mode, Role, Transport
 
 from ..points import Point, Points

@@ -25,10 +25,14 @@ from opentelemetry.sdk.metrics.view import (
 )
 from opentelemetry.sdk.resources import Resource
 
-from opentelemetry_instrumentation_mcp.metrics import bulk
-from opentelemetry_instrumentation_mcp.metrics.bulk import Attributes, Batch, Outlet, Reach
-from opentelemetry_instrumentation_mcp.metrics.handover import Cell, Ledger
-from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, Distribution
+from opentelemetry_instrumentation_mcp.metrics.buffers import self_check
+from opentelemetry_instrumentation_mcp.metrics.buffers.batch import Batch
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.histogram_writer import Outlet, Reach
+from opentelemetry_instrumentation_mcp.metrics.buffers.sink import SLICE
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import Distribution
+from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Cell
+from opentelemetry_instrumentation_mcp.metrics.labels import Attributes
 
 # Each refused value is a line.
 logging.getLogger("opentelemetry.sdk.metrics._internal.instrument").setLevel(logging.ERROR)
@@ -181,7 +185,7 @@ def _assert_alike(in_bulk: dict[Any, list[Any]], one_by_one: dict[Any, list[Any]
 def test_cells_come_to_what_record_comes_to(
     readers: list[tuple[Any, Any]], views: list[_Viewed], boundaries: list[float], steps: list[Any]
 ) -> None:
-    bulk.check()
+    self_check.check()
     theirs = _Side(readers, views, boundaries)
     ours = _Side(readers, views, boundaries)
     ledger = Ledger()
@@ -209,7 +213,7 @@ def test_cells_come_to_what_record_comes_to(
 
 @pytest.fixture
 def checked() -> None:
-    bulk.check()
+    self_check.check()
 
 
 def _outlet(side: _Side, attributes: Attributes) -> Outlet:

@@ -15,10 +15,13 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation, View
 
-from opentelemetry_instrumentation_mcp.metrics import bulk
-from opentelemetry_instrumentation_mcp.metrics.bulk import Batch, Outlet, Reach
-from opentelemetry_instrumentation_mcp.metrics.handover import CAP, Ledger
-from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution
+from opentelemetry_instrumentation_mcp.metrics.buffers import histogram_writer, self_check
+from opentelemetry_instrumentation_mcp.metrics.buffers.batch import Batch
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import CAP
+from opentelemetry_instrumentation_mcp.metrics.buffers.histogram_writer import Outlet, Reach
+from opentelemetry_instrumentation_mcp.metrics.buffers.sink import SLICE
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution
 
 from ..points import Points
 
@@ -29,7 +32,7 @@ _MATCH: Any = import_module("opentelemetry.sdk.metrics._internal._view_instrumen
 
 @pytest.fixture
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "_verdict", None)
+    monkeypatch.setattr(histogram_writer, "_verdict", None)
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def test_nothing_is_trusted_before_the_check_and_this_sdk_after_it(
     provider: MeterProvider, log: pytest.LogCaptureFixture
 ) -> None:
     assert not _is_trusted(provider)
-    bulk.check()
+    self_check.check()
     assert _is_trusted(provider)
     assert not log.records
 
@@ -82,8 +85,8 @@ def test_an_sdk_that_adds_otherwise_is_recorded_into_one_by_one(
         self._sum += measurement.value
 
     monkeypatch.setattr(_AGGREGATION._ExplicitBucketHistogramAggregation, "aggregate", twice)
-    bulk.check()
-    bulk.check()
+    self_check.check()
+    self_check.check()
     assert [record.levelname for record in log.records] == ["INFO"]
 
     ledger = Ledger()
@@ -108,7 +111,7 @@ def test_an_sdk_that_discards_a_series_after_it_was_read_is_not_trusted(
         return [point for point in points if point is not None] or None
 
     monkeypatch.setattr(_MATCH._ViewInstrumentMatch, "collect", read_then_discard)
-    bulk.check()
+    self_check.check()
     assert not _is_trusted(provider)
     assert [record.levelname for record in log.records] == ["INFO"]
 
@@ -118,7 +121,7 @@ def test_a_check_that_fails_altogether_is_one_line(
     monkeypatch: pytest.MonkeyPatch, provider: MeterProvider, log: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delattr(_AGGREGATION._ExplicitBucketHistogramAggregation, "collect")
-    bulk.check()
+    self_check.check()
     assert [record.levelname for record in log.records] == ["INFO"]
     assert not _is_trusted(provider)
 
@@ -130,7 +133,7 @@ def test_a_shape_that_is_not_known_is_recorded_into_one_by_one(
     log: pytest.LogCaptureFixture,
 ) -> None:
     # The storages of this SDK have another name.
-    bulk.check()
+    self_check.check()
     consumer = _CONSUMER.SynchronousMeasurementConsumer
 
     def consume(self: Any, measurement: Any) -> None:
@@ -156,7 +159,7 @@ def test_a_shape_that_is_not_known_is_recorded_into_one_by_one(
 def test_one_by_one_a_request_records_a_slice_at_most_and_none_is_lost(
     provider: MeterProvider, collect: Callable[[], Points]
 ) -> None:
-    bulk.check()
+    self_check.check()
     foreign = _Foreign(provider.get_meter("other").create_histogram("h"))
     ledger = Ledger()
     cell = ledger.cell(Distribution(foreign, {"k": "v"}))
@@ -176,7 +179,7 @@ def test_a_cell_that_must_be_recorded_one_by_one_all_of_a_sudden_gives_a_slice_a
 ) -> None:
     if not hasattr(provider, "add_metric_reader"):
         pytest.skip("this SDK cannot add a reader")
-    bulk.check()
+    self_check.check()
     cell = Ledger().cell(Distribution(provider.get_meter("other").create_histogram("h"), {}))
     # As many as it takes to get all the room there is.
     for _ in range(2 * CAP):
@@ -210,7 +213,7 @@ def test_bulk_and_one_by_one_instruments_of_one_cell_take_the_same_values() -> N
     reader = InMemoryMetricReader()
     view = View(instrument_name="slow", aggregation=ExponentialBucketHistogramAggregation())
     meter = MeterProvider([reader], shutdown_on_exit=False, views=[view]).get_meter("mixed")
-    bulk.check()
+    self_check.check()
     ledger = Ledger()
     cell = ledger.cell(*(Distribution(meter.create_histogram(name), {}) for name in ("quick", "slow")))
     for value in range(100):

@@ -16,9 +16,9 @@ from opentelemetry_instrumentation_mcp.distro.siblings import ANSWER_SECONDS
 from opentelemetry_instrumentation_mcp.distro.workers import MOST_WORKERS
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric
 from opentelemetry_instrumentation_mcp.metrics.exposition import prometheus_name
-from opentelemetry_instrumentation_mcp.metrics.instruments import Instruments
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import End
+from opentelemetry_instrumentation_mcp.metrics.store.instruments import Instruments
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Action, Death, Heartbeat, Phase, Transport
 
 _DOCS = Path(__file__).parents[2] / "docs"

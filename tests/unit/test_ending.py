@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from opentelemetry_instrumentation_mcp.metrics.connection import Connection
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.outcome import CANCELLED, CONNECTION_LOST, End
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.store.connection import Connection
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Direction, Mode, Role, Transport
 from opentelemetry_instrumentation_mcp.sdk import ending
 from opentelemetry_instrumentation_mcp.sdk.streams import StreamPair

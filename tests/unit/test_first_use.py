@@ -86,7 +86,7 @@ def test_it_does_not_begin_after_it_was_cancelled(package: str) -> None:
 
 def test_every_patched_package_of_the_sdk_is_waited_for() -> None:
     from opentelemetry_instrumentation_mcp.install import Installation  # noqa: PLC0415
-    from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder  # noqa: PLC0415
+    from opentelemetry_instrumentation_mcp.metrics.events import Recorder  # noqa: PLC0415
 
     installation = Installation(Recorder(), {})
     patched = {name.partition(".")[0] for name, _ in installation.patches()}

@@ -15,9 +15,12 @@ from opentelemetry.metrics import Meter
 from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownCounter
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
-from opentelemetry_instrumentation_mcp.metrics import bulk, handover
-from opentelemetry_instrumentation_mcp.metrics.handover import BUDGET, CAP, FIRST, Allowance, Cell, Ledger, Part
-from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution, Sink, SumOf
+from opentelemetry_instrumentation_mcp.metrics.buffers import histogram_writer, self_check, value_buffer
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import BUDGET, CAP, FIRST, Allowance
+from opentelemetry_instrumentation_mcp.metrics.buffers.sink import SLICE, Sink
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution, SumOf
+from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Cell, Part
 
 from ..points import Points
 
@@ -244,7 +247,7 @@ def test_a_drain_that_never_ends_costs_a_line_and_not_the_end_of_the_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A handler of a signal flushes in the main thread, which had the cell in its hands when the signal came."""
-    monkeypatch.setattr(handover, "DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(value_buffer, "DRAIN_SECONDS", 0.2)
     ledger, other = Ledger(), _Kept()
     flush = threading.Thread(target=ledger.drain, daemon=True)
     has_ended: list[bool] = []
@@ -380,9 +383,9 @@ def test_many_cells_that_nobody_collects_keep_little_altogether() -> None:
 
 
 def test_the_first_drain_compares_bulk_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bulk, "_verdict", None)
+    monkeypatch.setattr(histogram_writer, "_verdict", None)
     Ledger().drain()
-    assert bulk._verdict  # pyright: ignore[reportPrivateUsage]
+    assert histogram_writer._verdict  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_touch_shows_the_sinks_that_the_series_exists() -> None:
@@ -642,7 +645,7 @@ def _count(collections: Sequence[Points], metric: str) -> tuple[float, float, li
 
 def test_of_a_million_events_recorded_while_readers_collect_not_one_is_lost_or_doubled() -> None:
     # Every writer has an event loop's role: it never waits for a drain, and drains what is full.
-    bulk.check()
+    self_check.check()
     delta = {kind: AggregationTemporality.DELTA for kind in (Counter, Histogram, UpDownCounter)}
     readers = [InMemoryMetricReader(), InMemoryMetricReader(delta)]
     provider = MeterProvider(readers, shutdown_on_exit=False)

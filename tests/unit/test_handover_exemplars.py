@@ -11,16 +11,18 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, InMemoryMet
 from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-from opentelemetry_instrumentation_mcp.metrics import bulk
-from opentelemetry_instrumentation_mcp.metrics.handover import CAP, FIRST, Cell, Ledger
-from opentelemetry_instrumentation_mcp.metrics.sinks import CountOf, Distribution
+from opentelemetry_instrumentation_mcp.metrics.buffers import self_check
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import CAP, FIRST
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution
+from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Cell
 
 _BUCKETS = [1.0, 2.0, 3.0]
 
 
 @pytest.fixture(autouse=True)
 def checked() -> None:
-    bulk.check()
+    self_check.check()
 
 
 @pytest.fixture

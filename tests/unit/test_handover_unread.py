@@ -15,16 +15,19 @@ from opentelemetry.sdk.metrics import AlwaysOffExemplarFilter, Counter, Histogra
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import DropAggregation, View
 
-from opentelemetry_instrumentation_mcp.metrics import bulk
-from opentelemetry_instrumentation_mcp.metrics.handover import CAP, Cell, Ledger
-from opentelemetry_instrumentation_mcp.metrics.sinks import SLICE, CountOf, Distribution, SumOf
+from opentelemetry_instrumentation_mcp.metrics.buffers import self_check
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import CAP
+from opentelemetry_instrumentation_mcp.metrics.buffers.sink import SLICE
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution, SumOf
+from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Cell
 
 from ..points import Points
 
 
 @pytest.fixture(autouse=True)
 def checked() -> None:
-    bulk.check()
+    self_check.check()
 
 
 def _cells(meter: Any) -> tuple[Ledger, Cell, Cell]:
@@ -149,8 +152,8 @@ def test_a_touch_counts_once_there_is_a_reader() -> None:
 _LATE_PROVIDER = """
 import json, sys
 from opentelemetry.metrics import get_meter, set_meter_provider
-from opentelemetry_instrumentation_mcp.metrics.handover import Ledger
-from opentelemetry_instrumentation_mcp.metrics.sinks import CountOf, Distribution, SumOf
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution, SumOf
 
 meter = get_meter("late")
 ledger = Ledger()

@@ -8,10 +8,10 @@ from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue
-from opentelemetry_instrumentation_mcp.metrics.bulk import Attributes
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric
-from opentelemetry_instrumentation_mcp.metrics.instruments import Bound, Instruments
-from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
+from opentelemetry_instrumentation_mcp.metrics.labels import OTHER, Attributes
+from opentelemetry_instrumentation_mcp.metrics.store.attribute_sets import Bound
+from opentelemetry_instrumentation_mcp.metrics.store.instruments import Instruments
 
 from ..points import Points
 

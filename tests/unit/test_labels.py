@@ -10,10 +10,9 @@ from opentelemetry_instrumentation_mcp.metrics.labels import (
     OTHER,
     PROTOCOL_VERSIONS,
     TARGETS,
-    Names,
-    Table,
     Target,
 )
+from opentelemetry_instrumentation_mcp.metrics.store.bounds import Names, Table
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 
 from opentelemetry_instrumentation_mcp.core import fail_open
 from opentelemetry_instrumentation_mcp.install import Installation
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.sdk.lifecycle import Lifecycle
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from opentelemetry_instrumentation_mcp.metrics.connection import Connection
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
+from opentelemetry_instrumentation_mcp.metrics.store.connection import Connection
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Mode, Role, Transport
 
 from ..points import STATUS, Points
@@ -107,7 +107,7 @@ def test_loops_that_nobody_collects_from_are_not_kept(recorder: Recorder, collec
     for _ in range(30):
         with _asyncio() as run:
             run(question())
-        assert len(recorder.loops._open) <= 1  # pyright: ignore[reportPrivateUsage]
+        assert len(recorder._shared.loops._open) <= 1  # pyright: ignore[reportPrivateUsage]
     points = collect()
     assert points.sum(_ACTIVE) == 0
     assert points.by(STATUS, "mcp.connection.duration") == {"closed": 30}

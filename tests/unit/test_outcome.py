@@ -5,6 +5,7 @@ from enum import IntEnum
 
 import pytest
 
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 from opentelemetry_instrumentation_mcp.metrics.outcome import (
     CALLER_FAULTS,
@@ -19,7 +20,6 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import (
     number_name,
     status_name,
 )
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Role, Transport
 
 from ..points import Points

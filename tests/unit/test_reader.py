@@ -17,8 +17,8 @@ from opentelemetry.sdk.resources import Resource
 from prometheus_client.parser import text_string_to_metric_families
 
 from opentelemetry_instrumentation_mcp.distro.prometheus import PrometheusReader
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Mode, Role, Transport
 
 SCOPE_INFO = "OTEL_INSTRUMENTATION_MCP_PROMETHEUS_WITHOUT_SCOPE_INFO"

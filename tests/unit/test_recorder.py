@@ -14,6 +14,7 @@ from opentelemetry_instrumentation_mcp import __version__
 from opentelemetry_instrumentation_mcp.core.environment_variables import OTEL_INSTRUMENTATION_MCP_MAX_NAMES
 from opentelemetry_instrumentation_mcp.metrics import catalogue
 from opentelemetry_instrumentation_mcp.metrics.catalogue import Instrument
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER, Target
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import (
@@ -27,7 +28,6 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import (
     error_reply,
     http_error,
 )
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import (
     Action,
     Address,
@@ -420,7 +420,7 @@ class TestRequests:
     def test_past_the_last_cell_requests_lose_their_method_but_not_their_count(
         self, recorder: Recorder, collect: Collect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("opentelemetry_instrumentation_mcp.metrics.recorder._MOST_CELLS", 2)
+        monkeypatch.setattr("opentelemetry_instrumentation_mcp.metrics.store.metric_buffers._MOST_CELLS", 2)
         connection = connect(recorder)
         for method in ("ping", "tools/list", "prompts/list", "roots/list", "prompts/list", "ping"):
             begin(connection, INBOUND, method).end(OK)
@@ -690,7 +690,8 @@ class TestNames:
         connect(recorder, registry=Registry(tools=tools))
         recorder.retire()
         # In the order they were registered: that of a set of strings is another one in each process.
-        assert [name for name in tools if recorder.names.has(Target.TOOL, name)] == tools[:20]
+        names = recorder._shared.bounds.names  # pyright: ignore[reportPrivateUsage]
+        assert [name for name in tools if names.has(Target.TOOL, name)] == tools[:20]
 
 
 class TestZeroSeries:
@@ -1099,7 +1100,7 @@ def test_every_metric_of_the_catalogue_can_be_moved(recorder: Recorder, collect:
         connection.dead(Death.WRITE_FAILED)
         connection.close(End.EVICTED)
         recorder.connection_error(role, Transport.STREAMABLE_HTTP, 503)
-        recorder.tasks(role).add(1)
+        recorder.task_started(role)
     recorder.keepalive(Transport.STREAMABLE_HTTP)
     recorder.interceptor("Guard").dealt(0.1, 0.1, Action.ERROR, "ValueError")
     for created in (True, False):

@@ -11,10 +11,10 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import DropAggregation, View
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import End
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Action, Mode, Phase, Role, Transport
 
 from ..points import ERROR, MODE, ROLE, TRANSPORT, Points
@@ -89,7 +89,7 @@ class TestConnectionErrors:
 @pytest.mark.parametrize("role", Role)
 def test_a_task_is_one_of_the_side_that_started_it(recorder: Recorder, collect: Collect, role: Role) -> None:
     for _ in range(300):
-        recorder.tasks(role).add(1)
+        recorder.task_started(role)
     point = one(collect(), "mcp.task.spawns")
     assert (point.attributes, point.value) == ({ROLE: role.value}, 300)
 
@@ -311,7 +311,7 @@ class TestObservation:
         recorder = Recorder(provider, Limits())
         recorder.idle_connections = lambda: {"http://p:80": 1}
         for _ in range(10):
-            recorder.tasks(Role.SERVER).add(1)
+            recorder.task_started(Role.SERVER)
         points = Points.of(reader)
         recorder.retire()
         provider.shutdown()
@@ -326,7 +326,7 @@ def test_what_belongs_to_no_connection_is_recorded_to_the_end_and_after_it(
     for _ in range(2):
         recorder.connection_error(Role.CLIENT, Transport.SSE, "ConnectError")
         recorder.keepalive(Transport.SSE)
-        recorder.tasks(Role.CLIENT).add(1)
+        recorder.task_started(Role.CLIENT)
         recorder.interceptor("Guard").dealt(0.1, None, Action.ERROR, "ValueError")
         recorder.pooled("http://p:80", created=False, waited=0.1)
         recorder.retire()
@@ -342,15 +342,15 @@ class TestSuccessor:
     def test_what_its_predecessor_holds_is_not_handed_over_again(self, recorder: Recorder, collect: Collect) -> None:
         connection = connect(recorder)
         for _ in range(3):
-            recorder.tasks(Role.SERVER).add(1)
+            recorder.task_started(Role.SERVER)
         # The first one has gone through; two are held back.
         successor = recorder.successor()
-        recorder.tasks(Role.SERVER).add(1)
+        recorder.task_started(Role.SERVER)
         connection.close(End.CLOSED)
         collected = collect()
         assert one(collected, "mcp.task.spawns").value == 1
         assert one(collected, "mcp.connections.active").value == 1
-        successor.tasks(Role.SERVER).add(1)
+        successor.task_started(Role.SERVER)
         assert one(collect(), "mcp.task.spawns").value == 2
         successor.retire()
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from opentelemetry_instrumentation_mcp.metrics.connection import Connection, Request
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.outcome import (
     CANCELLED,
     CONNECTION_LOST,
@@ -17,7 +17,7 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import (
     error_reply,
     http_error,
 )
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.store.connection import Connection, Request
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Death, Direction, Heartbeat, Mode, Role, Transport
 
 from ..points import DIRECTION, ROLE, STATUS, TRANSPORT, Points

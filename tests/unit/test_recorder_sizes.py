@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
 from opentelemetry_instrumentation_mcp.metrics import catalogue
-from opentelemetry_instrumentation_mcp.metrics.connection import Connection, Request
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER
 from opentelemetry_instrumentation_mcp.metrics.limits import Limits
 from opentelemetry_instrumentation_mcp.metrics.outcome import (
@@ -18,7 +18,7 @@ from opentelemetry_instrumentation_mcp.metrics.outcome import (
     Outcome,
     error_reply,
 )
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.store.connection import Connection, Request
 from opentelemetry_instrumentation_mcp.metrics.vocabulary import Direction, Role, Transport
 
 from ..points import DIRECTION, METHOD, PROMPT, ROLE, TOOL, TRANSPORT

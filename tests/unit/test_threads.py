@@ -1,7 +1,8 @@
 """What several threads do to the buffers at once: nothing is lost, nothing is counted twice.
 
 Threads change places after every microsecond, on a build with the GIL; on a free-threaded build they run at the same
-time. Every test here passes on either, or it says which part of :mod:`~.metrics.handover`'s docstring is wrong.
+time. Every test here passes on either, or it says which part of the docstring of
+:mod:`~.metrics.buffers.value_buffer` is wrong.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from operator import add
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
-from opentelemetry_instrumentation_mcp.metrics.handover import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution, SumOf
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.outcome import CANCELLED, OK, TOOL_ERROR
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
-from opentelemetry_instrumentation_mcp.metrics.sinks import CountOf, Distribution, SumOf
 
 from ..points import METHOD, STATUS, TOOL, Points
 from .recording import INBOUND, Collect, Registry, begin, connect

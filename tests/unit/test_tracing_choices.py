@@ -16,7 +16,7 @@ from opentelemetry_instrumentation_mcp.core.environment_variables import (
     OTEL_INSTRUMENTATION_MCP_SPAN_ENRICHMENT as ENRICHMENT,
 )
 from opentelemetry_instrumentation_mcp.install import Installation
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.tracing.choices import Choices
 
 BOTH = frozenset({"mcp.session.id", "mcp.resource.uri"})

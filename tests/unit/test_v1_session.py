@@ -13,7 +13,7 @@ from typing import Any, cast
 import pytest
 
 from opentelemetry_instrumentation_mcp.install import Installation
-from opentelemetry_instrumentation_mcp.metrics.recorder import Recorder
+from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.sdk.v1 import session as v1_session
 
 from ..points import METHOD, STATUS

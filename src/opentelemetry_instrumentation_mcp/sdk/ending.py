@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.fail_open import contained
-from ..metrics.connection import Connection, Request
-from ..metrics.inbound import Inbound
+from ..metrics.events import Connection, Inbound, Request
 from ..metrics.outcome import CANCELLED, End, Outcome
 from ..metrics.vocabulary import Mode, Role
 

@@ -92,10 +92,7 @@ class Post(Use):
                 post._request = pair.outbound(root.__dict__["id"])
                 if state.recorder is not None:
                     # It is posted by a task of its own; everything else by the writer itself.
-                    cell = state.recorder.tasks(Role.CLIENT)
-                    cell.values.append(1)
-                    if len(cell.values) >= cell.due:
-                        cell.look_after(1)
+                    state.recorder.task_started(Role.CLIENT)
             return post
         except Exception as error:
             report("Post.of", error)

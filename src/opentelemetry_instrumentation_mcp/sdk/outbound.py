@@ -11,7 +11,7 @@ from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.fail_open import report
-from ..metrics.connection import Request
+from ..metrics.events import Request
 
 if TYPE_CHECKING:
     from .http_pool import Endpoint

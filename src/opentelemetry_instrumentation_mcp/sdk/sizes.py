@@ -17,8 +17,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.fail_open import report
-from ..metrics.connection import Request
-from ..metrics.series import Calls
+from ..metrics.events import Answered, Request
 from ..patching.patches import names_in
 from .lifecycle import Lifecycle
 from .outbound import USE
@@ -46,12 +45,12 @@ class Sizes:
     __slots__ = ("incoming", "outgoing")
 
     def __init__(self, lifecycle: Lifecycle) -> None:
-        self.outgoing: dict[int, Request | tuple[Any, Calls]] = {}
+        self.outgoing: dict[int, Request | tuple[Any, Answered]] = {}
         self.incoming: dict[int, int] = {}
         lifecycle.at_fork(self.clear)
         lifecycle.at_end(self.clear)
 
-    def expect(self, message: Any, request: Request | tuple[Any, Calls]) -> None:
+    def expect(self, message: Any, request: Request | tuple[Any, Answered]) -> None:
         """A message goes to a transport that will serialise it: a request, or the response to one.
 
         Args:
@@ -71,9 +70,9 @@ class Sizes:
         # A notification has none: it may have the place of a message that was dropped.
         message_id = root.__dict__.get("id")
         if not isinstance(expected, Request):
-            request_id, calls = expected
+            request_id, answered = expected
             if request_id == message_id:
-                calls.sized(response=True).add(size)
+                answered.measure_response(size)
         elif expected.id == message_id:
             expected.measured(size, response=type(root).__name__ != "JSONRPCRequest")
 
@@ -191,11 +190,7 @@ def _dump(sizes: Sizes, model: Any, original: Any) -> Any:
                     if expected.id == root.__dict__["id"]:
                         expected.measured(size, response=type(root) is not request_class)
                 elif expected[0] == root.__dict__["id"]:
-                    calls = expected[1]
-                    cell = calls.response_sizes or calls.sized(response=True)
-                    cell.values.append(size)
-                    if len(cell.values) >= cell.due:
-                        cell.look_after(size)
+                    expected[1].measure_response(size)
             except Exception as error:
                 report("sizes.dump", error)
         return text

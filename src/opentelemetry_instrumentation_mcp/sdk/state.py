@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from types import ModuleType
 
-from ..metrics.recorder import Recorder
+from ..metrics.events import Recorder
 from ..patching.patches import Patches
 from .lifecycle import Lifecycle
 

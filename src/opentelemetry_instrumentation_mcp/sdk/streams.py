@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from ..core.fail_open import contained
 from ..core.stdout import warn_on_stdio
-from ..metrics.connection import Connection
+from ..metrics.events import Connection
 from ..metrics.outcome import End
 from ..metrics.transports import DEFAULT_PORTS, TRANSPORTS
 from ..metrics.vocabulary import Address, Mode, Role, Transport

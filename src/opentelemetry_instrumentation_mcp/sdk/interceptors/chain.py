@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Final, NamedTuple
 
 from ...core.fail_open import report
-from ...metrics.recorder import Recorder
+from ...metrics.events import Recorder
 from ...patching.arguments import Parameter
 from ...patching.patches import names_in
 from ..state import ModulePatch, State

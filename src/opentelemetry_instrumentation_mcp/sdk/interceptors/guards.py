@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 from ...core.fail_open import contained, report
-from ...metrics.interceptor import Interceptor
+from ...metrics.events import Interceptor
 from ...metrics.vocabulary import Action
 from .. import ending
 from ..http_edge import ANSWER, Answer, Edge, behind, is_edge
@@ -71,11 +71,7 @@ def _validate_request(state: State, interceptors: Interceptors, original: Any) -
             raise
         if refusal is None:
             try:
-                seconds = perf_counter() - since
-                cell = interceptor.passed or interceptor.looked()
-                cell.values.append(seconds)
-                if len(cell.values) >= cell.due:
-                    cell.look_after(seconds)
+                interceptor.passed(perf_counter() - since)
             except Exception as failure:
                 report("guards.passed", failure)
         else:
@@ -217,11 +213,7 @@ class _AnswerBehind(Answer):
         try:
             if not self.is_let_through:
                 self.is_let_through = True
-                # In place of acted(), since every request comes here.
-                cell = self.interceptor.continued or self.interceptor.let_through()
-                cell.values.append(1)
-                if len(cell.values) >= cell.due:
-                    cell.look_after(1)
+                self.interceptor.let_through()
         except Exception as error:
             report("guards.app", error)
         return self.entry.app(*args, **kwargs)

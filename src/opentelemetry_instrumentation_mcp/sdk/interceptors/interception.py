@@ -17,7 +17,7 @@ from typing import Any, Final
 import wrapt
 
 from ...core.fail_open import contained, report
-from ...metrics.interceptor import Interceptor
+from ...metrics.events import Interceptor
 from ...metrics.vocabulary import Action
 from .. import ending
 from ..lifecycle import Lifecycle

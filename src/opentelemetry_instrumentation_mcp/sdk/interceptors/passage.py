@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol
 
 from ...core.fail_open import contained
-from ...metrics.interceptor import Interceptor, Passages
+from ...metrics.events import Interceptor, Passages
 from ...metrics.vocabulary import Action
 from .interception import through, what_it_made_up, what_it_raised
 
@@ -105,12 +105,12 @@ class Chain:
         self.middleware = list(middleware)
         self._interceptors = interceptors
         self._depth = len(self.middleware)
-        self.compose: Callable[[CallNext], CallNext] = _composer(self._depth)(self, *middleware, passages.cell)
+        self.compose: Callable[[CallNext], CallNext] = _composer(self._depth)(self, *middleware, passages.passed)
         """Makes of the handler for one message what the SDK makes of it and the middleware, watched: a function that
         takes a context and calls the outermost middleware with it and with another such function."""
         if untraced is not None:
             bind = _composer(self._depth, is_untraced=True)
-            self.compose = bind(self, *middleware, passages.cell, self.compose, untraced)
+            self.compose = bind(self, *middleware, passages.passed, self.compose, untraced)
 
     @contained
     def log(self, times: Sequence[float], crossed: int, context: Any, result: Any) -> _Log:
@@ -213,8 +213,7 @@ class Chain:
 
 
 _COMPOSER: Final = """
-def bind(chain, {all_middleware}, cell{others}):
-    kept = cell.values{bound}
+def bind(chain, {all_middleware}, passed{others}):{bound}
 
     def compose(inner):
         times = {times}
@@ -284,9 +283,7 @@ _NOTES: Final = """
 """What begins to take notes, once."""
 
 _LEAVE: Final = """
-                kept.extend(times)
-                if len(kept) >= cell.due:
-                    cell.look_after_rows()"""
+                passed(times)"""
 """What ends the straight way."""
 
 

@@ -8,11 +8,9 @@ from collections.abc import Collection, Mapping
 from types import ModuleType
 from typing import Any, Final
 
-from ...core.fail_open import contained, report
+from ...core.fail_open import contained
 from ...core.json_shapes import fields
-from ...metrics.handover import Cell
 from ...metrics.labels import Target
-from ...metrics.recorder import Recorder
 from ...metrics.vocabulary import Role, Transport
 from ...patching.arguments import Parameter
 from ..release import is_v2
@@ -101,24 +99,11 @@ def _run(state: State, open_streams: Streams, original: Any) -> Any:
 
 
 def _handle_message(state: State, original: Any) -> Any:
-    known: Recorder | None = None
-    tasks: Cell | None = None
-
     @functools.wraps(original)
     def _handle_message(self: Any, *args: Any, **kwargs: Any) -> Any:
         # Run as a task of its own, for every message the session hands on.
-        nonlocal known, tasks
-        try:
-            if (recorder := state.recorder) is not None:
-                if recorder is not known or tasks is None:
-                    tasks = recorder.tasks(Role.SERVER)
-                    known = recorder
-                cell = tasks
-                cell.values.append(1)
-                if len(cell.values) >= cell.due:
-                    cell.look_after(1)
-        except Exception as error:
-            report("server.handle_message", error)
+        if (recorder := state.recorder) is not None:
+            recorder.task_started(Role.SERVER)
         return original(self, *args, **kwargs)
 
     return _handle_message

@@ -19,11 +19,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...core.fail_open import contained, report
 from ...core.json_shapes import fields
-from ...metrics.connection import Connection, Request
-from ...metrics.inbound import Inbound, as_known
+from ...metrics.events import Answered, Connection, Inbound, Request, as_known
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
-from ...metrics.series import Calls
 from ...metrics.vocabulary import Death, Direction, Role, Transport
 from ...patching.arguments import Parameter
 from ...patching.patches import names_in
@@ -210,7 +208,7 @@ class SessionObserver:
                 outbound[request_id] = request
                 if self.finds_ids_when_written and (ids := _WRITTEN.get()) is not None:
                     ids.append(request_id)
-                if request.route.is_ping:
+                if request.is_ping:
                     request.sent()
                 if self.spans is not None:
                     self.spans.request_goes(request, root, item)
@@ -241,7 +239,7 @@ class SessionObserver:
             report("session.sending", error)
             return None, None
 
-    def _answered(self, inbound: Inbound, root: Any) -> Request | tuple[Any, Calls] | None:
+    def _answered(self, inbound: Inbound, root: Any) -> Request | tuple[Any, Answered] | None:
         """An error is about to be written, or a result under an id that is not known as it is."""
         request_id = inbound.known(root.id)
         return inbound.take(request_id) if type(root) is self._error else inbound.answer(request_id, root.result)
@@ -307,12 +305,12 @@ class SessionObserver:
         result = root.__dict__["result"]
         if result.__class__ is not dict:
             result = fields(result)
-        route = request.route
-        if route.method == "initialize":
+        method = request.method
+        if method == "initialize":
             self._initialized(result)
-        elif route.method in LISTINGS and self.connection is not None:
-            self.connection.listed(direction, route.method, result)
-        outcome = TOOL_ERROR if route.is_tool_call and result.get("isError") is True else OK
+        elif method in LISTINGS and self.connection is not None:
+            self.connection.listed(direction, method, result)
+        outcome = TOOL_ERROR if request.is_tool_call and result.get("isError") is True else OK
         if request.span is None:
             request.end(outcome)
         else:

@@ -19,7 +19,7 @@ from opentelemetry.context import Context
 
 from ...core.fail_open import contained
 from ...core.json_shapes import fields
-from ...metrics.connection import Connection, Request
+from ...metrics.events import Connection, Request
 from ...metrics.labels import METHODS, OTHER
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, Outcome, http_error
 from ...patching.arguments import Parameter

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from ...core.fail_open import contained, report
-from ...metrics.connection import Request
+from ...metrics.events import Request
 from ...metrics.outcome import CANCELLED
 from ...metrics.vocabulary import Direction, Role, Transport
 from ...patching.arguments import Parameter
@@ -145,7 +145,7 @@ def _dispatch_request(state: State, original: Any) -> Any:
             request = side.connection.begin(Direction.OUTBOUND, method_of(args, kwargs), params)
         if request is None or side is None:
             return await original(self, *args, **kwargs)
-        if request.route.is_ping and not side.closed():
+        if request.is_ping and not side.closed():
             request.sent()
         try:
             result = await original(self, *args, **kwargs)

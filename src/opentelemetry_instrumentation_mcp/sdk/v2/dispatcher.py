@@ -22,10 +22,8 @@ from typing import Any, Final, NamedTuple
 
 from ...core.fail_open import contained, report
 from ...core.json_shapes import fields
-from ...metrics.connection import Request
-from ...metrics.inbound import as_known
+from ...metrics.events import Answered, Request, as_known
 from ...metrics.outcome import CONNECTION_LOST
-from ...metrics.series import Calls
 from ...metrics.vocabulary import Death, Role, Transport
 from ...patching.arguments import Parameter
 from ...patching.patches import names_in, parameters_of
@@ -220,7 +218,6 @@ def _open(services: _Services, dispatcher: Any, on_request: Any) -> tuple[Dispat
             return None
         pair.connection = connection
     side = DispatcherSide(state, connection, pair, role, dispatcher)
-    side.tasks = recorder.tasks(role)
     connection.in_flight = partial(ending.give_up, side.inbound, side.outbound)
     if owned:
         connection.lives_here()
@@ -296,7 +293,7 @@ def _dispatch(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: 
     take, in_body = incoming.pop, services.sizes.take
     begin, arrived, outbound = side.inbound.begin, side.arrived, side.outbound
     # It starts one task for a request, whatever becomes of that.
-    tasks = side.tasks if sdk.dispatches_as_known else None
+    task_started = side.connection.task_started if sdk.dispatches_as_known else None
 
     @functools.wraps(original)
     def _dispatch(*args: Any, **kwargs: Any) -> Any:
@@ -317,10 +314,8 @@ def _dispatch(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: 
                     begin(values["id"], values, size)
                 elif size >= 0:
                     arrived[values["id"]] = size
-                if tasks is not None:
-                    tasks.values.append(1)
-                    if len(tasks.values) >= tasks.due:
-                        tasks.look_after(1)
+                if task_started is not None:
+                    task_started()
                     if len(args) == 4 and not kwargs:
                         return dispatcher._dispatch_request(message, metadata, args[1], args[3])
                 return original(*args, **kwargs)
@@ -342,7 +337,7 @@ def _dispatch(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: 
                             request.response_bytes = size
                         else:
                             request.measured(size, response=True)
-                if tasks is not None:
+                if task_started is not None:
                     # It starts none.
                     return original(*args, **kwargs)
             else:
@@ -453,7 +448,7 @@ def _write(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: Any
                 if request is not None and not request.ended:
                     request.id = request_id = message.__dict__["id"]
                     outbound[request_id] = request
-                    if request.route.is_ping:
+                    if request.is_ping:
                         request.sent()
                     if has_bytes:
                         outgoing[id(message)] = request
@@ -495,7 +490,7 @@ def _too_late(side: DispatcherSide, request_id: Any) -> Request | None:
 
 def _writing(sizes: Sizes, sdk: _Sdk, side: DispatcherSide, message: Any) -> None:
     """Something other than a request goes to the write stream."""
-    request: Request | tuple[Any, Calls] | None
+    request: Request | tuple[Any, Answered] | None
     if type(message) is sdk.error:
         request = handler.refused(side, message.id, message.error)
     elif type(message) is not sdk.response:
@@ -535,11 +530,10 @@ def _unwritten(sizes: Sizes, side: DispatcherSide, message: Any) -> None:
 def _spawn(services: _Services, sdk: _Sdk, side: DispatcherSide, dispatcher: Any, original: Any) -> Any:
     @functools.wraps(original)
     def _spawn(*args: Any, **kwargs: Any) -> Any:
-        if side.tasks is not None:
-            try:
-                side.tasks.add(1)
-            except Exception as error:
-                report("dispatcher.spawn", error)
+        try:
+            side.connection.task_started()
+        except Exception as error:
+            report("dispatcher.spawn", error)
         return original(*args, **kwargs)
 
     return _spawn

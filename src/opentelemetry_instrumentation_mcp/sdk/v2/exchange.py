@@ -17,13 +17,9 @@ from typing import Any, Final, NamedTuple, cast
 
 from ...core.fail_open import contained, report
 from ...core.json_shapes import fields
-from ...metrics.connection import Connection, Request
-from ...metrics.handover import Cell
-from ...metrics.inbound import Inbound
+from ...metrics.events import Answered, Connection, Inbound, Recorder, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, End, Outcome, error_reply, http_error
-from ...metrics.recorder import Recorder
-from ...metrics.series import Calls
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
 from ...patching.arguments import Parameter
 from .. import ending
@@ -61,12 +57,10 @@ class _Kind(NamedTuple):
     Attributes:
         connection: Their connection.
         inbound: The requests open on it.
-        tasks: Tasks that the SDK starts for them; a 1 is one.
     """
 
     connection: Connection
     inbound: Inbound
-    tasks: Cell
 
 
 class _Exchange:
@@ -93,7 +87,7 @@ class _Exchange:
     request: Any = None
     listing = False
     is_handled = False
-    answered: tuple[Any, Calls] | Request | None = None
+    answered: tuple[Any, Answered] | Request | None = None
     _displaced: Answer | None = None
     _unsettled: tuple[Request, Outcome] | None = None
     _has_lost = False
@@ -163,17 +157,16 @@ class _Exchange:
             answered, self.answered = self.answered, None
             if error is None and type(answered) is tuple:
                 if self._reply_bytes:
-                    cell = answered[1].response_sizes or answered[1].sized(response=True)
-                    cell.values.append(self._reply_bytes)
-                    if len(cell.values) >= cell.due:
-                        cell.look_after(self._reply_bytes)
+                    answered[1].measure_response(self._reply_bytes)
             else:
                 end, error_type = self._how(error, answered)
         except Exception as failure:
             report("exchange.finished", failure)
         self.kind.connection.over(self.opened, end, error_type)
 
-    def _how(self, error: BaseException | None, answered: tuple[Any, Calls] | Request | None) -> tuple[End, str | None]:
+    def _how(
+        self, error: BaseException | None, answered: tuple[Any, Answered] | Request | None
+    ) -> tuple[End, str | None]:
         """How it ended that was not just answered with a result; as :mod:`..ending` has it for connections."""
         if not self.is_handled:
             self._unhandled()
@@ -245,12 +238,12 @@ class _Exchange:
             return http_error(self.answer.status)
 
 
-def _sized(answered: tuple[Any, Calls] | Request | None, size: int) -> None:
+def _sized(answered: tuple[Any, Answered] | Request | None, size: int) -> None:
     """The reply to what was answered took ``size`` bytes."""
     if isinstance(answered, Request):
         answered.measured(size, response=True)
     elif answered is not None:
-        answered[1].sized(response=True).add(size)
+        answered[1].measure_response(size)
 
 
 @contained
@@ -327,7 +320,7 @@ def _open(edge: Edge, called: _Called, args: tuple[Any, ...], kwargs: dict[str, 
             exchange.answer = answer
         else:
             exchange.enter(edge, scope, send, answer)
-        is_first = kind is None or kind.connection.series.recorder is not recorder
+        is_first = kind is None or not recorder.has_opened(kind.connection)
         # What is open has to be closed: nothing that can fail comes after this.
         if is_first:
             kind = _first(recorder, app, key)
@@ -358,19 +351,18 @@ def _first(recorder: Recorder, app: Any, key: _Key) -> _Kind | None:
     )
     if connection is None:
         return None
-    kind = _Kind(connection, Inbound(connection), recorder.tasks(Role.SERVER))
+    kind = _Kind(connection, Inbound(connection))
     # Only what is bounded is remembered (the revision is what the peer says), and what learns nothing any more.
     if connection.is_identified and connection.protocol_version == version:
-        _remember(app, key, kind)
+        _remember(recorder, app, key, kind)
     return kind
 
 
 @contained
-def _remember(app: Any, key: _Key, kind: _Kind) -> None:
+def _remember(recorder: Recorder, app: Any, key: _Key, kind: _Kind) -> None:
     # Apart from the opening: what is open has to be closed, whatever a server object does.
     kinds: dict[_Key, _Kind] = getattr(app, _KINDS, {})
-    recorder = kind.connection.series.recorder
-    kept = {each: known for each, known in kinds.items() if known.connection.series.recorder is recorder}
+    kept = {each: known for each, known in kinds.items() if recorder.has_opened(known.connection)}
     setattr(app, _KINDS, {**(kept if len(kept) < _MOST_KINDS else {}), key: kind})
 
 
@@ -437,17 +429,14 @@ def _serve_one(state: State, original: Any) -> Any:
         exchange.is_handled = True
         try:
             exchange.answer.is_request = True
-            _, inbound, tasks = exchange.kind
+            connection, inbound = exchange.kind
             body = getattr(exchange.request, _BODY, None)
             # There is one request to an exchange.
             inbound.begin(exchange, {"method": method, "params": params}, -1 if body is None else len(body))
             if method == "subscriptions/listen":
                 exchange.has_task = True
             if exchange.has_task:
-                # In place of Cell.add(), as in finished().
-                tasks.values.append(1)
-                if len(tasks.values) >= tasks.due:
-                    tasks.look_after(1)
+                connection.task_started()
         except Exception as error:
             report("exchange.begin", error)
         try:

@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 from ...core.fail_open import contained
-from ...metrics.connection import Request
+from ...metrics.events import Request
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, Outcome, error_reply
 from ...metrics.vocabulary import Direction
 from .. import ending

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...core.fail_open import contained, report
 from ...core.json_shapes import fields
-from ...metrics.connection import Connection, Request
+from ...metrics.events import Connection, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
 from ...metrics.vocabulary import Direction, Role
@@ -32,11 +32,10 @@ def answered(request: Request, params: Any, result: Any) -> None:
     """A request with ``params`` got a result: the peer sent it (outbound), or the handler returned it (inbound)."""
     outcome = OK
     try:
-        route = request.route
-        if route.is_telling:
-            _learn(request.connection, route.method, route.direction, params, result)
+        if request.is_telling:
+            _learn(request.connection, request.method, request.direction, params, result)
         # Results are plain dictionaries on their way.
-        if route.is_tool_call and (result if result.__class__ is dict else fields(result)).get("isError") is True:
+        if request.is_tool_call and (result if result.__class__ is dict else fields(result)).get("isError") is True:
             outcome = TOOL_ERROR
     except Exception as error:
         report("messages.answered", error)
@@ -60,7 +59,7 @@ def _learn(connection: Connection, method: str, direction: Direction, params: An
     elif method == "server/discover" or not connection.is_identified:
         # Every 2026-07-28 result says it, and a client that knows the revision beforehand makes no discovery.
         name = fields(fields(answer.get("_meta")).get(SERVER_INFO_KEY)).get("name")
-        if name is not None and connection.series.identity.role is Role.CLIENT:
+        if name is not None and connection.role is Role.CLIENT:
             connection.identify(name)
     if method in LISTINGS:
         connection.listed(direction, method, result)

@@ -11,9 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from ...core.fail_open import contained, report
-from ...metrics.connection import Connection, Request
-from ...metrics.handover import Cell
-from ...metrics.inbound import Inbound
+from ...metrics.events import Connection, Inbound, Request
 from ...metrics.transports import TRANSPORTS
 from ...metrics.vocabulary import Direction, Role
 from ...patching.arguments import Parameter
@@ -56,7 +54,6 @@ class DispatcherSide:
         "sees_replies",
         "spawn",
         "state",
-        "tasks",
     )
 
     def __init__(
@@ -85,8 +82,6 @@ class DispatcherSide:
         """Where it does not, the request whose handler is done, until its reply is written; that follows at once."""
         self.spawn: Any = None
         """What starts the tasks of the dispatcher, watched, where that is not put on it for good."""
-        self.tasks: Cell | None = None
-        """Tasks started for messages."""
         self.outbound: dict[Any, Request] = {}
         """Requests by id from their write until their caller is told."""
         self.arrived: dict[Any, int] = {}

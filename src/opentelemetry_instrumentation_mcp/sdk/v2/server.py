@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ...core.fail_open import contained
 from ...core.json_shapes import fields
-from ...metrics.connection import Connection
+from ...metrics.events import Connection
 from ...metrics.labels import METHODS, Target
 from ...metrics.vocabulary import Role, Transport
 from ...patching.arguments import Parameter

@@ -4,8 +4,8 @@
 view is found once, and the values of a batch are added to it in the order of their recording: counts, sum, minimum and
 maximum are the same numbers, bit for bit.
 
-No other module knows the SDK from inside, and this one trusts what it knows only after :func:`check` has compared both
-ways on a provider of its own. Whatever it does not know, it declines, and the caller uses ``record``: other
+No other module knows the SDK from inside, and this one trusts what it knows only after :mod:`.self_check` has compared
+both ways on a provider of its own. Whatever it does not know, it declines, and the caller uses ``record``: other
 aggregations than explicit buckets, series that do not exist (yet), values that ``record`` would refuse, other classes
 than the SDK's own, and everything when the check has failed.
 
@@ -17,77 +17,23 @@ lock, afterwards. A series that is still in the view while its lock is held will
 from __future__ import annotations
 
 import logging
-import math
 import sys
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Mapping
-from functools import reduce
+from collections.abc import Callable, Mapping
 from importlib import import_module
-from operator import add
 from typing import Any, Final, NamedTuple
 
 from opentelemetry.metrics import Instrument, NoOpCounter, NoOpHistogram, NoOpUpDownCounter
 
-_logger = logging.getLogger("opentelemetry_instrumentation_mcp")
+from ..labels import Attributes
+from .batch import Batch
 
-Attributes = dict[str, str | int]
+_logger = logging.getLogger("opentelemetry_instrumentation_mcp")
 
 _Series = tuple[Any, Any, Any]
 """A view match, the key of an attribute set in it, and the aggregation that is there."""
 
 _SDK: Final = "opentelemetry.sdk.metrics"
 _NO_OPS: Final = (NoOpCounter, NoOpHistogram, NoOpUpDownCounter)
-
-
-class Batch(list[float]):
-    """Values of one cell, and what several histograms would each have to compute of them.
-
-    They are sorted once: a bucket is then found once for each boundary, not once for each value.
-    """
-
-    __slots__ = ("_counts", "_sorted")
-
-    def __init__(self, values: Iterable[float]) -> None:
-        super().__init__(values)
-        self._counts: dict[tuple[float, ...], list[int]] = {}
-        self._sorted: list[float] | None = None
-
-    def counts(self, boundaries: tuple[float, ...]) -> list[int]:
-        """How many of the values, which are plain, fall into each bucket; a boundary belongs to the one below it."""
-        counts = self._counts.get(boundaries)
-        if counts is None:
-            ascending = self._ascending()
-            counts = self._counts[boundaries] = list[int]()
-            below = 0
-            for boundary in boundaries:
-                up_to = bisect_right(ascending, boundary, below)
-                counts.append(up_to - below)
-                below = up_to
-            counts.append(len(ascending) - below)
-        return counts
-
-    def extremes(self) -> tuple[float, float]:
-        """The least and the greatest of the values, which are plain."""
-        ascending = self._ascending()
-        return ascending[0], ascending[-1]
-
-    def is_plain(self) -> bool:
-        """Whether ``record`` takes every value as it is: it refuses negative ones, some releases also inf and nan."""
-        # A nan or an infinity anywhere is in the sum as well; only without a nan there is an order.
-        return math.isfinite(sum(self)) and self._ascending()[0] >= 0
-
-    def added_to(self, total: float) -> float:
-        """``total`` with every value added to it, one after the other."""
-        return reduce(add, self, total) if _SUM_COMPENSATES else sum(self, total)
-
-    def _ascending(self) -> list[float]:
-        if self._sorted is None:
-            self._sorted = sorted(self)
-        return self._sorted
-
-
-_SUM_COMPENSATES: Final = sys.version_info >= (3, 12)
-"""For rounding, which adding one by one does not."""
 
 
 class _Sdk(NamedTuple):
@@ -135,7 +81,7 @@ class Reach:
 
     Args:
         instrument: One of the SDK, a proxy of the API, or any other.
-        trusted: Whether to do without the verdict of :func:`check`, which needs this to come to one.
+        trusted: Whether to do without the verdict of :mod:`.self_check`, which needs this to come to one.
     """
 
     def __init__(self, instrument: Instrument, *, trusted: bool = False) -> None:
@@ -276,18 +222,20 @@ _known_sdk: _Sdk | None = None
 _verdict: bool | None = None
 
 
-def check() -> None:
-    """Compare both ways, once in a process, as soon as it has loaded the SDK. Takes about 2 ms. Never raises."""
+def verdict() -> bool | None:
+    """What the comparison came to; None before it."""
+    return _verdict
+
+
+def settle(agrees: bool) -> None:
+    """Rely on what is known of the SDK from now on, or do not."""
     global _verdict
-    if _verdict is not None or _SDK not in sys.modules:
-        return
-    reason = "they differ"
-    try:
-        _verdict = import_module(".bulk_check", __package__).agree()
-    except Exception as error:
-        _verdict, reason = False, repr(error)
-    if not _verdict:
-        _logger.info("histograms are recorded value by value; in bulk does not fit this OpenTelemetry SDK: %s", reason)
+    _verdict = agrees
+
+
+def is_sdk_loaded() -> bool:
+    """Whether the process has loaded the SDK, which is not for us to do."""
+    return _SDK in sys.modules
 
 
 def _sdk() -> _Sdk | None:

@@ -1,6 +1,6 @@
 """Whether adding in bulk does what recording one by one does, on this release of the SDK.
 
-Imported by :func:`.bulk.check` only, since it loads the SDK.
+Imported by :mod:`.self_check` only, since it loads the SDK.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDa
 from opentelemetry.sdk.metrics.view import ExplicitBucketHistogramAggregation, View
 from opentelemetry.sdk.resources import Resource
 
-from .bulk import Attributes, Batch, Outlet, Reach
+from ..labels import Attributes
+from .batch import Batch
+from .histogram_writer import Outlet, Reach
 
 _ATTRIBUTES: Final[Attributes] = {"kept": "a", "filtered": 1}
 _ROUNDS: Final = ((0.1, 0.2, 0.3, 1, 1.5, 0.7), (7, 0.1, 0.1, 0.1, 0.0, 9.9))

@@ -1,28 +1,23 @@
 """The cells of what connections have in common: one :class:`Series` for each identity.
 
 A request costs three appends: ``mcp.requests.active`` up and down, and one duration, whose cell feeds
-``mcp.requests.total`` (its length), ``mcp.request.duration`` and the operation histogram of the conventions. To get to
-them it looks up its :class:`Route` by its method, its :class:`Calls` by the name of its tool or prompt, and the cell by
-its outcome. Attribute sets are built when a cell is, never by a request.
+``mcp.requests.total`` (its length), ``mcp.request.duration`` and the operation histogram of the conventions. To get
+to them it looks up its :class:`Route` by its method, its :class:`Calls` by the name of its tool
+or prompt, and the cell by its outcome. Attribute sets are built when a cell is, never by a request.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from . import catalogue
-from .catalogue import Metric
-from .handover import Cell
-from .labels import OPEN_ENDED, OTHER, TARGETS, TELLING, Target
-from .outcome import OK, TOOL_ERROR, End, Outcome, error_reply
-from .transports import TRANSPORTS
-from .vocabulary import Address, Direction, Mode, Role, Transport
-
-if TYPE_CHECKING:
-    from .recorder import Recorder
-
-_Values = dict[str, str | int | None]
+from .. import catalogue
+from ..buffers.value_buffer import Cell
+from ..catalogue import Metric
+from ..labels import OPEN_ENDED, OTHER, TARGETS, TELLING, Target
+from ..outcome import OK, TOOL_ERROR, End, Outcome, error_reply
+from ..transports import TRANSPORTS
+from ..vocabulary import Address, Death, Direction, Heartbeat, Mode, Role, Transport
+from .metric_buffers import MetricBuffers, Values
 
 
 @dataclass(frozen=True)
@@ -40,12 +35,12 @@ class Identity:
 class Series:
     """The cells of one identity."""
 
-    def __init__(self, identity: Identity, recorder: Recorder) -> None:
+    def __init__(self, identity: Identity, buffers: MetricBuffers) -> None:
         self.identity = identity
         self.protocol_version = identity.protocol_version
-        self.recorder = recorder
+        self.buffers = buffers
         transport, address = TRANSPORTS[identity.transport], identity.address
-        self.common: _Values = {
+        self.common: Values = {
             catalogue.ROLE: identity.role.value,
             catalogue.TRANSPORT: identity.transport.value,
             catalogue.SERVER_NAME: identity.server_name,
@@ -90,7 +85,7 @@ class Series:
         cell = self._notifications.get(key)
         if cell is None:
             values = {**self.common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
-            cell = self.recorder.cell((catalogue.NOTIFICATIONS_TOTAL, values), (operation_of(direction), values))
+            cell = self.buffers.cell((catalogue.NOTIFICATIONS_TOTAL, values), (operation_of(direction), values))
             cell = self._notifications.setdefault(key, cell)
         return cell
 
@@ -104,29 +99,60 @@ class Series:
         for outcome in (OK, TOOL_ERROR, crash) if target is Target.TOOL else (OK, crash):
             calls.ended(outcome).touch()
 
-    def session(self, metric: Metric, values: _Values | None = None) -> Cell:
+    def session(self, metric: Metric, values: Values | None = None) -> Cell:
         """The cell of a session metric, with ``values`` beside what the identity says."""
         known = {**self.common, **(values or {})}
-        return self.recorder.shared_cell(metric, *(known.get(key) for key in metric.attributes))
+        return self.buffers.shared_cell(metric, *(known.get(key) for key in metric.attributes))
+
+    def heartbeats(self, direction: Direction, kind: Heartbeat) -> Cell:
+        """The liveness checks of its role and transport."""
+        return heartbeats(self.buffers, self.identity.role, self.identity.transport, direction, kind)
+
+    def deaths(self, reason: Death) -> Cell:
+        """The peers of its role and transport found dead in one way."""
+        role, transport = self.identity.role.value, self.identity.transport.value
+        return self.buffers.shared_cell(catalogue.DEAD_DETECTED, role, transport, reason.value)
+
+    def evictions(self) -> Cell:
+        """The evicted sessions of its transport; the SDK knows one reason."""
+        return self.buffers.shared_cell(catalogue.SESSIONS_EVICTED, self.identity.transport.value, "idle_timeout")
+
+    def begin_liveness_at_zero(self, mode: Mode) -> None:
+        """Let the liveness counters of a new connection begin at 0, as far as they can move on it."""
+        role, transport = self.identity.role, TRANSPORTS[self.identity.transport]
+        if mode is Mode.STATEFUL:
+            for direction in Direction:
+                self.heartbeats(direction, Heartbeat.PING).touch()
+            self.deaths(Death.PING_FAILED).touch()
+        if transport.is_http and role is Role.SERVER:
+            self.heartbeats(Direction.OUTBOUND, Heartbeat.SSE_KEEPALIVE).touch()
+        self.deaths(Death.PEER_CLOSED).touch()
+        self.deaths(Death.WRITE_FAILED).touch()
+        if transport.has_session_ids and role is Role.CLIENT:
+            self.deaths(Death.SESSION_NOT_FOUND).touch()
+        if transport.has_session_ids and role is Role.SERVER and mode is Mode.STATEFUL:
+            self.evictions().touch()
 
 
 class Lines:
     """The cells of an identity's connections of one mode."""
 
-    __slots__ = ("_attributes", "_recorder", "active", "durations", "total")
+    __slots__ = ("_attributes", "_buffers", "active", "durations", "tasks", "total")
 
     def __init__(self, series: Series, mode: Mode) -> None:
         identity = series.identity
-        self._recorder = series.recorder
+        self._buffers = buffers = series.buffers
         self._attributes = (identity.role.value, identity.transport.value, mode.value)
-        self.total = self._recorder.shared_cell(catalogue.CONNECTIONS_TOTAL, *self._attributes)
-        self.active = self._recorder.shared_cell(catalogue.CONNECTIONS_ACTIVE, *self._attributes)
+        self.total = buffers.shared_cell(catalogue.CONNECTIONS_TOTAL, *self._attributes)
+        self.active = buffers.shared_cell(catalogue.CONNECTIONS_ACTIVE, *self._attributes)
+        self.tasks = buffers.shared_cell(catalogue.TASK_SPAWNS, identity.role.value)
+        """Tasks the SDK started for messages; a 1 is one of them."""
         self.durations: dict[tuple[End, str | None], Cell] = {}
         """What was needed so far of :meth:`ended`."""
 
     def ended(self, end: End, error: str | None) -> Cell:
         """Durations in seconds of connections that ended so; ``error`` is a bounded exception name."""
-        cell = self._recorder.shared_cell(catalogue.CONNECTION_DURATION, *self._attributes, end.value, error)
+        cell = self._buffers.shared_cell(catalogue.CONNECTION_DURATION, *self._attributes, end.value, error)
         self.durations[end, error] = cell
         return cell
 
@@ -156,8 +182,8 @@ class Route:
         self.names_target = method in TARGETS
         self.is_telling = method in TELLING or None in (series.identity.server_name, series.identity.protocol_version)
         """Whether its results have to be looked at for what they say about the server."""
-        self.values: _Values = {**series.common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
-        self.active = series.recorder.cell((catalogue.REQUESTS_ACTIVE, self.values))
+        self.values: Values = {**series.common, catalogue.DIRECTION: direction.value, catalogue.METHOD: method}
+        self.active = series.buffers.cell((catalogue.REQUESTS_ACTIVE, self.values))
         """Steps of ``mcp.requests.active``."""
         self.by_name: dict[str | None, Calls] = {}
         """What was admitted so far, by the bounded tool or prompt name; under None what names none."""
@@ -193,7 +219,7 @@ class Calls:
         cell = self.by_outcome.get(outcome)
         if cell is None:
             route = self._route
-            if route.series.recorder.room_for_a_request_cell() or self._is_last_resort():
+            if route.series.buffers.room_for_a_request_cell() or self._is_last_resort():
                 cell = self._make(outcome)
             else:
                 cell = route.series.route(route.direction, OTHER).calls(None).ended(outcome)
@@ -204,12 +230,20 @@ class Calls:
 
     def sized(self, *, response: bool) -> Cell:
         """The cell of their bytes, or of those of their responses."""
-        cell = self._route.series.recorder.cell
+        cell = self._route.series.buffers.cell
         if response:
             self.response_sizes = sizes = self.response_sizes or cell((catalogue.RESPONSE_SIZE, self._values))
         else:
             self.request_sizes = sizes = self.request_sizes or cell((catalogue.REQUEST_SIZE, self._values))
         return sizes
+
+    def measure_request(self, size: int) -> None:
+        """A request took ``size`` bytes."""
+        (self.request_sizes or self.sized(response=False)).add(size)
+
+    def measure_response(self, size: int) -> None:
+        """A response took ``size`` bytes."""
+        (self.response_sizes or self.sized(response=True)).add(size)
 
     def _is_last_resort(self) -> bool:
         return self._route.method == OTHER and self._values is self._route.values
@@ -222,7 +256,7 @@ class Calls:
             **values,
             catalogue.ERROR_TYPE: outcome.error_type if outcome.status in ("client_error", "server_error") else None,
         }
-        cell = route.series.recorder.cell
+        cell = route.series.buffers.cell
         if route.method in OPEN_ENDED:
             return cell((catalogue.REQUESTS_TOTAL, counted))
         blameless = route.direction is Direction.INBOUND and outcome.caller_fault
@@ -244,3 +278,8 @@ def operation_of(direction: Direction) -> Metric:
     if direction is Direction.INBOUND:
         return catalogue.SERVER_OPERATION_DURATION
     return catalogue.CLIENT_OPERATION_DURATION
+
+
+def heartbeats(buffers: MetricBuffers, role: Role, transport: Transport, direction: Direction, kind: Heartbeat) -> Cell:
+    """The liveness checks of a role and transport."""
+    return buffers.shared_cell(catalogue.HEARTBEAT_CHECKS, role.value, transport.value, direction.value, kind.value)

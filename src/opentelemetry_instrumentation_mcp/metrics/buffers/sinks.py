@@ -1,8 +1,9 @@
 """Sinks: where the values of a cell go, one for each instrument they feed.
 
-Counters and updowns get one ``add`` for all values; histograms get them in bulk (:mod:`.bulk`), or one by one where
-that is not to be had. What is handed over later than it happened carries no span: the one that is current by then is
-another's, a scrape's for instance. A value whose span is to become an exemplar is taken apart, while it is current.
+Counters and updowns get one ``add`` for all values; histograms get them in bulk (:mod:`.histogram_writer`), or one by
+one where that is not to be had. What is handed over later than it happened carries no span: the one that is current by
+then is another's, a scrape's for instance. A value whose span is to become an exemplar is taken apart, while it is
+current.
 """
 
 from __future__ import annotations
@@ -15,44 +16,12 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.metrics import Counter, Histogram, UpDownCounter
 
-from .bulk import Attributes, Batch, Outlet, Reach
-
-SLICE: Final = 4
-"""How many values are recorded one by one without a pause: 0.15 ms or less, for two histograms and two readers."""
+from ..labels import Attributes
+from .batch import Batch
+from .histogram_writer import Outlet, Reach
+from .sink import SLICE, Sink, SpanHere
 
 _NO_SPAN: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
-
-
-class Sink:
-    """Where a cell's values go. This one is read by somebody and takes any number at once."""
-
-    def take(self, values: Sequence[float]) -> None:
-        """Hand ``values`` to the instrument; none at all only makes a counter's series exist."""
-        raise NotImplementedError
-
-    def take_here(self, value: float) -> None:
-        """Hand one value over in the current context, whose span may become an exemplar."""
-        self.take([value])
-
-    def is_read(self) -> bool:
-        """Whether anybody reads the instrument."""
-        return True
-
-    def has_changed(self) -> bool:
-        """Whether the last answer may be another one by now; cheap."""
-        return False
-
-    def is_quick(self) -> bool:
-        """Whether many values take little longer than one."""
-        return True
-
-    def takes_exemplars(self) -> bool:
-        """Whether spans are of use."""
-        return False
-
-    def residue(self, values: Sequence[float]) -> float | None:
-        """The one value to keep of values that nobody reads, for a reader that comes later; None keeps nothing."""
-        return None
 
 
 class _InstrumentSink(Sink):
@@ -68,6 +37,12 @@ class _InstrumentSink(Sink):
 
     def takes_exemplars(self) -> bool:
         return self._reach.audience().takes_exemplars
+
+    def span_here(self) -> SpanHere:
+        span = trace.get_current_span().get_span_context()
+        if span.trace_flags.sampled:
+            return SpanHere.SAMPLED
+        return SpanHere.NOT_SAMPLED if span.is_valid else SpanHere.NONE
 
 
 class CountOf(_InstrumentSink):

@@ -10,17 +10,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from time import perf_counter
-from typing import Any
+from typing import Any, Protocol
 
-from ..core.json_shapes import fields
+from ...core.json_shapes import fields
+from ..outcome import CANCELLED, CONNECTION_LOST, Outcome
+from ..vocabulary import Direction
 from .connection import Connection, Request
-from .outcome import CANCELLED, CONNECTION_LOST, Outcome
-from .series import Calls, Route
-from .vocabulary import Direction
+from .method_metrics import Route
 
 Opened = tuple[Route, Any, int, float] | Request
 """A request that is open: its route, the tool or prompt it names, its bytes or -1, and when it came (``perf_counter``
 seconds)."""
+
+
+class Answered(Protocol):
+    """What is left to say about a request that was answered and counted."""
+
+    def measure_response(self, size: int) -> None:
+        """The response took ``size`` bytes."""
+        ...
 
 
 class Inbound:
@@ -52,7 +60,7 @@ class Inbound:
             if type(name) is not str:
                 name = None
         # Its step down looks after the cell.
-        route.active.values.append(1)
+        route.active.append(1)
         self.opened[request_id] = (route, name, size, perf_counter())
 
     def begin_telling(self, request_id: Any, values: Mapping[str, Any], size: int) -> Request | None:
@@ -68,12 +76,12 @@ class Inbound:
             self.opened[request_id] = request
         return request
 
-    def answer(self, request_id: Any, result: Any) -> tuple[Any, Calls] | Request | None:
+    def answer(self, request_id: Any, result: Any) -> tuple[Any, Answered] | Request | None:
         """A request gets a result, which ends it.
 
         Returns:
-            The id, and those it was counted with: nothing is left to be done. Or the request, which has not ended yet,
-            since its result may say something; None if there is none of this id.
+            The id, and what takes the size of the response: nothing else is left to be done. Or the request, which has
+            not ended yet, since its result may say something; None if there is none of this id.
         """
         opened = self.opened.pop(request_id, None)
         if type(opened) is not tuple:
@@ -93,20 +101,11 @@ class Inbound:
             )
         ):
             return self._reopened(request_id, opened)
-        # As Request.end() has it, without the request; and in place of Cell.add(), since every request comes here.
-        cell = route.active
-        cell.values.append(-1)
-        if len(cell.values) >= cell.due:
-            cell.look_after(-1)
-        cell = calls.succeeded
-        cell.values.append(elapsed)
-        if len(cell.values) >= cell.due:
-            cell.look_after(elapsed)
+        # As Request.end() has it, without the request.
+        route.active.add(-1)
+        calls.succeeded.add(elapsed)
         if size >= 0:
-            cell = calls.request_sizes or calls.sized(response=False)
-            cell.values.append(size)
-            if len(cell.values) >= cell.due:
-                cell.look_after(size)
+            (calls.request_sizes or calls.sized(response=False)).add(size)
         return request_id, calls
 
     def take(self, request_id: Any) -> Request | None:

@@ -10,12 +10,17 @@ from __future__ import annotations
 import inspect
 import sys
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-from ..core.fail_open import contained
+from ...core.fail_open import contained
 
-if TYPE_CHECKING:
-    from .connection import Connection
+
+class EndsWithLoop(Protocol):
+    """What lives on an event loop."""
+
+    def give_up(self) -> None:
+        """The loop was closed."""
+        ...
 
 
 class Loops:
@@ -23,14 +28,18 @@ class Loops:
 
     def __init__(self) -> None:
         # Nothing here keeps a loop alive.
-        self._open: dict[weakref.ref[Any], set[Connection]] = {}
+        self._open: dict[weakref.ref[Any], set[EndsWithLoop]] = {}
 
     @contained
-    def enter(self, connection: Connection) -> None:
-        """A connection opens on the loop that runs now."""
+    def enter(self, connection: EndsWithLoop) -> set[EndsWithLoop] | None:
+        """A connection opens on the loop that runs now.
+
+        Returns:
+            All that are open on that loop, as long as they are. Whoever ends takes itself out.
+        """
         loop = _running()
         if loop is None:
-            return
+            return None
         key = weakref.ref(loop)
         neighbours = self._open.get(key)
         if neighbours is None:
@@ -38,7 +47,7 @@ class Loops:
             self.settle()
             neighbours = self._open.setdefault(key, set())
         neighbours.add(connection)
-        connection.neighbours = neighbours
+        return neighbours
 
     @contained
     def settle(self) -> None:

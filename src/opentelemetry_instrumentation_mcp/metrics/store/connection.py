@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-from ..core.fail_open import contained, report
-from ..core.json_shapes import fields, items
-from . import catalogue
-from .labels import LISTINGS, OTHER, TARGETS, Registry, Target
-from .outcome import CONNECTION_LOST, OK, TIMEOUT, End, Outcome
-from .series import Calls, Route, Series
-from .vocabulary import Death, Direction, Heartbeat, Mode, Role
-
-if TYPE_CHECKING:
-    from .recorder import Recorder
-
+from ...core.fail_open import contained, report
+from ...core.json_shapes import fields
+from .. import catalogue
+from ..labels import Registry
+from ..outcome import CONNECTION_LOST, OK, TIMEOUT, End, Outcome
+from ..vocabulary import Death, Direction, Heartbeat, Mode, Role
+from . import targets
+from .event_loops import EndsWithLoop
+from .method_metrics import Calls, Route, Series
+from .shared import Shared
 
 _LOOK_SECONDS: Final = 1.0
 """How long what a stateless server has registered counts as known; a name that is called is looked up at once."""
@@ -37,6 +36,7 @@ class Request:
         "ended",
         "hint",
         "id",
+        "is_ping",
         "name",
         "request_bytes",
         "response_bytes",
@@ -52,6 +52,8 @@ class Request:
     """When it was first seen (``perf_counter`` seconds)."""
     name: str | None
     """The tool or prompt it names, as on the wire."""
+    is_ping: bool
+    """Whether it is a check of life."""
     ended: bool
     """Whether the end was recorded."""
     calls: Calls | None
@@ -76,6 +78,21 @@ class Request:
         """The bounded method name; the protocol's own methods are always themselves."""
         return self.route.method
 
+    @property
+    def direction(self) -> Direction:
+        """Which way it goes."""
+        return self.route.direction
+
+    @property
+    def is_tool_call(self) -> bool:
+        """Whether it calls a tool."""
+        return self.route.is_tool_call
+
+    @property
+    def is_telling(self) -> bool:
+        """Whether its results have to be looked at for what they say about the server."""
+        return self.route.is_telling
+
     def end(self, outcome: Outcome) -> None:
         """Record how the request ended, now."""
         if self.ended:
@@ -84,34 +101,22 @@ class Request:
         elapsed = perf_counter() - self.started
         try:
             route = self.route
-            # In place of Cell.add(), here and below: every request comes here.
-            cell = route.active
-            cell.values.append(-1)
-            if len(cell.values) >= cell.due:
-                cell.look_after(-1)
+            route.active.add(-1)
             if route.series is not self.connection.series:
                 # The connection has learnt its server's name or its protocol revision meanwhile.
                 self.route = route = self.connection.series.route(route.direction, route.method)
             calls = route.by_name.get(self.name)
             if calls is None:
-                calls = route.calls(self.connection.target(route.direction, route.method, self.name, outcome))
+                calls = route.calls(self.connection.admitted(route.direction, route.method, self.name, outcome))
             self.calls = calls
             cell = calls.succeeded if outcome is OK else calls.by_outcome.get(outcome)
             if cell is None:
                 cell = calls.ended(outcome)
-            cell.values.append(elapsed)
-            if len(cell.values) >= cell.due:
-                cell.look_after(elapsed)
+            cell.add(elapsed)
             if self.request_bytes >= 0:
-                cell = calls.request_sizes or calls.sized(response=False)
-                cell.values.append(self.request_bytes)
-                if len(cell.values) >= cell.due:
-                    cell.look_after(self.request_bytes)
+                (calls.request_sizes or calls.sized(response=False)).add(self.request_bytes)
             if self.response_bytes >= 0:
-                cell = calls.response_sizes or calls.sized(response=True)
-                cell.values.append(self.response_bytes)
-                if len(cell.values) >= cell.due:
-                    cell.look_after(self.response_bytes)
+                (calls.response_sizes or calls.sized(response=True)).add(self.response_bytes)
             if outcome is not OK or route.is_ping:
                 self._tell(outcome)
         except Exception as error:
@@ -140,11 +145,11 @@ class Request:
             if self.response_bytes < 0:
                 self.response_bytes = size
                 if calls is not None:
-                    (calls.response_sizes or calls.sized(response=True)).add(size)
+                    calls.measure_response(size)
         elif self.request_bytes < 0:
             self.request_bytes = size
             if calls is not None:
-                (calls.request_sizes or calls.sized(response=False)).add(size)
+                calls.measure_request(size)
 
     @contained
     def abandon(self) -> None:
@@ -157,7 +162,8 @@ class Request:
 class Connection:
     """A served or held stream pair, from opening to end; or stateless HTTP exchanges that have everything in common.
 
-    These open and end by the thousand: one object stands for all of them (:meth:`another`, :meth:`over`).
+    These open and end by the thousand: one object stands for all of them. See :meth:`another` and
+    :meth:`over`.
     """
 
     __slots__ = (
@@ -165,8 +171,8 @@ class Connection:
         "_dead",
         "_lines",
         "_mode",
-        "_recorder",
         "_session",
+        "_shared",
         "_silence",
         "closed",
         "in_flight",
@@ -179,8 +185,8 @@ class Connection:
         "series",
     )
 
-    def __init__(self, recorder: Recorder, series: Series, mode: Mode, registry: Registry | None) -> None:
-        self._recorder = recorder
+    def __init__(self, shared: Shared, series: Series, mode: Mode, registry: Registry | None) -> None:
+        self._shared = shared
         self._mode = mode
         self.registry = registry
         self.series = series
@@ -193,8 +199,8 @@ class Connection:
         """Whether this process has given up the transport, so that what fails from now on is its own doing."""
         self.in_flight: Callable[[], None] | None = None
         """Ends the requests that are open on it, where its event loop is closed. It holds neither session nor task."""
-        self.neighbours: set[Connection] | None = None
-        """The open connections of its event loop, as long as it is one of them (:mod:`.loops`)."""
+        self.neighbours: set[EndsWithLoop] | None = None
+        """The open connections of its event loop, as long as it is one of them (:mod:`.event_loops`)."""
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
         self._session: tuple[float, Series] | None = None
@@ -209,24 +215,35 @@ class Connection:
             When (``perf_counter`` seconds).
         """
         lines = self._lines
-        # In place of Cell.add(), here and below.
-        cell = lines.total
-        cell.values.append(1)
-        if len(cell.values) >= cell.due:
-            cell.look_after(1)
-        cell = lines.active
-        cell.values.append(1)
-        if len(cell.values) >= cell.due:
-            cell.look_after(1)
+        lines.total.add(1)
+        lines.active.add(1)
         opened = perf_counter()
         if opened - self.series.looked > _LOOK_SECONDS and self._mode is Mode.STATELESS:
-            self._recorder.look(self, opened)
+            self.look(opened)
         return opened
+
+    @contained
+    def look(self, now: float) -> None:
+        """See what its server has registered by ``now`` (``perf_counter`` seconds)."""
+        targets.look(self._shared, self.series, self.registry, now)
+
+    def belongs_to(self, shared: Shared) -> bool:
+        """Whether it is one of the connections that share this."""
+        return self._shared is shared
+
+    def task_started(self) -> None:
+        """The SDK started a task for a message of this connection."""
+        self._lines.tasks.add(1)
 
     @property
     def mode(self) -> Mode:
         """Stateless if it stands for HTTP exchanges."""
         return self._mode
+
+    @property
+    def role(self) -> Role:
+        """What this process is in it."""
+        return self.series.identity.role
 
     @property
     def protocol_version(self) -> str | None:
@@ -264,14 +281,14 @@ class Connection:
             series = self.series
             route = (series.inbound if direction is Direction.INBOUND else series.outbound).get(method)
             if route is None:
-                route = series.route(direction, self._recorder.method(method, self.registry))
+                route = series.route(direction, self._shared.bounds.method(method, self.registry))
             name: Any = None
             if route.names_target:
                 # In place of fields(), for every request.
                 given: Any = params
                 name = (given if given.__class__ is dict else fields(given)).get("name")
             # Its step down looks after the cell.
-            route.active.values.append(1)
+            route.active.append(1)
             return self.begun(route, name, perf_counter() if started is None else started)
         except Exception as error:
             report("Connection.begin", error)
@@ -289,6 +306,7 @@ class Connection:
         request.connection = self
         request.route = route
         request.started = started
+        request.is_ping = route.is_ping
         request.name = name if isinstance(name, str) else None
         request.ended = request.answered = False
         request.calls = request.hint = request.id = request.shadowed = request.span = None
@@ -298,12 +316,12 @@ class Connection:
     @contained
     def notified(self, direction: Direction, method: str, seconds: float = 0.0) -> None:
         """A notification was handled (inbound) or sent (outbound), and took that long."""
-        self.series.notifications(direction, self._recorder.method(method, self.registry)).add(seconds)
+        self.series.notifications(direction, self._shared.bounds.method(method, self.registry)).add(seconds)
 
     @contained
     def heartbeat(self, direction: Direction, kind: Heartbeat) -> None:
         """Life was checked: a ping sent or answered, a keep-alive frame sent."""
-        self._recorder.heartbeats(self.series.identity, direction, kind).add(1)
+        self.series.heartbeats(direction, kind).add(1)
 
     def pinged(self, direction: Direction, outcome: Outcome) -> None:
         """A ping is over. An error reply is a sign of life like any other; only silence is not."""
@@ -323,12 +341,12 @@ class Connection:
         if self._dead or self.closed or self.is_left:
             return
         self._dead = True
-        self._recorder.deaths(self.series.identity, reason).add(1)
+        self.series.deaths(reason).add(1)
 
     @contained
     def identify(self, server_name: object = None, protocol_version: object = None) -> None:
         """The server's name or the protocol revision became known; what is None stays as it was."""
-        self.series = self._recorder.identified(self.series.identity, server_name, protocol_version)
+        self.series = self._shared.identities.identified(self.series.identity, server_name, protocol_version)
 
     @contained
     def establish(self, server_name: object = None, protocol_version: object = None) -> None:
@@ -336,7 +354,7 @@ class Connection:
         if self._mode is Mode.STATELESS or self.closed:
             return
         if self._session is None:
-            self.series = self._recorder.identified(self.series.identity, server_name, protocol_version)
+            self.series = self._shared.identities.identified(self.series.identity, server_name, protocol_version)
             self._session = (perf_counter(), self.series)
             self.series.session(catalogue.SESSIONS_CREATED).add(1)
             self.series.session(catalogue.SESSIONS_ACTIVE).add(1)
@@ -344,37 +362,11 @@ class Connection:
     @contained
     def listed(self, direction: Direction, method: str, result: object) -> None:
         """A tools/list or prompts/list answer passed by: its names are registered from now on."""
-        target, key = LISTINGS[method]
-        names = [fields(entry).get("name") for entry in items(fields(result).get(key))]
-        self._recorder.mark_listed(self.series.identity, target)
-        self.register(direction, target, (name for name in names if isinstance(name, str)))
+        targets.listed(self._shared, self.series, direction, method, result)
 
-    @contained
-    def register(self, direction: Direction, target: Target, names: Iterable[str]) -> None:
-        """Names of tools or prompts are known to exist: admit them and let their counters begin at 0."""
-        heard = direction is Direction.OUTBOUND
-        for name in names:
-            if self._recorder.names.register(target, name, heard=heard):
-                self.series.zero(direction, target, name)
-
-    def target(self, direction: Direction, method: str, name: str | None, outcome: Outcome) -> str | None:
+    def admitted(self, direction: Direction, method: str, name: str | None, outcome: Outcome) -> str | None:
         """The bounded tool or prompt name for a request that ends so; None where the method has none."""
-        target = TARGETS.get(method)
-        if target is None or name is None:
-            return None
-        names = self._recorder.names
-        if names.has(target, name):
-            return name
-        registry = self.registry if direction is Direction.INBOUND else None
-        if registry is not None and _knows(registry, target, name):
-            if not names.register(target, name):
-                return OTHER
-            self.series.zero(direction, target, name)
-            return name
-        listed = self._recorder.is_listed(self.series.identity, target)
-        if listed or (registry is not None and _lists(registry, target)):
-            return OTHER
-        return name if outcome is OK and names.prove(target, name) else OTHER
+        return targets.admitted(self._shared, self.series, self.registry, direction, method, name, outcome)
 
     def close(self, end: End, error_type: str | int | None = None) -> None:
         """The connection ended, and its session with it. Only the first call counts.
@@ -403,7 +395,7 @@ class Connection:
 
     def lives_here(self) -> None:
         """It lives on the event loop that runs now, and ends with it at the latest."""
-        self._recorder.loops.enter(self)
+        self.neighbours = self._shared.loops.enter(self)
 
     @contained
     def give_up(self) -> None:
@@ -430,16 +422,10 @@ class Connection:
         """
         try:
             lines = self._lines
-            cell = lines.active
-            cell.values.append(-1)
-            if len(cell.values) >= cell.due:
-                cell.look_after(-1)
-            exception = self._recorder.exception_name(error_type) if end is End.ERROR else None
+            lines.active.add(-1)
+            exception = self._shared.bounds.exception_name(error_type) if end is End.ERROR else None
             cell = lines.durations.get((end, exception)) or lines.ended(end, exception)
-            seconds = perf_counter() - opened
-            cell.values.append(seconds)
-            if len(cell.values) >= cell.due:
-                cell.look_after(seconds)
+            cell.add(perf_counter() - opened)
             return exception
         except Exception as error:
             report("Connection.over", error)
@@ -448,7 +434,7 @@ class Connection:
     @contained
     def lost(self) -> None:
         """The peer of one of the exchanges that it stands for was found gone."""
-        self._recorder.deaths(self.series.identity, Death.PEER_CLOSED).add(1)
+        self.series.deaths(Death.PEER_CLOSED).add(1)
 
     def _close_session(self, end: End, error: str | None, now: float) -> None:
         if self._session is None:
@@ -457,19 +443,9 @@ class Connection:
         series.session(catalogue.SESSIONS_ACTIVE).add(-1)
         series.session(catalogue.SESSION_DURATION, {catalogue.STATUS: end.value}).add(now - since)
         if end is End.EVICTED:
-            self._recorder.evictions(series.identity.transport).add(1)
+            series.evictions().add(1)
         server = series.identity.role is Role.SERVER
         convention = catalogue.SERVER_SESSION_DURATION if server else catalogue.CLIENT_SESSION_DURATION
         if end is End.PEER_LOST:
             error = CONNECTION_LOST.error_type
         series.session(convention, {catalogue.ERROR_TYPE: error}).add(now - since)
-
-
-@contained
-def _knows(registry: Registry, target: Target, name: str) -> bool:
-    return registry.knows(target, name)
-
-
-@contained
-def _lists(registry: Registry, target: Target) -> bool:
-    return registry.lists(target)

@@ -1,4 +1,4 @@
-"""Cells that nobody collects, and the longest time one request spends on handing over: the recorder by itself."""
+"""Buffers that nobody collects, and the longest time one request spends on handing over: the recorder by itself."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _PORTION: Final = 997
 
 
 def _waiting(recorder: Recorder) -> int:
-    """How many values wait in all cells."""
+    """How many values wait in all buffers."""
     shared: Any = vars(recorder)["_shared"]
-    return sum(len(cell.values) for cell in shared.buffers._ledger._cells)
+    return sum(len(buffer.values) for buffer in shared.buffers._buffer_set._buffers)
 
 
 def never_scraped(requests: int) -> list[Figure]:

@@ -45,7 +45,7 @@ class Calls:
         assert connection is not None
         self._connection: Connection = connection
         self._parameters = [{"name": tool_name(number)} for number in range(tools)]
-        passages = recorder.passages([recorder.interceptor(name) for name in _MIDDLEWARE])
+        passages = recorder.interceptor_sequence([recorder.interceptor(name) for name in _MIDDLEWARE])
         assert passages is not None
         self._passed = passages.passed
         self._number = 0

@@ -1,4 +1,4 @@
-"""In bulk equals one by one: two providers of one kind, one fed by ``record``, the other by cells."""
+"""In bulk equals one by one: two providers of one kind, one fed by ``record``, the other by buffers."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from opentelemetry.sdk.resources import Resource
 
 from opentelemetry_instrumentation_mcp.metrics.buffers import self_check
 from opentelemetry_instrumentation_mcp.metrics.buffers.batch import Batch
-from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
-from opentelemetry_instrumentation_mcp.metrics.buffers.histogram_writer import Outlet, Reach
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import BufferSet
+from opentelemetry_instrumentation_mcp.metrics.buffers.histogram_writer import HistogramWriter, InstrumentReaders
 from opentelemetry_instrumentation_mcp.metrics.buffers.sink import SLICE
-from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import Distribution
-from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Cell
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import HistogramSink
+from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import ValueBuffer
 from opentelemetry_instrumentation_mcp.metrics.labels import Attributes
 
 # Each refused value is a line.
@@ -71,7 +71,7 @@ class _Viewed:
     keys: frozenset[str] | None
 
     def view(self, number: int) -> View:
-        # A last value is that of the last cell, where a filter makes one series of several.
+        # A last value is that of the last buffer, where a filter makes one series of several.
         keys = None if isinstance(self.aggregation, LastValueAggregation) else self.keys
         return View(
             instrument_name=self.instrument,
@@ -172,7 +172,7 @@ def _assert_alike(in_bulk: dict[Any, list[Any]], one_by_one: dict[Any, list[Any]
         for ours, theirs in zip(in_bulk[key], points, strict=True):
             for name, value in theirs.items():
                 if merged and name in ("sum", "value"):
-                    # Several cells feed one series: each comes in its order, but they come one after another.
+                    # Several buffers feed one series: each comes in its order, but they come one after another.
                     assert ours[name] == pytest.approx(value)
                 elif merged and name in ("min", "max"):
                     assert ours[name] == value  # 0 or 0.0
@@ -188,27 +188,27 @@ def test_cells_come_to_what_record_comes_to(
     self_check.check()
     theirs = _Side(readers, views, boundaries)
     ours = _Side(readers, views, boundaries)
-    ledger = Ledger()
-    cells: dict[tuple[int, int], Cell] = {}
-    reaches = [Reach(histogram) for histogram in ours.histograms]
+    buffer_set = BufferSet()
+    buffers: dict[tuple[int, int], ValueBuffer] = {}
+    all_readers = [InstrumentReaders(histogram) for histogram in ours.histograms]
     merged = any(view.keys is not None for view in views)
     for step in [*steps, 0, 1, 2]:
         if isinstance(step, _Record):
             where = (step.instrument, step.attributes)
-            if where not in cells:
-                sink = Distribution(
-                    ours.histograms[step.instrument], _ATTRIBUTES[step.attributes], reaches[step.instrument]
+            if where not in buffers:
+                sink = HistogramSink(
+                    ours.histograms[step.instrument], _ATTRIBUTES[step.attributes], all_readers[step.instrument]
                 )
-                cells[where] = ledger.cell(sink)
+                buffers[where] = buffer_set.buffer(sink)
             for value in step.values:
                 theirs.histograms[step.instrument].record(value, _ATTRIBUTES[step.attributes])
-                cells[where].add(value)
+                buffers[where].add(value)
         elif isinstance(step, int):
-            ledger.drain()
+            buffer_set.drain()
             _assert_alike(ours.collect(step), theirs.collect(step), merged)
         else:
-            ledger.drain()
-    assert not any(cell.values for cell in cells.values())
+            buffer_set.drain()
+    assert not any(buffer.values for buffer in buffers.values())
 
 
 @pytest.fixture
@@ -216,8 +216,8 @@ def checked() -> None:
     self_check.check()
 
 
-def _outlet(side: _Side, attributes: Attributes) -> Outlet:
-    return Outlet(Reach(side.histograms[0]), attributes)
+def _writer(side: _Side, attributes: Attributes) -> HistogramWriter:
+    return HistogramWriter(InstrumentReaders(side.histograms[0]), attributes)
 
 
 _CUMULATIVE, _DELTA = (AggregationTemporality.CUMULATIVE, None), (AggregationTemporality.DELTA, None)
@@ -226,10 +226,10 @@ _CUMULATIVE, _DELTA = (AggregationTemporality.CUMULATIVE, None), (AggregationTem
 @pytest.mark.usefixtures("checked")
 def test_values_are_added_in_bulk_once_their_series_exist() -> None:
     side = _Side([_CUMULATIVE, _DELTA], [], [1.0])
-    outlet = _outlet(side, {"k": "v"})
-    assert not outlet.add(Batch([0.5]))
+    writer = _writer(side, {"k": "v"})
+    assert not writer.add(Batch([0.5]))
     side.histograms[0].record(0.5, {"k": "v"})
-    assert outlet.add(Batch([0.5, 2.0]))
+    assert writer.add(Batch([0.5, 2.0]))
     for reader in range(2):
         ((point,),) = side.collect(reader).values()
         assert (point["count"], point["sum"], list(point["bucket_counts"])) == (3, 3.0, [2, 1])
@@ -240,7 +240,7 @@ def test_values_are_added_in_bulk_once_their_series_exist() -> None:
 def test_values_that_record_may_refuse_are_left_to_it(value: float) -> None:
     side = _Side([_CUMULATIVE], [], [1.0])
     side.histograms[0].record(0.5)
-    assert not _outlet(side, {}).add(Batch([0.5, value, 0.5]))
+    assert not _writer(side, {}).add(Batch([0.5, value, 0.5]))
 
 
 @pytest.mark.usefixtures("checked")
@@ -252,9 +252,9 @@ def test_one_view_that_needs_record_leaves_all_readers_and_views_untouched(aggre
     side, untouched = (_Side([_CUMULATIVE, _CUMULATIVE], views, [1.0]) for _ in range(2))
     side.histograms[0].record(0.5)
     untouched.histograms[0].record(0.5)
-    outlet = _outlet(side, {})
-    assert not outlet.is_open()
-    assert not outlet.add(Batch([0.5]))
+    writer = _writer(side, {})
+    assert not writer.is_open()
+    assert not writer.add(Batch([0.5]))
     for reader in range(2):
         _assert_alike(side.collect(reader), untouched.collect(reader), merged=False)
 
@@ -263,11 +263,11 @@ def test_one_view_that_needs_record_leaves_all_readers_and_views_untouched(aggre
 def test_a_series_discarded_by_one_reader_leaves_the_other_untouched() -> None:
     side = _Side([_CUMULATIVE, _DELTA], [], [1.0])
     side.histograms[0].record(0.5)
-    outlet = _outlet(side, {})
-    assert outlet.add(Batch([0.5]))
+    writer = _writer(side, {})
+    assert writer.add(Batch([0.5]))
     before = side.collect(0)
     side.collect(1)
-    if not outlet.add(Batch([0.5])):  # SDK 1.45 and later
+    if not writer.add(Batch([0.5])):  # SDK 1.45 and later
         assert repr(side.collect(0)) == repr(before)
 
 
@@ -276,7 +276,7 @@ def test_a_collection_between_the_look_and_the_lock_is_noticed(monkeypatch: pyte
     # The delta collection comes at the worst moment: after the series was found, before it is locked.
     side = _Side([_DELTA], [], [1.0])
     side.histograms[0].record(0.5)
-    outlet = _outlet(side, {})
+    writer = _writer(side, {})
     collected: list[Any] = []
 
     class Late(Batch):
@@ -285,7 +285,7 @@ def test_a_collection_between_the_look_and_the_lock_is_noticed(monkeypatch: pyte
                 collected.append(side.collect(0))
             return super().counts(boundaries)
 
-    added = outlet.add(Late([0.5, 2.0]))
+    added = writer.add(Late([0.5, 2.0]))
     collected.append(side.collect(0))
     counts = [point["count"] for points in collected for (point,) in points.values()]
     assert counts == ([1, 2] if added else [1])
@@ -296,14 +296,14 @@ def test_a_reader_that_comes_later_gets_its_values_too() -> None:
     side = _Side([_CUMULATIVE], [], [1.0])
     if not hasattr(side.provider, "add_metric_reader"):
         pytest.skip("this SDK cannot add a reader")
-    cell = Ledger().cell(Distribution(side.histograms[0], {}))
-    cell.add(0.5)
+    buffer = BufferSet().buffer(HistogramSink(side.histograms[0], {}))
+    buffer.add(0.5)
     late = InMemoryMetricReader()
     side.provider.add_metric_reader(late)
     side.readers.append(late)
-    cell.add(0.5)
-    cell.add(0.5)
-    cell.drain()
+    buffer.add(0.5)
+    buffer.add(0.5)
+    buffer.drain()
     counts = [point["count"] for reader in range(2) for (point,) in side.collect(reader).values()]
     assert counts == [3, 2]
 
@@ -311,12 +311,12 @@ def test_a_reader_that_comes_later_gets_its_values_too() -> None:
 @pytest.mark.usefixtures("checked")
 def test_past_the_cardinality_limit_values_go_where_record_puts_them() -> None:
     side = _Side([_CUMULATIVE], [], [1.0])
-    ledger = Ledger()
-    cells = [ledger.cell(Distribution(side.histograms[0], {"n": number})) for number in range(2010)]
+    buffer_set = BufferSet()
+    buffers = [buffer_set.buffer(HistogramSink(side.histograms[0], {"n": number})) for number in range(2010)]
     for _ in range(3):
-        for cell in cells:
-            cell.add(0.5)
-        ledger.drain()
+        for buffer in buffers:
+            buffer.add(0.5)
+        buffer_set.drain()
     theirs = _Side([_CUMULATIVE], [], [1.0])
     for _ in range(3):
         for number in range(2010):
@@ -327,22 +327,22 @@ def test_past_the_cardinality_limit_values_go_where_record_puts_them() -> None:
 @pytest.mark.usefixtures("checked")
 def test_a_cell_without_a_series_of_its_own_goes_slowly_until_it_gets_one() -> None:
     side = _Side([_DELTA], [], [1.0])
-    ledger, reach = Ledger(), Reach(side.histograms[0])
+    buffer_set, instrument_readers = BufferSet(), InstrumentReaders(side.histograms[0])
     for number in range(2000):
-        ledger.cell(Distribution(side.histograms[0], {"n": number}, reach)).add(0.5)
-    cell = ledger.cell(Distribution(side.histograms[0], {"n": 2000}, reach))
+        buffer_set.buffer(HistogramSink(side.histograms[0], {"n": number}, instrument_readers)).add(0.5)
+    buffer = buffer_set.buffer(HistogramSink(side.histograms[0], {"n": 2000}, instrument_readers))
     lengths: list[int] = []
     for _ in range(100):
-        cell.add(0.5)
-        lengths.append(len(cell.values))
-    cell.drain()
+        buffer.add(0.5)
+        lengths.append(len(buffer.values))
+    buffer.drain()
     if not any(("otel.metric.overflow", True) in attributes for _, _, attributes in side.collect(0)):
         pytest.skip("this SDK has no cardinality limit")
     assert max(lengths) <= SLICE
     # The collection has made room.
     for _ in range(100):
-        cell.add(0.5)
-        lengths.append(len(cell.values))
+        buffer.add(0.5)
+        lengths.append(len(buffer.values))
     assert max(lengths) > SLICE
-    cell.drain()
+    buffer.drain()
     assert [point["count"] for (point,) in side.collect(0).values()] == [100]

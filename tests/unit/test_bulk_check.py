@@ -17,11 +17,11 @@ from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
 from opentelemetry_instrumentation_mcp.metrics.buffers import histogram_writer, self_check
 from opentelemetry_instrumentation_mcp.metrics.buffers.batch import Batch
-from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import BufferSet
 from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import CAP
-from opentelemetry_instrumentation_mcp.metrics.buffers.histogram_writer import Outlet, Reach
+from opentelemetry_instrumentation_mcp.metrics.buffers.histogram_writer import HistogramWriter, InstrumentReaders
 from opentelemetry_instrumentation_mcp.metrics.buffers.sink import SLICE
-from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CounterSink, HistogramSink
 
 from ..points import Points
 
@@ -58,7 +58,7 @@ class _Foreign(Histogram):
 def _is_trusted(provider: MeterProvider) -> bool:
     histogram = provider.get_meter("trust").create_histogram("trusted")
     histogram.record(1)
-    return Outlet(Reach(histogram), {}).add(Batch([1.0]))
+    return HistogramWriter(InstrumentReaders(histogram), {}).add(Batch([1.0]))
 
 
 @pytest.mark.usefixtures("unchecked")
@@ -89,11 +89,11 @@ def test_an_sdk_that_adds_otherwise_is_recorded_into_one_by_one(
     self_check.check()
     assert [record.levelname for record in log.records] == ["INFO"]
 
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(provider.get_meter("other").create_histogram("h"), {}))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(provider.get_meter("other").create_histogram("h"), {}))
     for _ in range(100):
-        cell.add(1.0)
-    ledger.drain()
+        buffer.add(1.0)
+    buffer_set.drain()
     (point,) = collect().select("h")
     assert (point.value, point.total) == (100, 200.0)
 
@@ -145,11 +145,11 @@ def test_a_shape_that_is_not_known_is_recorded_into_one_by_one(
     monkeypatch.setattr(consumer, "consume_measurement", consume)
     measurements.elsewhere = measurements._reader_storages
     del measurements._reader_storages
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(histogram, {}))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(histogram, {}))
     for _ in range(100):
-        cell.add(1.0)
-    ledger.drain()
+        buffer.add(1.0)
+    buffer_set.drain()
     measurements._reader_storages = measurements.elsewhere
     (point,) = collect().select("h")
     assert point.value == 100
@@ -161,14 +161,14 @@ def test_one_by_one_a_request_records_a_slice_at_most_and_none_is_lost(
 ) -> None:
     self_check.check()
     foreign = _Foreign(provider.get_meter("other").create_histogram("h"))
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(foreign, {"k": "v"}))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(foreign, {"k": "v"}))
     for value in range(1000):
         before = len(foreign.recorded)
-        cell.add(float(value))
+        buffer.add(float(value))
         assert len(foreign.recorded) - before <= SLICE
-        assert len(cell.values) <= SLICE
-    ledger.drain()
+        assert len(buffer.values) <= SLICE
+    buffer_set.drain()
     assert foreign.recorded == list(map(float, range(1000)))
     (point,) = collect().select("h")
     assert (point.value, point.total) == (1000, sum(range(1000)))
@@ -180,32 +180,32 @@ def test_a_cell_that_must_be_recorded_one_by_one_all_of_a_sudden_gives_a_slice_a
     if not hasattr(provider, "add_metric_reader"):
         pytest.skip("this SDK cannot add a reader")
     self_check.check()
-    cell = Ledger().cell(Distribution(provider.get_meter("other").create_histogram("h"), {}))
+    buffer = BufferSet().buffer(HistogramSink(provider.get_meter("other").create_histogram("h"), {}))
     # As many as it takes to get all the room there is.
     for _ in range(2 * CAP):
-        cell.add(0.0)
-    cell.drain()
+        buffer.add(0.0)
+    buffer.drain()
     for value in range(CAP - 1):
-        cell.add(float(value))
-    assert len(cell.values) == CAP - 1
+        buffer.add(float(value))
+    assert len(buffer.values) == CAP - 1
     late = InMemoryMetricReader(preferred_aggregation={SdkHistogram: ExponentialBucketHistogramAggregation()})
     provider.add_metric_reader(late)
-    held = [len(cell.values)]
+    held = [len(buffer.values)]
     while held[-1] >= SLICE:
-        cell.add(1.0)
-        held.append(len(cell.values))
+        buffer.add(1.0)
+        held.append(len(buffer.values))
         assert held[-2] + 1 - held[-1] <= SLICE
-    cell.drain()
+    buffer.drain()
     assert Points.of(reader).sum("h") == 3 * CAP - 1 + len(held) - 1
 
 
 def test_a_drain_hands_over_everything_however_slow(provider: MeterProvider) -> None:
     foreign = _Foreign(provider.get_meter("other").create_histogram("h"))
     counter: Counter = provider.get_meter("other").create_counter("c")
-    cell = Ledger().cell(CountOf(counter, {}), Distribution(foreign, {}))
-    cell.add(0.0)
-    cell.values.extend(map(float, range(1, 100)))
-    cell.drain()
+    buffer = BufferSet().buffer(CounterSink(counter, {}), HistogramSink(foreign, {}))
+    buffer.add(0.0)
+    buffer.values.extend(map(float, range(1, 100)))
+    buffer.drain()
     assert foreign.recorded == list(map(float, range(100)))
 
 
@@ -214,11 +214,11 @@ def test_bulk_and_one_by_one_instruments_of_one_cell_take_the_same_values() -> N
     view = View(instrument_name="slow", aggregation=ExponentialBucketHistogramAggregation())
     meter = MeterProvider([reader], shutdown_on_exit=False, views=[view]).get_meter("mixed")
     self_check.check()
-    ledger = Ledger()
-    cell = ledger.cell(*(Distribution(meter.create_histogram(name), {}) for name in ("quick", "slow")))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(*(HistogramSink(meter.create_histogram(name), {}) for name in ("quick", "slow")))
     for value in range(100):
-        cell.add(float(value))
-    ledger.drain()
+        buffer.add(float(value))
+    buffer_set.drain()
     data = reader.get_metrics_data()
     assert data is not None
     points: list[Any] = [

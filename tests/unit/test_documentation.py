@@ -75,7 +75,7 @@ def _part(name: str) -> str:
 def _table(title: str) -> list[list[str]]:
     """The rows of the only table of a section, the header and the line under it included."""
     lines = re.findall(r"^\| (.*) \|$", _section(title), re.MULTILINE)
-    return [[cell.strip() for cell in line.split(" | ")] for line in lines]
+    return [[buffer.strip() for buffer in line.split(" | ")] for line in lines]
 
 
 def test_the_generated_parts_of_the_page_are_up_to_date() -> None:

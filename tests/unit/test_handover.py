@@ -16,11 +16,11 @@ from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider, UpDownC
 from opentelemetry.sdk.metrics.export import AggregationTemporality, HistogramDataPoint, InMemoryMetricReader
 
 from opentelemetry_instrumentation_mcp.metrics.buffers import histogram_writer, self_check, value_buffer
-from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
-from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import BUDGET, CAP, FIRST, Allowance
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import BufferSet
+from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import BUDGET, CAP, FIRST, BufferBudget
 from opentelemetry_instrumentation_mcp.metrics.buffers.sink import SLICE, Sink
-from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution, SumOf
-from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Cell, Part
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CounterSink, HistogramSink, UpDownCounterSink
+from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Part, ValueBuffer
 
 from ..points import Points
 
@@ -64,67 +64,72 @@ def _at_once(*jobs: Callable[[], None]) -> None:
 
 def test_the_first_value_goes_through_at_once() -> None:
     sink = _Kept()
-    Ledger().cell(sink).add(0.5)
+    BufferSet().buffer(sink).add(0.5)
     assert sink.taken == [[0.5]]
 
 
 def test_later_values_wait_for_a_drain_and_come_in_order() -> None:
-    ledger, sink = Ledger(), _Kept()
-    cell = ledger.cell(sink)
+    buffer_set, sink = BufferSet(), _Kept()
+    buffer = buffer_set.buffer(sink)
     for value in (1.0, 2.0, 3.0):
-        cell.add(value)
+        buffer.add(value)
     assert sink.taken == [[1.0]]
-    ledger.drain()
+    buffer_set.drain()
     assert sink.taken == [[1.0], [2.0, 3.0]]
 
 
 def test_a_drain_hands_over_nothing_twice() -> None:
-    ledger, sink = Ledger(), _Kept()
-    cell = ledger.cell(sink)
-    cell.add(1.0)
-    cell.add(2.0)
-    ledger.drain()
-    ledger.drain()
+    buffer_set, sink = BufferSet(), _Kept()
+    buffer = buffer_set.buffer(sink)
+    buffer.add(1.0)
+    buffer.add(2.0)
+    buffer_set.drain()
+    buffer_set.drain()
     assert sink.taken == [[1.0], [2.0]]
 
 
 def test_a_cell_that_nobody_collects_hands_over_when_it_is_full_and_has_more_room_from_then_on() -> None:
     sink = _Kept()
-    cell = Ledger().cell(sink)
+    buffer = BufferSet().buffer(sink)
     values = [float(value) for value in range(1 + 4 * CAP)]
     for value in values:
-        cell.add(value)
+        buffer.add(value)
     assert [len(taken) for taken in sink.taken] == [1, 32, 32, 64, 128, 256, 512, CAP, CAP, CAP]
     assert [value for taken in sink.taken for value in taken] == values
-    assert cell.values == []
+    assert buffer.values == []
 
 
 def test_a_cell_that_is_collected_in_time_stays_small() -> None:
-    ledger, sink = Ledger(), _Kept()
-    cell = ledger.cell(sink)
+    buffer_set, sink = BufferSet(), _Kept()
+    buffer = buffer_set.buffer(sink)
     for _ in range(CAP):
         for _ in range(FIRST - 1):
-            cell.add(1.0)
-        ledger.drain()
+            buffer.add(1.0)
+        buffer_set.drain()
     for _ in range(FIRST):
-        cell.add(1.0)
+        buffer.add(1.0)
     assert len(sink.taken[-1]) == FIRST
 
 
 def test_cells_that_a_request_fills_evenly_are_full_at_once() -> None:
     # One request in many pays for all of them. Each full at a time of its own would be in the 99th percentile.
-    ledger = Ledger()
+    buffer_set = BufferSet()
     sinks = [_Kept() for _ in range(14)]
-    cells = [ledger.cell(*sinks[:1]), ledger.cell(*sinks[1:2]), ledger.cell(*sinks[2:5]), ledger.cell(*sinks[5:8])]
+    buffers = [
+        buffer_set.buffer(*sinks[:1]),
+        buffer_set.buffer(*sinks[1:2]),
+        buffer_set.buffer(*sinks[2:5]),
+        buffer_set.buffer(*sinks[5:8]),
+    ]
     parts: list[tuple[Part, Sink]] = [(itemgetter(column), sinks[8 + column]) for column in range(6)]
-    rows = ledger.rows(6, parts)
+    rows = buffer_set.rows(6, parts)
     late: list[int] = []
     for request in range(10 * CAP):
         before = sum(len(sink.taken) for sink in sinks)
-        for cell in cells:
-            cell.add(1.0)
+        for buffer in buffers:
+            buffer.add(1.0)
         # What a request adds to twice is full twice as often, one time of them with the others.
-        cells[0].add(1.0)
+        buffers[0].add(1.0)
         rows.keep([1.0] * 6)
         if sum(len(sink.taken) for sink in sinks) > before:
             late.append(request)
@@ -136,7 +141,7 @@ def test_cells_that_a_request_fills_evenly_are_full_at_once() -> None:
 @pytest.mark.parametrize("number", [1, 3, 6, 30, 900])
 def test_rows_hand_over_so_many_at_once_that_all_sinks_together_take_little(number: int) -> None:
     sinks = [_Kept() for _ in range(number)]
-    rows = Ledger().rows(2, [(itemgetter(0), sink) for sink in sinks])
+    rows = BufferSet().rows(2, [(itemgetter(0), sink) for sink in sinks])
     for row in range(8 * CAP):
         rows.keep([float(row), 0.0])
     portions = sinks[0].taken
@@ -149,11 +154,11 @@ def test_rows_hand_over_so_many_at_once_that_all_sinks_together_take_little(numb
 
 
 def test_no_more_room_is_given_than_there_is(hasty_threads: None) -> None:
-    allowance = Allowance()
+    budget = BufferBudget()
     given: list[int] = []
 
     def take() -> None:
-        given.append(sum(allowance.take(64) for _ in range(BUDGET // 64)))
+        given.append(sum(budget.take(64) for _ in range(BUDGET // 64)))
 
     _at_once(*[take] * 4)
     # Who was refused because another thread was at it asks again.
@@ -162,20 +167,20 @@ def test_no_more_room_is_given_than_there_is(hasty_threads: None) -> None:
 
 
 def test_every_sink_of_a_cell_takes_the_same_values() -> None:
-    ledger, one, two = Ledger(), _Kept(), _Kept()
-    cell = ledger.cell(one, two)
+    buffer_set, one, two = BufferSet(), _Kept(), _Kept()
+    buffer = buffer_set.buffer(one, two)
     for value in (1.0, 2.0, 3.0):
-        cell.add(value)
-    ledger.drain()
+        buffer.add(value)
+    buffer_set.drain()
     assert one.taken == two.taken == [[1.0], [2.0, 3.0]]
 
 
 def test_a_drain_reaches_every_cell() -> None:
-    ledger, sinks = Ledger(), [_Kept() for _ in range(3)]
-    for cell in [ledger.cell(sink) for sink in sinks]:
-        cell.add(1.0)
-        cell.add(2.0)
-    ledger.drain()
+    buffer_set, sinks = BufferSet(), [_Kept() for _ in range(3)]
+    for buffer in [buffer_set.buffer(sink) for sink in sinks]:
+        buffer.add(1.0)
+        buffer.add(2.0)
+    buffer_set.drain()
     assert [sink.taken for sink in sinks] == [[[1.0], [2.0]]] * 3
 
 
@@ -184,15 +189,15 @@ def test_a_value_added_while_a_cell_is_drained_waits_for_the_next_drain() -> Non
         def take(self, values: Sequence[float]) -> None:
             super().take(values)
             if values[0] == 2.0:
-                cell.add(3.0)
+                buffer.add(3.0)
 
-    ledger, sink = Ledger(), Busy()
-    cell = ledger.cell(sink)
-    cell.add(1.0)
-    cell.add(2.0)
-    ledger.drain()
+    buffer_set, sink = BufferSet(), Busy()
+    buffer = buffer_set.buffer(sink)
+    buffer.add(1.0)
+    buffer.add(2.0)
+    buffer_set.drain()
     assert sink.taken == [[1.0], [2.0]]
-    ledger.drain()
+    buffer_set.drain()
     assert sink.taken == [[1.0], [2.0], [3.0]]
 
 
@@ -206,15 +211,15 @@ def test_a_value_added_between_the_copy_and_the_deletion_is_kept() -> None:
             return copy
 
     sink = _Kept()
-    cell = Ledger().cell(sink)
-    cell.values = Interrupted([1.0, 2.0])
-    cell.drain()
+    buffer = BufferSet().buffer(sink)
+    buffer.values = Interrupted([1.0, 2.0])
+    buffer.drain()
     assert sink.taken == [[1.0, 2.0]]
-    assert list(cell.values) == [99.0]
+    assert list(buffer.values) == [99.0]
 
 
 def test_a_drain_waits_for_one_that_is_half_done() -> None:
-    # Otherwise a collection would miss values that have left the cell and not arrived yet.
+    # Otherwise a collection would miss values that have left the buffer and not arrived yet.
     class Slow(_Kept):
         def take(self, values: Sequence[float]) -> None:
             taking.set()
@@ -223,15 +228,15 @@ def test_a_drain_waits_for_one_that_is_half_done() -> None:
 
     taking, proceed, drained = threading.Event(), threading.Event(), threading.Event()
     sink = Slow()
-    cell = Ledger().cell(sink)
-    cell.values.append(1.0)
+    buffer = BufferSet().buffer(sink)
+    buffer.values.append(1.0)
 
     def drain_too() -> None:
         assert taking.wait(10)
-        cell.drain()
+        buffer.drain()
         drained.set()
 
-    threads = [threading.Thread(target=cell.drain), threading.Thread(target=drain_too)]
+    threads = [threading.Thread(target=buffer.drain), threading.Thread(target=drain_too)]
     for thread in threads:
         thread.start()
     assert taking.wait(10)
@@ -246,10 +251,10 @@ def test_a_drain_waits_for_one_that_is_half_done() -> None:
 def test_a_drain_that_never_ends_costs_a_line_and_not_the_end_of_the_process(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A handler of a signal flushes in the main thread, which had the cell in its hands when the signal came."""
+    """A handler of a signal flushes in the main thread, which had the buffer in its hands when the signal came."""
     monkeypatch.setattr(value_buffer, "DRAIN_SECONDS", 0.2)
-    ledger, other = Ledger(), _Kept()
-    flush = threading.Thread(target=ledger.drain, daemon=True)
+    buffer_set, other = BufferSet(), _Kept()
+    flush = threading.Thread(target=buffer_set.drain, daemon=True)
     has_ended: list[bool] = []
 
     class Interrupted(_Kept):
@@ -261,17 +266,17 @@ def test_a_drain_that_never_ends_costs_a_line_and_not_the_end_of_the_process(
             super().take(values)
 
     interrupted = Interrupted()
-    cells = [ledger.cell(interrupted), ledger.cell(other)]
+    buffers = [buffer_set.buffer(interrupted), buffer_set.buffer(other)]
     for value in (1.0, 2.0):
-        cells[1].add(value)
-    cells[0].add(3.0)
+        buffers[1].add(value)
+    buffers[0].add(3.0)
 
     assert has_ended == [True]
     assert other.taken == [[1.0], [2.0]]
     assert [record for record in caplog.records if "TimeoutError" in record.getMessage()]
     # Nothing is lost by it.
-    cells[0].add(4.0)
-    ledger.drain()
+    buffers[0].add(4.0)
+    buffer_set.drain()
     assert interrupted.taken == [[3.0], [4.0]]
 
 
@@ -284,19 +289,19 @@ def test_a_request_waits_for_no_drain() -> None:
 
     taking, proceed = threading.Event(), threading.Event()
     sink = Slow()
-    cell = Ledger().cell(sink)
-    cell.values.append(1.0)
-    drain = threading.Thread(target=cell.drain)
+    buffer = BufferSet().buffer(sink)
+    buffer.values.append(1.0)
+    drain = threading.Thread(target=buffer.drain)
     drain.start()
     assert taking.wait(10)
     for _ in range(2 * CAP):
         # Would never come back if it waited: this thread is the one to let the drain proceed.
-        cell.add(2.0)
+        buffer.add(2.0)
     proceed.set()
     drain.join()
     assert sink.taken == [[1.0]]
-    cell.add(2.0)
-    cell.drain()
+    buffer.add(2.0)
+    buffer.drain()
     assert sum(map(len, sink.taken)) == 2 + 2 * CAP
 
 
@@ -308,10 +313,10 @@ def test_a_child_forked_during_a_drain_can_drain() -> None:
             assert proceed.wait(10)
 
     taking, proceed = threading.Event(), threading.Event()
-    ledger = Ledger()
-    cell = ledger.cell(Slow(), _Kept())
-    cell.values.append(1.0)
-    drain = threading.Thread(target=ledger.drain)
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(Slow(), _Kept())
+    buffer.values.append(1.0)
+    drain = threading.Thread(target=buffer_set.drain)
     drain.start()
     assert taking.wait(10)
     child = os.fork()
@@ -320,7 +325,7 @@ def test_a_child_forked_during_a_drain_can_drain() -> None:
         try:
             signal.alarm(10)
             proceed.set()
-            ledger.drain()
+            buffer_set.drain()
             os._exit(0)
         finally:
             os._exit(1)
@@ -338,11 +343,11 @@ def test_a_request_that_ends_within_a_hand_over_is_kept_for_the_next() -> None:
             self.own.add(9.0)
             super().take(values)
 
-        other: Cell
-        own: Cell
+        other: ValueBuffer
+        own: ValueBuffer
 
-    ledger, sink, other = Ledger(), Collecting(), _Kept()
-    sink.own, sink.other = ledger.cell(sink), ledger.cell(other)
+    buffer_set, sink, other = BufferSet(), Collecting(), _Kept()
+    sink.own, sink.other = buffer_set.buffer(sink), buffer_set.buffer(other)
     sink.own.add(1.0)
     assert (sink.taken, other.taken) == ([[1.0]], [])
     sink.other.add(8.0)
@@ -359,75 +364,75 @@ def test_a_cell_that_keeps_nothing_waits_for_its_turn() -> None:
             super().take(values)
 
     taking = threading.Event()
-    ledger, sink = Ledger(), Slow()
-    ledger.pass_through()
-    cell = ledger.cell(sink)
-    first = threading.Thread(target=cell.add, args=(1.0,))
+    buffer_set, sink = BufferSet(), Slow()
+    buffer_set.keep_nothing()
+    buffer = buffer_set.buffer(sink)
+    first = threading.Thread(target=buffer.add, args=(1.0,))
     first.start()
     assert taking.wait(10)
-    cell.add(2.0)
+    buffer.add(2.0)
     first.join()
     assert sink.taken == [[1.0], [2.0]]
 
 
 def test_many_cells_that_nobody_collects_keep_little_altogether() -> None:
-    ledger = Ledger()
-    cells = [ledger.cell(_Kept()) for _ in range(3000)]
-    most = [0] * len(cells)
+    buffer_set = BufferSet()
+    buffers = [buffer_set.buffer(_Kept()) for _ in range(3000)]
+    most = [0] * len(buffers)
     for _ in range(1000):
-        for number, cell in enumerate(cells):
-            cell.add(1.0)
-            most[number] = max(most[number], len(cell.values))
-    assert sum(most) <= BUDGET + SLICE * len(cells)
+        for number, buffer in enumerate(buffers):
+            buffer.add(1.0)
+            most[number] = max(most[number], len(buffer.values))
+    assert sum(most) <= BUDGET + SLICE * len(buffers)
     assert min(most) >= SLICE - 1
 
 
 def test_the_first_drain_compares_bulk_with_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(histogram_writer, "_verdict", None)
-    Ledger().drain()
+    BufferSet().drain()
     assert histogram_writer._verdict  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_touch_shows_the_sinks_that_the_series_exists() -> None:
     sink = _Kept()
-    Ledger().cell(sink).touch()
+    BufferSet().buffer(sink).begin_at_zero()
     assert sink.taken == [[]]
 
 
 def test_a_touched_cell_is_not_touched_again() -> None:
     sink = _Kept()
-    cell = Ledger().cell(sink)
-    cell.touch()
-    cell.touch()
+    buffer = BufferSet().buffer(sink)
+    buffer.begin_at_zero()
+    buffer.begin_at_zero()
     assert sink.taken == [[]]
 
 
 def test_a_cell_with_values_needs_no_touch() -> None:
     sink = _Kept()
-    cell = Ledger().cell(sink)
-    cell.add(1.0)
-    cell.touch()
+    buffer = BufferSet().buffer(sink)
+    buffer.add(1.0)
+    buffer.begin_at_zero()
     assert sink.taken == [[1.0]]
 
 
 def test_a_ledger_that_passes_through_hands_over_what_it_has_and_keeps_nothing_from_then_on() -> None:
-    ledger, sink = Ledger(), _Kept()
-    cell = ledger.cell(sink)
-    cell.add(1.0)
-    cell.add(2.0)
-    ledger.pass_through()
+    buffer_set, sink = BufferSet(), _Kept()
+    buffer = buffer_set.buffer(sink)
+    buffer.add(1.0)
+    buffer.add(2.0)
+    buffer_set.keep_nothing()
     assert sink.taken == [[1.0], [2.0]]
-    cell.add(3.0)
-    cell.add(4.0)
+    buffer.add(3.0)
+    buffer.add(4.0)
     assert sink.taken == [[1.0], [2.0], [3.0], [4.0]]
 
 
 def test_a_cell_made_after_that_keeps_nothing_either() -> None:
-    ledger, sink = Ledger(), _Kept()
-    ledger.pass_through()
-    cell = ledger.cell(sink)
-    cell.add(1.0)
-    cell.add(2.0)
+    buffer_set, sink = BufferSet(), _Kept()
+    buffer_set.keep_nothing()
+    buffer = buffer_set.buffer(sink)
+    buffer.add(1.0)
+    buffer.add(2.0)
     assert sink.taken == [[1.0], [2.0]]
 
 
@@ -437,32 +442,32 @@ def test_values_keep_their_order_when_a_slow_sink_becomes_quick_in_between() -> 
             return bool(self.taken)
 
     sink = Warming()
-    cell = Ledger().cell(sink)
+    buffer = BufferSet().buffer(sink)
     # As other threads append while one is at the first value.
-    cell.values.extend(map(float, range(2 * SLICE)))
-    cell.add(-1.0)
-    cell.drain()
+    buffer.values.extend(map(float, range(2 * SLICE)))
+    buffer.add(-1.0)
+    buffer.drain()
     assert [value for values in sink.taken for value in values] == [*map(float, range(2 * SLICE)), -1.0]
 
 
 def test_a_sink_that_raises_costs_its_own_cell_only(caplog: pytest.LogCaptureFixture) -> None:
-    ledger = Ledger()
+    buffer_set = BufferSet()
     kept = [_Kept(), _Kept()]
-    before, broken, after = ledger.cell(kept[0]), ledger.cell(_Broken()), ledger.cell(kept[1])
+    before, broken, after = buffer_set.buffer(kept[0]), buffer_set.buffer(_Broken()), buffer_set.buffer(kept[1])
     before.values.append(1.0)
     broken.values.append(2.0)
     after.values.append(3.0)
-    ledger.drain()
+    buffer_set.drain()
     assert [sink.taken for sink in kept] == [[[1.0]], [[3.0]]]
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_a_sink_that_raises_does_not_keep_other_cells_from_passing_through() -> None:
-    ledger, sink = Ledger(), _Kept()
-    broken, after = ledger.cell(_Broken()), ledger.cell(sink)
+    buffer_set, sink = BufferSet(), _Kept()
+    broken, after = buffer_set.buffer(_Broken()), buffer_set.buffer(sink)
     broken.values.append(2.0)
     after.values.append(3.0)
-    ledger.pass_through()
+    buffer_set.keep_nothing()
     after.add(4.0)
     assert sink.taken == [[3.0], [4.0]]
 
@@ -475,29 +480,29 @@ def test_a_cell_is_of_use_again_after_its_sink_has_raised() -> None:
                 raise RuntimeError
 
     sink = OnceBroken()
-    cell = Ledger().cell(sink)
+    buffer = BufferSet().buffer(sink)
     with pytest.raises(RuntimeError):
-        cell.add(1.0)
-    cell.add(2.0)
-    cell.drain()
+        buffer.add(1.0)
+    buffer.add(2.0)
+    buffer.drain()
     assert sink.taken == [[1.0], [2.0]]
 
 
 def test_a_counter_is_given_the_number_of_values(meter: Meter, collect: Callable[[], Points]) -> None:
-    CountOf(meter.create_counter("c"), {"k": "v"}).take([0.5, 7.0, -1.0])
+    CounterSink(meter.create_counter("c"), {"k": "v"}).take([0.5, 7.0, -1.0])
     (point,) = collect().select("c")
     assert (point.attributes, point.value) == ({"k": "v"}, 3)
 
 
 def test_an_updowncounter_is_given_the_sum_of_the_values(meter: Meter, collect: Callable[[], Points]) -> None:
-    SumOf(meter.create_up_down_counter("u"), {"k": "v"}).take([1, 1, -1, 1])
+    UpDownCounterSink(meter.create_up_down_counter("u"), {"k": "v"}).take([1, 1, -1, 1])
     (point,) = collect().select("u")
     assert (point.attributes, point.value) == ({"k": "v"}, 2)
 
 
 def test_a_histogram_is_given_every_value(meter: Meter, collect: Callable[[], Points]) -> None:
     histogram = meter.create_histogram("h", explicit_bucket_boundaries_advisory=[1.0, 2.0])
-    Distribution(histogram, {"k": "v"}).take([0.5, 1.0, 1.5, 9.0])
+    HistogramSink(histogram, {"k": "v"}).take([0.5, 1.0, 1.5, 9.0])
     (point,) = collect().select("h")
     assert (point.attributes, point.value, point.total) == ({"k": "v"}, 4, 12.0)
     assert point.buckets == [2, 1, 1]
@@ -506,12 +511,12 @@ def test_a_histogram_is_given_every_value(meter: Meter, collect: Callable[[], Po
 def test_a_touched_counter_is_there_at_zero_and_a_touched_histogram_is_not(
     meter: Meter, collect: Callable[[], Points]
 ) -> None:
-    cell = Ledger().cell(
-        CountOf(meter.create_counter("c"), {}),
-        SumOf(meter.create_up_down_counter("u"), {}),
-        Distribution(meter.create_histogram("h"), {}),
+    buffer = BufferSet().buffer(
+        CounterSink(meter.create_counter("c"), {}),
+        UpDownCounterSink(meter.create_up_down_counter("u"), {}),
+        HistogramSink(meter.create_histogram("h"), {}),
     )
-    cell.touch()
+    buffer.begin_at_zero()
     assert {point.metric: point.value for point in collect().all} == {"c": 0, "u": 0}
 
 
@@ -523,12 +528,12 @@ def test_threads_that_append_while_others_drain_and_collect_lose_nothing_and_dou
     reader = InMemoryMetricReader({Counter: temporality, Histogram: temporality, UpDownCounter: temporality})
     provider = MeterProvider([reader])
     meter = provider.get_meter("threads")
-    ledger = Ledger()
-    durations = ledger.cell(
-        CountOf(meter.create_counter("c"), {}),
-        Distribution(meter.create_histogram("h", explicit_bucket_boundaries_advisory=[100.0]), {}),
+    buffer_set = BufferSet()
+    durations = buffer_set.buffer(
+        CounterSink(meter.create_counter("c"), {}),
+        HistogramSink(meter.create_histogram("h", explicit_bucket_boundaries_advisory=[100.0]), {}),
     )
-    steps = ledger.cell(SumOf(meter.create_up_down_counter("u"), {}))
+    steps = buffer_set.buffer(UpDownCounterSink(meter.create_up_down_counter("u"), {}))
     writers, each = 4, 2500
     collections: list[Points] = []
     finished = threading.Event()
@@ -541,7 +546,7 @@ def test_threads_that_append_while_others_drain_and_collect_lose_nothing_and_dou
 
     def drain() -> None:
         while not finished.is_set():
-            ledger.drain()
+            buffer_set.drain()
 
     def read() -> None:
         while not finished.is_set():
@@ -555,7 +560,7 @@ def test_threads_that_append_while_others_drain_and_collect_lose_nothing_and_dou
     finished.set()
     for helper in helpers:
         helper.join()
-    ledger.drain()
+    buffer_set.drain()
     collections.append(Points.of(reader))
     provider.shutdown()
 
@@ -571,21 +576,21 @@ def test_threads_that_append_while_others_drain_and_collect_lose_nothing_and_dou
 
 @pytest.mark.usefixtures("hasty_threads")
 def test_each_value_of_each_thread_is_handed_over_once() -> None:
-    ledger, sink = Ledger(), _Kept()
-    cell = ledger.cell(sink)
+    buffer_set, sink = BufferSet(), _Kept()
+    buffer = buffer_set.buffer(sink)
     writers, each = 4, 2500
     finished = threading.Event()
 
     def append(first: int) -> Callable[[], None]:
         def job() -> None:
             for value in range(first, first + each):
-                cell.add(float(value))
+                buffer.add(float(value))
 
         return job
 
     def drain() -> None:
         while not finished.is_set():
-            ledger.drain()
+            buffer_set.drain()
 
     drains = [threading.Thread(target=drain) for _ in range(3)]
     for thread in drains:
@@ -594,7 +599,7 @@ def test_each_value_of_each_thread_is_handed_over_once() -> None:
     finished.set()
     for thread in drains:
         thread.join()
-    ledger.drain()
+    buffer_set.drain()
 
     handed_over = Multiset(value for values in sink.taken for value in values)
     assert handed_over == Multiset(float(value) for value in range(writers * each))
@@ -613,23 +618,25 @@ def _start_of_the_histogram(reader: InMemoryMetricReader) -> int:
 
 
 def test_a_series_starts_no_later_than_its_first_value(meter: Meter, reader: InMemoryMetricReader) -> None:
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(meter.create_histogram("h"), {}))
-    cell.add(0.5)
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(meter.create_histogram("h"), {}))
+    buffer.add(0.5)
     added = time.time_ns()
-    ledger.drain()
+    buffer_set.drain()
     assert _start_of_the_histogram(reader) <= added
 
 
 def test_a_histogram_beside_a_touched_counter_starts_no_later_than_its_first_value(
     meter: Meter, reader: InMemoryMetricReader
 ) -> None:
-    ledger = Ledger()
-    cell = ledger.cell(CountOf(meter.create_counter("c"), {}), Distribution(meter.create_histogram("h"), {}))
-    cell.touch()
-    cell.add(0.5)
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(
+        CounterSink(meter.create_counter("c"), {}), HistogramSink(meter.create_histogram("h"), {})
+    )
+    buffer.begin_at_zero()
+    buffer.add(0.5)
     added = time.time_ns()
-    ledger.drain()
+    buffer_set.drain()
     assert _start_of_the_histogram(reader) <= added
 
 
@@ -649,15 +656,17 @@ def test_of_a_million_events_recorded_while_readers_collect_not_one_is_lost_or_d
     delta = {kind: AggregationTemporality.DELTA for kind in (Counter, Histogram, UpDownCounter)}
     readers = [InMemoryMetricReader(), InMemoryMetricReader(delta)]
     provider = MeterProvider(readers, shutdown_on_exit=False)
-    ledger = Ledger()
+    buffer_set = BufferSet()
     hand_over = provider.get_meter("threads")
-    hand_over.create_observable_gauge("drain", [lambda _: ledger.drain() or ()])
+    hand_over.create_observable_gauge("drain", [lambda _: buffer_set.drain() or ()])
     bounds = [float(bound) for bound in range(_WRITERS * _CLASSES - 1)]
     histograms = [hand_over.create_histogram(n, explicit_bucket_boundaries_advisory=bounds) for n in ("h", "g")]
     counter, steps = hand_over.create_counter("c"), hand_over.create_up_down_counter("u")
-    # Two cells feed the same series, as folded attribute sets do.
-    cells = [ledger.cell(CountOf(counter, {}), *(Distribution(h, {}) for h in histograms)) for _ in range(2)]
-    open_now = ledger.cell(SumOf(steps, {}))
+    # Two buffers feed the same series, as folded attribute sets do.
+    buffers = [
+        buffer_set.buffer(CounterSink(counter, {}), *(HistogramSink(h, {}) for h in histograms)) for _ in range(2)
+    ]
+    open_now = buffer_set.buffer(UpDownCounterSink(steps, {}))
     collections: list[list[Points]] = [[], []]
     finished = threading.Event()
 
@@ -667,7 +676,7 @@ def test_of_a_million_events_recorded_while_readers_collect_not_one_is_lost_or_d
         def job() -> None:
             for turn in range(_EACH // _CLASSES):
                 open_now.add(1)
-                add = cells[turn % 2].add
+                add = buffers[turn % 2].add
                 for value in values:
                     add(value)
                 open_now.add(-1)

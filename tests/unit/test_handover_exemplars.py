@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace import Tracer, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from opentelemetry_instrumentation_mcp.metrics.buffers import self_check
-from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import BufferSet
 from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import CAP, FIRST
-from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution
-from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Cell
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CounterSink, HistogramSink
+from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import ValueBuffer
 
 _BUCKETS = [1.0, 2.0, 3.0]
 
@@ -57,10 +57,10 @@ def _exemplars(reader: InMemoryMetricReader, metric: str = "h") -> list[Any]:
     ]
 
 
-def _spanned(tracer: Tracer, cell: Cell, value: float) -> tuple[float, int]:
+def _spanned(tracer: Tracer, buffer: ValueBuffer, value: float) -> tuple[float, int]:
     """Add a value within a span of its own; what its exemplar would be."""
     with tracer.start_as_current_span("request") as span:
-        cell.add(value)
+        buffer.add(value)
     return value, span.get_span_context().trace_id
 
 
@@ -68,16 +68,16 @@ def _seen(exemplars: list[Any]) -> list[tuple[float, int | None]]:
     return [(exemplar.value, exemplar.trace_id) for exemplar in exemplars]
 
 
-# Among them are those where the cell has just been full, and where it is empty, when somebody collects.
+# Among them are those where the buffer has just been full, and where it is empty, when somebody collects.
 @pytest.mark.parametrize("values", range(2, 2 * FIRST + 3))
 def test_each_collection_has_an_exemplar_of_a_cell_with_a_sampled_span_around(
     values: int, tracer: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(histogram, {"k": "v"}))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(histogram, {"k": "v"}))
     for _ in range(4):
-        sampled = [_spanned(tracer, cell, 0.5 + number) for number in range(values)]
-        ledger.drain()
+        sampled = [_spanned(tracer, buffer, 0.5 + number) for number in range(values)]
+        buffer_set.drain()
         seen = _seen(_exemplars(reader))
         assert seen
         assert set(seen) <= set(sampled)
@@ -86,12 +86,12 @@ def test_each_collection_has_an_exemplar_of_a_cell_with_a_sampled_span_around(
 def test_a_counter_beside_it_has_one_too(
     tracer: Tracer, histogram: Instrument, provider: MeterProvider, reader: InMemoryMetricReader
 ) -> None:
-    ledger = Ledger()
+    buffer_set = BufferSet()
     counter = provider.get_meter("exemplars").create_counter("c")
-    cell = ledger.cell(CountOf(counter, {}), Distribution(histogram, {}))
+    buffer = buffer_set.buffer(CounterSink(counter, {}), HistogramSink(histogram, {}))
     for _ in range(3):
-        sampled = [_spanned(tracer, cell, 0.5) for _ in range(5)]
-        ledger.drain()
+        sampled = [_spanned(tracer, buffer, 0.5) for _ in range(5)]
+        buffer_set.drain()
         (exemplar,) = _exemplars(reader, "c")
         assert (0.5, exemplar.trace_id) in sampled
         assert exemplar.value == 1
@@ -100,13 +100,13 @@ def test_a_counter_beside_it_has_one_too(
 def test_an_exemplar_has_the_time_of_its_value(
     tracer: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(histogram, {}))
-    cell.add(0.5)
-    ledger.drain()
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(histogram, {}))
+    buffer.add(0.5)
+    buffer_set.drain()
     with tracer.start_as_current_span("request") as span:
-        cell.add(0.5)
-    ledger.drain()
+        buffer.add(0.5)
+    buffer_set.drain()
     (exemplar,) = _exemplars(reader)
     ended: Any = span
     assert ended.start_time <= exemplar.time_unix_nano <= ended.end_time
@@ -115,27 +115,27 @@ def test_an_exemplar_has_the_time_of_its_value(
 def test_a_sampled_span_is_found_among_unsampled_ones(
     tracer: Tracer, unsampled: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(histogram, {}))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(histogram, {}))
     for _ in range(3):
         for _ in range(20):
-            _spanned(unsampled, cell, 0.5)
-        sampled = _spanned(tracer, cell, 1.5)
-        _spanned(unsampled, cell, 0.5)
-        ledger.drain()
+            _spanned(unsampled, buffer, 0.5)
+        sampled = _spanned(tracer, buffer, 1.5)
+        _spanned(unsampled, buffer, 0.5)
+        buffer_set.drain()
         assert _seen(_exemplars(reader)) == [sampled]
 
 
 def test_a_sampled_span_is_found_after_values_without_any(
     tracer: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(histogram, {}))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(histogram, {}))
     for _ in range(3):
         for _ in range(20):
-            cell.add(0.5)
-        sampled = {_spanned(tracer, cell, 1.5) for _ in range(40)}
-        ledger.drain()
+            buffer.add(0.5)
+        sampled = {_spanned(tracer, buffer, 1.5) for _ in range(40)}
+        buffer_set.drain()
         seen = _seen(_exemplars(reader))
         assert seen
         assert set(seen) <= sampled
@@ -144,15 +144,15 @@ def test_a_sampled_span_is_found_after_values_without_any(
 def test_values_and_their_order_are_what_they_are_without_spans(
     tracer: Tracer, histogram: Instrument, reader: InMemoryMetricReader
 ) -> None:
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(histogram, {}))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(histogram, {}))
     values = [0.1, 0.2, 0.3, 0.1, 0.7, 0.1]
     for number, value in enumerate(values):
         if number % 2:
-            _spanned(tracer, cell, value)
+            _spanned(tracer, buffer, value)
         else:
-            cell.add(value)
-    ledger.drain()
+            buffer.add(value)
+    buffer_set.drain()
     expected = 0.0
     for value in values:
         expected += value
@@ -172,13 +172,15 @@ def test_values_and_their_order_are_what_they_are_without_spans(
 def test_the_span_of_whoever_collects_is_no_exemplar(tracer: Tracer, temporality: AggregationTemporality) -> None:
     reader = InMemoryMetricReader({Histogram: temporality, Counter: temporality})
     meter = MeterProvider([reader], shutdown_on_exit=False).get_meter("exemplars")
-    ledger = Ledger()
-    cell = ledger.cell(CountOf(meter.create_counter("c"), {}), Distribution(meter.create_histogram("h"), {}))
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(
+        CounterSink(meter.create_counter("c"), {}), HistogramSink(meter.create_histogram("h"), {})
+    )
     for _ in range(4):
         for _ in range(3):
-            cell.add(0.5)
+            buffer.add(0.5)
         with tracer.start_as_current_span("GET /metrics"):
-            ledger.drain()
+            buffer_set.drain()
         data = reader.get_metrics_data()
         assert data is not None
         assert not [
@@ -190,12 +192,12 @@ def test_the_span_of_whoever_collects_is_no_exemplar(tracer: Tracer, temporality
 
 
 def _kept_in_spans(provider: MeterProvider, tracer: Tracer) -> int:
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(provider.get_meter("exemplars").create_histogram("unseen"), {}))
-    cell.add(0.5)
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(provider.get_meter("exemplars").create_histogram("unseen"), {}))
+    buffer.add(0.5)
     for _ in range(3):
-        _spanned(tracer, cell, 0.5)
-    return len(cell.values)
+        _spanned(tracer, buffer, 0.5)
+    return len(buffer.values)
 
 
 def test_without_a_reader_that_shows_exemplars_no_span_is_looked_for(tracer: Tracer) -> None:
@@ -210,21 +212,21 @@ def test_without_a_reader_that_shows_exemplars_no_span_is_looked_for(tracer: Tra
 
 def test_without_spans_a_cell_is_looked_after_rarely(monkeypatch: pytest.MonkeyPatch, histogram: Instrument) -> None:
     looks = 0
-    look_after = Cell.look_after
+    drain_due = ValueBuffer.drain_due
 
-    def counted(self: Cell, value: float) -> None:
+    def counted(self: ValueBuffer, value: float) -> None:
         nonlocal looks
         looks += 1
-        look_after(self, value)
+        drain_due(self, value)
 
-    monkeypatch.setattr(Cell, "look_after", counted)
-    ledger = Ledger()
-    cell = ledger.cell(Distribution(histogram, {}))
+    monkeypatch.setattr(ValueBuffer, "drain_due", counted)
+    buffer_set = BufferSet()
+    buffer = buffer_set.buffer(HistogramSink(histogram, {}))
     # As many as it takes to get all the room there is.
     for _ in range(2 * CAP):
-        cell.add(0.5)
-    ledger.drain()
+        buffer.add(0.5)
+    buffer_set.drain()
     looks = 0
     for _ in range(CAP):
-        cell.add(0.5)
+        buffer.add(0.5)
     assert looks <= 2 + CAP.bit_length()

@@ -16,11 +16,11 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.metrics.view import DropAggregation, View
 
 from opentelemetry_instrumentation_mcp.metrics.buffers import self_check
-from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import BufferSet
 from opentelemetry_instrumentation_mcp.metrics.buffers.drain_policy import CAP
 from opentelemetry_instrumentation_mcp.metrics.buffers.sink import SLICE
-from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution, SumOf
-from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import Cell
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CounterSink, HistogramSink, UpDownCounterSink
+from opentelemetry_instrumentation_mcp.metrics.buffers.value_buffer import ValueBuffer
 
 from ..points import Points
 
@@ -30,10 +30,12 @@ def checked() -> None:
     self_check.check()
 
 
-def _cells(meter: Any) -> tuple[Ledger, Cell, Cell]:
-    ledger = Ledger()
-    events = ledger.cell(CountOf(meter.create_counter("c"), {}), Distribution(meter.create_histogram("h"), {}))
-    return ledger, events, ledger.cell(SumOf(meter.create_up_down_counter("u"), {}))
+def _buffers(meter: Any) -> tuple[BufferSet, ValueBuffer, ValueBuffer]:
+    buffer_set = BufferSet()
+    events = buffer_set.buffer(
+        CounterSink(meter.create_counter("c"), {}), HistogramSink(meter.create_histogram("h"), {})
+    )
+    return buffer_set, events, buffer_set.buffer(UpDownCounterSink(meter.create_up_down_counter("u"), {}))
 
 
 def _dropping() -> MeterProvider:
@@ -52,13 +54,13 @@ def _dropping() -> MeterProvider:
     ids=["no SDK", "no reader", "dropped by a View"],
 )
 def test_a_cell_that_nobody_reads_keeps_nothing(meter: Callable[[], Any]) -> None:
-    ledger, events, steps = _cells(meter())
+    buffer_set, events, steps = _buffers(meter())
     for _ in range(1000):
         steps.add(1)
         events.add(0.5)
         assert not events.values
         assert len(steps.values) <= 1 + SLICE
-    ledger.drain()
+    buffer_set.drain()
     assert not events.values
     # Only when the SDK has got and dropped the first one can one know of the View.
     assert sum(steps.values) in (999, 1000)
@@ -68,10 +70,10 @@ def test_an_instrument_read_by_one_of_two_readers_is_read() -> None:
     reader = InMemoryMetricReader()
     deaf = InMemoryMetricReader(preferred_aggregation={Histogram: DropAggregation(), Counter: DropAggregation()})
     meter = MeterProvider([deaf, reader], shutdown_on_exit=False).get_meter("read")
-    ledger, events, _ = _cells(meter)
+    buffer_set, events, _ = _buffers(meter)
     for _ in range(10):
         events.add(0.5)
-    ledger.drain()
+    buffer_set.drain()
     assert Points.of(reader).sum("h") == 10
 
 
@@ -79,10 +81,10 @@ def test_an_instrument_that_a_view_drops_costs_the_others_of_its_cell_nothing() 
     reader = InMemoryMetricReader()
     view = View(instrument_name="h", aggregation=DropAggregation())
     meter = MeterProvider([reader], shutdown_on_exit=False, views=[view]).get_meter("read")
-    ledger, events, _ = _cells(meter)
+    buffer_set, events, _ = _buffers(meter)
     for _ in range(10):
         events.add(0.5)
-    ledger.drain()
+    buffer_set.drain()
     assert Points.of(reader).sum("c") == 10
 
 
@@ -90,7 +92,7 @@ def test_a_reader_that_is_added_later_gets_what_happens_from_then_on() -> None:
     provider = MeterProvider(shutdown_on_exit=False)
     if not hasattr(provider, "add_metric_reader"):
         pytest.skip("this SDK cannot add a reader")
-    ledger, events, steps = _cells(provider.get_meter("late"))
+    buffer_set, events, steps = _buffers(provider.get_meter("late"))
     for _ in range(10):
         events.add(0.5)
         steps.add(1)
@@ -101,11 +103,11 @@ def test_a_reader_that_is_added_later_gets_what_happens_from_then_on() -> None:
     assert Points.of(reader).sum("h") == 1
     events.add(0.5)
     steps.add(-1)
-    ledger.drain()
+    buffer_set.drain()
     points = Points.of(reader)
     assert (points.sum("c"), points.sum("h"), points.sum("u")) == (2, 2, 9)
 
-    # That there is nobody any more is noticed when a cell is full, not by every request.
+    # That there is nobody any more is noticed when a buffer is full, not by every request.
     provider.remove_metric_reader(reader)
     for _ in range(CAP):
         events.add(0.5)
@@ -121,7 +123,7 @@ def test_a_meter_may_be_switched_off_and_on() -> None:
     if not hasattr(provider, "_set_meter_configurator"):
         pytest.skip("this SDK cannot switch meters off")
     config = import_module("opentelemetry.sdk.metrics._internal")._MeterConfig
-    ledger, events, _ = _cells(provider.get_meter("switched"))
+    buffer_set, events, _ = _buffers(provider.get_meter("switched"))
     for enabled in (True, False, True):
         switch = config(is_enabled=enabled)
 
@@ -132,7 +134,7 @@ def test_a_meter_may_be_switched_off_and_on() -> None:
         for _ in range(CAP + 10):
             events.add(0.5)
         assert bool(events.values) is enabled
-        ledger.drain()
+        buffer_set.drain()
     assert Points.of(reader).sum("h") == 2 * (CAP + 10)
 
 
@@ -140,25 +142,25 @@ def test_a_touch_counts_once_there_is_a_reader() -> None:
     provider = MeterProvider(shutdown_on_exit=False)
     if not hasattr(provider, "add_metric_reader"):
         pytest.skip("this SDK cannot add a reader")
-    _, events, _ = _cells(provider.get_meter("late"))
-    events.touch()
+    _, events, _ = _buffers(provider.get_meter("late"))
+    events.begin_at_zero()
     reader = InMemoryMetricReader()
     provider.add_metric_reader(reader)
     assert not Points.of(reader).select("c")
-    events.touch()
+    events.begin_at_zero()
     assert [point.value for point in Points.of(reader).select("c")] == [0]
 
 
 _LATE_PROVIDER = """
 import json, sys
 from opentelemetry.metrics import get_meter, set_meter_provider
-from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
-from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution, SumOf
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import BufferSet
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CounterSink, HistogramSink, UpDownCounterSink
 
 meter = get_meter("late")
-ledger = Ledger()
-events = ledger.cell(CountOf(meter.create_counter("c"), {}), Distribution(meter.create_histogram("h"), {}))
-steps = ledger.cell(SumOf(meter.create_up_down_counter("u"), {}))
+buffer_set = BufferSet()
+events = buffer_set.buffer(CounterSink(meter.create_counter("c"), {}), HistogramSink(meter.create_histogram("h"), {}))
+steps = buffer_set.buffer(UpDownCounterSink(meter.create_up_down_counter("u"), {}))
 for _ in range(1000):
     events.add(0.5)
     steps.add(1)
@@ -174,11 +176,11 @@ set_meter_provider(MeterProvider([reader], shutdown_on_exit=False))
 for _ in range(500):
     events.add(0.5)
 steps.add(-1)
-ledger.drain()
+buffer_set.drain()
 for _ in range(500):
     events.add(0.5)
 steps.add(-1)
-ledger.drain()
+buffer_set.drain()
 scopes = reader.get_metrics_data().resource_metrics[0].scope_metrics
 (scope,) = [scope for scope in scopes if scope.scope.name == "late"]
 points = {metric.name: metric.data.data_points[0] for metric in scope.metrics}

@@ -10,7 +10,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry_instrumentation_mcp.metrics import catalogue
 from opentelemetry_instrumentation_mcp.metrics.catalogue import CATALOGUE, Instrument, Metric
 from opentelemetry_instrumentation_mcp.metrics.labels import OTHER, Attributes
-from opentelemetry_instrumentation_mcp.metrics.store.attribute_sets import Bound
+from opentelemetry_instrumentation_mcp.metrics.store.attribute_sets import AttributeSets
 from opentelemetry_instrumentation_mcp.metrics.store.instruments import Instruments
 
 from ..points import Points
@@ -26,28 +26,28 @@ def _call(tool: str, error: str | None = None, **more: str) -> dict[str, str | i
     return {catalogue.METHOD: "tools/call", catalogue.TOOL: tool, catalogue.ERROR_TYPE: error, **more}
 
 
-def _fill(bound: Bound, count: int) -> list[Attributes]:
+def _fill(bound: AttributeSets, count: int) -> list[Attributes]:
     return [bound.admit(_call(f"t{number}")) for number in range(count)]
 
 
 def test_a_set_keeps_the_keys_of_its_metric_that_have_a_value() -> None:
-    bound = Bound(catalogue.CONNECTIONS_TOTAL, 100)
+    bound = AttributeSets(catalogue.CONNECTIONS_TOTAL, 100)
     values = {catalogue.ROLE: "server", catalogue.TRANSPORT: None, catalogue.TOOL: "t", "session.id": "secret"}
     assert bound.admit(values) == {catalogue.ROLE: "server"}
 
 
 def test_a_number_stays_a_number() -> None:
-    bound = Bound(catalogue.CLIENT_SESSION_DURATION, 100)
+    bound = AttributeSets(catalogue.CLIENT_SESSION_DURATION, 100)
     assert bound.admit({catalogue.SERVER_PORT: 8000}) == {catalogue.SERVER_PORT: 8000}
 
 
 def test_sets_are_admitted_as_they_are_until_the_last_tenth() -> None:
-    bound = Bound(catalogue.REQUESTS_TOTAL, 100)
+    bound = AttributeSets(catalogue.REQUESTS_TOTAL, 100)
     assert [attributes[catalogue.TOOL] for attributes in _fill(bound, 90)] == [f"t{number}" for number in range(90)]
 
 
 def test_past_that_a_tool_name_is_folded_first_and_the_error_type_kept() -> None:
-    bound = Bound(catalogue.REQUESTS_TOTAL, 100)
+    bound = AttributeSets(catalogue.REQUESTS_TOTAL, 100)
     _fill(bound, 90)
     assert bound.admit(_call("new", "-32603")) == {
         catalogue.METHOD: "tools/call",
@@ -57,14 +57,14 @@ def test_past_that_a_tool_name_is_folded_first_and_the_error_type_kept() -> None
 
 
 def test_a_prompt_name_is_folded_like_a_tool_name() -> None:
-    bound = Bound(catalogue.REQUESTS_TOTAL, 100)
+    bound = AttributeSets(catalogue.REQUESTS_TOTAL, 100)
     _fill(bound, 90)
     values = {catalogue.METHOD: "prompts/get", catalogue.PROMPT: "p"}
     assert bound.admit(values) == {catalogue.METHOD: "prompts/get", catalogue.PROMPT: OTHER}
 
 
 def test_the_error_type_is_folded_second() -> None:
-    bound = Bound(catalogue.REQUESTS_TOTAL, 100)
+    bound = AttributeSets(catalogue.REQUESTS_TOTAL, 100)
     both_folded = bound.admit(_call(OTHER, OTHER))
     _fill(bound, 89)
     folded = [bound.admit(_call("new", str(code))) for code in range(9)]
@@ -73,7 +73,7 @@ def test_the_error_type_is_folded_second() -> None:
 
 
 def test_where_there_is_no_name_the_error_type_is_folded_first() -> None:
-    bound = Bound(catalogue.REQUESTS_TOTAL, 100)
+    bound = AttributeSets(catalogue.REQUESTS_TOTAL, 100)
     _fill(bound, 90)
     assert bound.admit({catalogue.METHOD: "ping", catalogue.ERROR_TYPE: "-32603"}) == {
         catalogue.METHOD: "ping",
@@ -82,7 +82,7 @@ def test_where_there_is_no_name_the_error_type_is_folded_first() -> None:
 
 
 def test_the_json_rpc_code_of_the_conventions_is_folded_with_the_error_type() -> None:
-    bound = Bound(catalogue.SERVER_OPERATION_DURATION, 100)
+    bound = AttributeSets(catalogue.SERVER_OPERATION_DURATION, 100)
     _fill(bound, 90)
     values = {catalogue.METHOD: "ping", catalogue.ERROR_TYPE: "0", catalogue.RPC_STATUS_CODE: "0"}
     assert bound.admit(values) == {
@@ -93,7 +93,7 @@ def test_the_json_rpc_code_of_the_conventions_is_folded_with_the_error_type() ->
 
 
 def test_in_the_end_every_value_is_folded() -> None:
-    bound = Bound(catalogue.REQUESTS_TOTAL, 100)
+    bound = AttributeSets(catalogue.REQUESTS_TOTAL, 100)
     _fill(bound, 90)
     for code in range(9):
         bound.admit(_call("new", str(code)))
@@ -101,14 +101,14 @@ def test_in_the_end_every_value_is_folded() -> None:
 
 
 def test_a_set_without_anything_to_fold_one_by_one_is_folded_whole() -> None:
-    bound = Bound(catalogue.CONNECTIONS_TOTAL, 10)
+    bound = AttributeSets(catalogue.CONNECTIONS_TOTAL, 10)
     for number in range(9):
         bound.admit({catalogue.ROLE: f"r{number}"})
     assert bound.admit({catalogue.ROLE: "new"}) == dict.fromkeys(catalogue.CONNECTIONS_TOTAL.attributes, OTHER)
 
 
 def test_admitted_sets_stay_whatever_comes_after_them() -> None:
-    bound = Bound(catalogue.REQUESTS_TOTAL, 100)
+    bound = AttributeSets(catalogue.REQUESTS_TOTAL, 100)
     early = _fill(bound, 90)
     folded = bound.admit(_call("new", "-32603"))
     for number in range(1000):
@@ -118,7 +118,7 @@ def test_admitted_sets_stay_whatever_comes_after_them() -> None:
 
 
 def test_what_is_admitted_does_not_depend_on_what_the_caller_does_with_it() -> None:
-    bound = Bound(catalogue.REQUESTS_TOTAL, 2)
+    bound = AttributeSets(catalogue.REQUESTS_TOTAL, 2)
     bound.admit(_call("a")).clear()
     assert bound.admit(_call("a"))[catalogue.TOOL] == "a"
 
@@ -128,7 +128,7 @@ def test_what_is_admitted_does_not_depend_on_what_the_caller_does_with_it() -> N
     "metric", [catalogue.REQUESTS_TOTAL, catalogue.CLIENT_OPERATION_DURATION], ids=lambda m: m.name
 )
 def test_there_are_never_more_sets_than_the_limit_whatever_comes(metric: Metric, limit: int) -> None:
-    bound = Bound(metric, limit)
+    bound = AttributeSets(metric, limit)
     chance = random.Random(limit)
     seen: set[tuple[tuple[str, str | int], ...]] = set()
     for _ in range(4000):

@@ -23,7 +23,7 @@ def _open(recorder: Recorder, role: Role = Role.CLIENT, mode: Mode = Mode.STATEF
     connection = recorder.open(role, Transport.STDIO, mode)
     assert connection is not None
     connection.establish("server", "2025-06-18")
-    connection.lives_here()
+    connection.end_with_event_loop()
     return connection
 
 
@@ -56,7 +56,7 @@ def test_what_is_open_when_its_loop_is_closed_ends_once_at_the_next_collection(
     assert points.by(STATUS, "mcp.connection.duration") == {"closed": 1}
     assert points.by(STATUS, "mcp.session.duration") == {"closed": 1}
     assert points.by("reason", "mcp.session.dead_detected") == {}
-    connection.give_up()
+    connection.event_loop_closed()
     assert collect().sum("mcp.connection.duration") == 1
 
 

@@ -28,7 +28,7 @@ WITHOUT_OPENTELEMETRY: Final = {"batch", "drain_policy", "sink", "value_buffer"}
 KNOWS_THE_SDK: Final = {"histogram_comparison", "histogram_writer"}
 """The one that knows the SDK from inside, and the one that tries it."""
 
-_KEPT: Final = re.compile(r"\bvalues\.(append|extend|insert)\(|\.due\b|\.look_after\b")
+_KEPT: Final = re.compile(r"\bvalues\.(append|extend|insert)\(|\.due\b|\.drain_due\b")
 _KEPT_FOR_THE_NEXT: Final = re.compile(r"\.active\.append\(")
 """A step up; the step down that follows is added, so it looks whether something is due."""
 

@@ -420,7 +420,7 @@ class TestRequests:
     def test_past_the_last_cell_requests_lose_their_method_but_not_their_count(
         self, recorder: Recorder, collect: Collect, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("opentelemetry_instrumentation_mcp.metrics.store.metric_buffers._MOST_CELLS", 2)
+        monkeypatch.setattr("opentelemetry_instrumentation_mcp.metrics.store.metric_buffers._MOST_BUFFERS", 2)
         connection = connect(recorder)
         for method in ("ping", "tools/list", "prompts/list", "roots/list", "prompts/list", "ping"):
             begin(connection, INBOUND, method).end(OK)

@@ -15,8 +15,8 @@ from operator import add
 import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 
-from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import Ledger
-from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CountOf, Distribution, SumOf
+from opentelemetry_instrumentation_mcp.metrics.buffers.buffer_set import BufferSet
+from opentelemetry_instrumentation_mcp.metrics.buffers.sinks import CounterSink, HistogramSink, UpDownCounterSink
 from opentelemetry_instrumentation_mcp.metrics.events import Recorder
 from opentelemetry_instrumentation_mcp.metrics.outcome import CANCELLED, OK, TOOL_ERROR
 
@@ -67,9 +67,11 @@ def _total(points: Points, histogram: str) -> float:
 
 def test_a_million_values_of_several_threads_arrive_once_each(provider: MeterProvider, collect: Collect) -> None:
     meter = provider.get_meter("threads")
-    ledger = Ledger()
-    values = ledger.cell(CountOf(meter.create_counter("values"), {}), Distribution(meter.create_histogram("sizes"), {}))
-    steps = ledger.cell(SumOf(meter.create_up_down_counter("steps"), {}))
+    buffer_set = BufferSet()
+    values = buffer_set.buffer(
+        CounterSink(meter.create_counter("values"), {}), HistogramSink(meter.create_histogram("sizes"), {})
+    )
+    steps = buffer_set.buffer(UpDownCounterSink(meter.create_up_down_counter("steps"), {}))
 
     def work(number: int) -> None:
         for value in range(VALUES // 2):
@@ -77,11 +79,11 @@ def test_a_million_values_of_several_threads_arrive_once_each(provider: MeterPro
             steps.add(1 if value % 2 else -1)
 
     def read() -> None:
-        ledger.drain()
+        buffer_set.drain()
         collect()
 
     assert _while_somebody_reads(work, read) > 1
-    ledger.drain()
+    buffer_set.drain()
     points = collect()
     assert points.sum("values") == points.sum("sizes") == THREADS * VALUES // 2
     assert _total(points, "sizes") == THREADS * sum(value % 1000 for value in range(VALUES // 2))
@@ -90,18 +92,18 @@ def test_a_million_values_of_several_threads_arrive_once_each(provider: MeterPro
 
 def test_rows_of_several_threads_stay_whole(provider: MeterProvider, collect: Collect) -> None:
     meter = provider.get_meter("threads")
-    ledger = Ledger()
+    buffer_set = BufferSet()
     # A row is (n, -n): one that was torn, lost or doubled shows in one of the columns.
-    first = CountOf(meter.create_counter("rows"), {})
-    sums = SumOf(meter.create_up_down_counter("differences"), {})
-    rows = ledger.rows(2, [(lambda columns: columns[0], first), (lambda columns: map(add, *columns), sums)])
+    first = CounterSink(meter.create_counter("rows"), {})
+    sums = UpDownCounterSink(meter.create_up_down_counter("differences"), {})
+    rows = buffer_set.rows(2, [(lambda columns: columns[0], first), (lambda columns: map(add, *columns), sums)])
 
     def work(number: int) -> None:
         for value in range(1, VALUES // 5):
             rows.keep((value, -value))
 
-    _while_somebody_reads(work, ledger.drain)
-    ledger.drain()
+    _while_somebody_reads(work, buffer_set.drain)
+    buffer_set.drain()
     points = collect()
     assert points.sum("rows") == THREADS * (VALUES // 5 - 1)
     assert points.sum("differences") == 0

@@ -21,8 +21,8 @@ from .labels import Registry, bounded_version
 from .limits import Limits
 from .outcome import number_name
 from .store.connection import Connection, Request
-from .store.inbound_requests import Answered, Inbound, as_known
-from .store.interceptors import Interceptor, Interceptors, Passages
+from .store.inbound_requests import Answered, InboundRequests, as_known
+from .store.interceptors import Interceptor, Interceptors, InterceptorSequence
 from .store.method_metrics import heartbeats
 from .store.pools import Pools
 from .store.shared import Shared
@@ -31,9 +31,9 @@ from .vocabulary import Address, Direction, Heartbeat, Mode, Role, Transport
 __all__ = [
     "Answered",
     "Connection",
-    "Inbound",
+    "InboundRequests",
     "Interceptor",
-    "Passages",
+    "InterceptorSequence",
     "Recorder",
     "Request",
     "as_known",
@@ -98,8 +98,8 @@ class Recorder:
             if mode is Mode.STATEFUL:
                 for version in session_versions:
                     values: dict[str, str | int | None] = {catalogue.PROTOCOL_VERSION: bounded_version(version)}
-                    series.session(catalogue.SESSIONS_CREATED, values).touch()
-                connection.look(connection.opened)
+                    series.session(catalogue.SESSIONS_CREATED, values).begin_at_zero()
+                connection.register_served(connection.opened)
             return connection
         except Exception as error:
             report("Recorder.open", error)
@@ -118,8 +118,8 @@ class Recorder:
             mode: Stateless if every HTTP exchange is a connection.
         """
         attributes = (Role.SERVER.value, transport.value, mode.value)
-        self._shared.buffers.shared_cell(catalogue.CONNECTIONS_TOTAL, *attributes).touch()
-        self._shared.buffers.shared_cell(catalogue.CONNECTIONS_ACTIVE, *attributes).touch()
+        self._shared.buffers.shared_buffer(catalogue.CONNECTIONS_TOTAL, *attributes).begin_at_zero()
+        self._shared.buffers.shared_buffer(catalogue.CONNECTIONS_ACTIVE, *attributes).begin_at_zero()
 
     @contained
     def connection_error(self, role: Role, transport: Transport, error: str | int) -> None:
@@ -133,7 +133,7 @@ class Recorder:
         # JSON-RPC codes, which are negative, are bounded where they come from.
         exception_name = self._shared.bounds.exception_name
         name = number_name(error) if isinstance(error, int) and error < 0 else exception_name(error)
-        self._shared.buffers.shared_cell(catalogue.CONNECTION_ERRORS, role.value, transport.value, name).add(1)
+        self._shared.buffers.shared_buffer(catalogue.CONNECTION_ERRORS, role.value, transport.value, name).add(1)
 
     @contained
     def keepalive(self, transport: Transport) -> None:
@@ -144,7 +144,7 @@ class Recorder:
     def task_started(self, role: Role) -> None:
         """The SDK started a task for a message. Where its connection is at hand, it is told that instead."""
         try:
-            self._shared.buffers.shared_cell(catalogue.TASK_SPAWNS, role.value).add(1)
+            self._shared.buffers.shared_buffer(catalogue.TASK_SPAWNS, role.value).add(1)
         except Exception as error:
             report("Recorder.task_started", error)
 
@@ -152,9 +152,9 @@ class Recorder:
         """The interceptor of a class or function name."""
         return self._interceptors.named(name)
 
-    def passages(self, interceptors: Sequence[Interceptor]) -> Passages | None:
+    def interceptor_sequence(self, interceptors: Sequence[Interceptor]) -> InterceptorSequence | None:
         """Messages that go straight through these interceptors; None where too many sequences are told apart."""
-        return self._interceptors.passages(interceptors)
+        return self._interceptors.interceptor_sequence(interceptors)
 
     def pooled(self, pool: str, *, created: bool, waited: float) -> None:
         """The client's HTTP pool assigned a connection to an MCP request.
@@ -181,7 +181,7 @@ class Recorder:
         """Hand over what is left and stop observing; called by ``uninstrument()``."""
         collection.end(self)
         self._shared.loops.settle()
-        self._shared.buffers.pass_through()
+        self._shared.buffers.keep_nothing()
 
     # For collections, not for adapters.
 

@@ -97,7 +97,7 @@ LISTINGS: Final[Mapping[str, tuple[Target, str]]] = {
 }
 """Which results list the registered names, and under which key."""
 
-TELLING: Final = frozenset({"initialize", "server/discover", *LISTINGS})
+DESCRIBING: Final = frozenset({"initialize", "server/discover", *LISTINGS})
 """Methods whose results say something about the server."""
 
 

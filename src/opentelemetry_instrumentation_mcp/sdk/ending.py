@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..core.fail_open import contained
-from ..metrics.events import Connection, Inbound, Request
+from ..metrics.events import Connection, InboundRequests, Request
 from ..metrics.outcome import CANCELLED, End, Outcome
 from ..metrics.vocabulary import Mode, Role
 
@@ -39,7 +39,7 @@ def idle_expired(transport: Any) -> bool:
     return scope is not None and bool(scope.cancel_called)
 
 
-def give_up(inbound: Inbound, outbound: dict[Any, Request]) -> None:
+def give_up(inbound: InboundRequests, outbound: dict[Any, Request]) -> None:
     """End the requests of a connection whose event loop is closed: nobody waits for a reply, and nobody sends one."""
     for request, outcome in inbound.take_all():
         _give_up(request, outcome)

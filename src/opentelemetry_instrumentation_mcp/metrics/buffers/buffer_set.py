@@ -9,72 +9,72 @@ from weakref import WeakSet
 
 from ...core.fail_open import contained
 from . import self_check
-from .drain_policy import Allowance
+from .drain_policy import BufferBudget
 from .sink import Sink
-from .value_buffer import Cell, Part, Rows, forget_threads, handing_over
+from .value_buffer import Part, RowBuffer, ValueBuffer, forget_threads, handing_over
 
-_C = TypeVar("_C", bound=Cell)
+_C = TypeVar("_C", bound=ValueBuffer)
 
 
-class Ledger:
-    """All cells of one recorder. Cells live as long as it does, since their series do."""
+class BufferSet:
+    """All buffers of one recorder. Buffers live as long as it does, since their series do."""
 
     def __init__(self) -> None:
-        self._cells: list[Cell] = []
-        self._allowance = Allowance()
-        self._passes_through = False
-        _ledgers.add(self)
+        self._buffers: list[ValueBuffer] = []
+        self._budget = BufferBudget()
+        self._keeps_nothing = False
+        _buffer_sets.add(self)
 
-    def cell(self, *sinks: Sink) -> Cell:
-        """A new cell for these sinks."""
-        return self._with(Cell(sinks, self._allowance))
+    def buffer(self, *sinks: Sink) -> ValueBuffer:
+        """A new buffer for these sinks."""
+        return self._with(ValueBuffer(sinks, self._budget))
 
-    def rows(self, width: int, parts: Sequence[tuple[Part, Sink]]) -> Rows:
-        """A new cell for rows of ``width`` numbers."""
-        return self._with(Rows(width, parts, self._allowance))
+    def rows(self, width: int, parts: Sequence[tuple[Part, Sink]]) -> RowBuffer:
+        """A new buffer for rows of ``width`` numbers."""
+        return self._with(RowBuffer(width, parts, self._budget))
 
-    def _with(self, cell: _C) -> _C:
-        self._cells.append(cell)
-        if self._passes_through:
-            cell.pass_through()
-        return cell
+    def _with(self, buffer: _C) -> _C:
+        self._buffers.append(buffer)
+        if self._keeps_nothing:
+            buffer.keep_nothing()
+        return buffer
 
     def drain(self) -> None:
-        """Hand over what every cell holds. Called at collection, never by a request."""
+        """Hand over what every buffer holds. Called at collection, never by a request."""
         self_check.check()
         with handing_over():
-            for cell in tuple(self._cells):
-                _drain(cell)
+            for buffer in tuple(self._buffers):
+                _drain(buffer)
 
-    def pass_through(self) -> None:
-        """Hand over what every cell holds, and from now on every value at once.
+    def keep_nothing(self) -> None:
+        """Hand over what every buffer holds, and from now on every value at once.
 
         What was open when the recorder was retired still ends, and its updowns have to come back to where they were.
         """
-        self._passes_through = True
+        self._keeps_nothing = True
         with handing_over():
-            for cell in tuple(self._cells):
-                _pass_through(cell)
+            for buffer in tuple(self._buffers):
+                _keep_nothing(buffer)
 
     def abandon(self) -> None:
-        """Hand over nothing, now or later: in a forked child, what these cells hold is its parent's."""
-        for cell in self._cells:
-            cell.abandon()
+        """Hand over nothing, now or later: in a forked child, what these buffers hold is its parent's."""
+        for buffer in self._buffers:
+            buffer.abandon()
 
     def unlock(self) -> None:
         """Forget what was going on in threads which a fork has left behind."""
-        self._allowance.unlock()
-        for cell in self._cells:
-            cell.unlock()
+        self._budget.unlock()
+        for buffer in self._buffers:
+            buffer.unlock()
 
 
-_ledgers: WeakSet[Ledger] = WeakSet()
+_buffer_sets: WeakSet[BufferSet] = WeakSet()
 
 
 def _unlock_all() -> None:
     forget_threads()
-    for ledger in tuple(_ledgers):
-        ledger.unlock()
+    for buffer_set in tuple(_buffer_sets):
+        buffer_set.unlock()
 
 
 if hasattr(os, "register_at_fork"):
@@ -82,11 +82,11 @@ if hasattr(os, "register_at_fork"):
 
 
 @contained
-def _drain(cell: Cell) -> None:
-    # Contained one by one: a sink that raises costs its own cell, not the ones after it.
-    cell.drain()
+def _drain(buffer: ValueBuffer) -> None:
+    # Contained one by one: a sink that raises costs its own buffer, not the ones after it.
+    buffer.drain()
 
 
 @contained
-def _pass_through(cell: Cell) -> None:
-    cell.pass_through()
+def _keep_nothing(buffer: ValueBuffer) -> None:
+    buffer.keep_nothing()

@@ -1,4 +1,4 @@
-"""What happens when a reader collects: cells are handed over, memory and idle connections are observed.
+"""What happens when a reader collects: buffers are handed over, memory and idle connections are observed.
 
 It runs before the synchronous instruments of the same collection are read (``MeasurementConsumer.collect``), which is
 what makes a scrape exact. The SDK keeps the first callback an instrument was ever given, so a callback cannot belong to

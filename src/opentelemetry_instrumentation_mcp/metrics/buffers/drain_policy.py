@@ -27,7 +27,7 @@ _MOST_AT_ONCE: Final = 6 * CAP
 """The most values for all sinks of a buffer together, in one drain on an event loop."""
 
 
-class Allowance:
+class BufferBudget:
     """Room that the buffers of one set share, in values."""
 
     def __init__(self) -> None:
@@ -61,18 +61,18 @@ class DrainPolicy:
 
     Args:
         sinks: Where its values go; how quickly they take them decides how many are kept.
-        allowance: Where more room comes from.
+        budget: Where more room comes from.
         width: Values that belong together.
     """
 
-    __slots__ = ("_allowance", "_most", "_room", "_sinks", "_was_full", "full", "is_sated", "seeks_span")
+    __slots__ = ("_budget", "_most", "_room", "_sinks", "_was_full", "full", "is_sated", "seeks_span")
 
-    def __init__(self, sinks: Sequence[Sink], allowance: Allowance, width: int = 1) -> None:
+    def __init__(self, sinks: Sequence[Sink], budget: BufferBudget, width: int = 1) -> None:
         self._sinks = sinks
-        self._allowance = allowance
+        self._budget = budget
         most = min(CAP, _power_of_two(_MOST_AT_ONCE // len(sinks)))
         self._most = most * width
-        self._room = allowance.first(width, most) * width
+        self._room = budget.first(width, most) * width
         self._was_full = False
         self.full = 1
         """The length at which the buffer has to be drained."""
@@ -93,7 +93,7 @@ class DrainPolicy:
             self._was_full = True
             return
         room = min(2 * self._room, self._most)
-        if room > self._room and self._is_quick() and self._allowance.take(room - self._room):
+        if room > self._room and self._is_quick() and self._budget.take(room - self._room):
             self._room = room
 
     def due_after_drain(self, *, seek_span: bool) -> int:
@@ -126,8 +126,8 @@ class RowDrainPolicy(DrainPolicy):
 
     __slots__ = ("_width",)
 
-    def __init__(self, sinks: Sequence[Sink], allowance: Allowance, width: int) -> None:
-        super().__init__(sinks, allowance, width)
+    def __init__(self, sinks: Sequence[Sink], budget: BufferBudget, width: int) -> None:
+        super().__init__(sinks, budget, width)
         self._width = width
 
     def due_after_drain(self, *, seek_span: bool) -> int:

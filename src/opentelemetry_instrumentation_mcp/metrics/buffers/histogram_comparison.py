@@ -16,7 +16,7 @@ from opentelemetry.sdk.resources import Resource
 
 from ..labels import Attributes
 from .batch import Batch
-from .histogram_writer import Outlet, Reach
+from .histogram_writer import HistogramWriter, InstrumentReaders
 
 _ATTRIBUTES: Final[Attributes] = {"kept": "a", "filtered": 1}
 _ROUNDS: Final = ((0.1, 0.2, 0.3, 1, 1.5, 0.7), (7, 0.1, 0.1, 0.1, 0.0, 9.9))
@@ -50,23 +50,29 @@ def agree() -> bool:
         ]
         for kind in ("plain", "viewed")
     ]
-    reaches = [Reach(in_bulk, trusted=True) for in_bulk, _ in pairs]
+    all_readers = [InstrumentReaders(in_bulk, trusted=True) for in_bulk, _ in pairs]
     agreed = True
     for values in _ROUNDS:
-        for (in_bulk, one_by_one), reach in zip(pairs, reaches, strict=True):
-            agreed &= _record(in_bulk, one_by_one, reach, values)
+        for (in_bulk, one_by_one), instrument_readers in zip(pairs, all_readers, strict=True):
+            agreed &= _record(in_bulk, one_by_one, instrument_readers, values)
         for reader in readers:
-            leaves = [_Leaving(match) for reach in reaches for match in reach.audience().matches or ()]
+            leaves = [
+                _Leaving(match)
+                for instrument_readers in all_readers
+                for match in instrument_readers.state().matches or ()
+            ]
             agreed &= _alike(reader) and all([leaving.was_first() for leaving in leaves])
     provider.shutdown()
     return agreed
 
 
-def _record(in_bulk: Instrument, one_by_one: Instrument, reach: Reach, values: Sequence[float]) -> bool:
+def _record(
+    in_bulk: Instrument, one_by_one: Instrument, instrument_readers: InstrumentReaders, values: Sequence[float]
+) -> bool:
     in_bulk.record(values[0], _ATTRIBUTES)
     for value in values:
         one_by_one.record(value, _ATTRIBUTES)
-    return Outlet(reach, _ATTRIBUTES).add(Batch(values[1:]))
+    return HistogramWriter(instrument_readers, _ATTRIBUTES).add(Batch(values[1:]))
 
 
 def _alike(reader: InMemoryMetricReader) -> bool:

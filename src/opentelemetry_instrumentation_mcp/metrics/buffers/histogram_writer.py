@@ -47,7 +47,7 @@ class _Sdk(NamedTuple):
     key: Callable[[Attributes], Any]
 
 
-class Audience(NamedTuple):
+class ReaderState(NamedTuple):
     """Who reads an instrument, at one moment."""
 
     is_read: bool
@@ -55,7 +55,7 @@ class Audience(NamedTuple):
     takes_exemplars: bool
     """Whether a span around a value is of use to anybody."""
     matches: tuple[Any, ...] | None
-    """The view matches of all readers that an :class:`Outlet` adds to; None where only ``record`` will do."""
+    """The view matches of all readers that a :class:`HistogramWriter` adds to; None where only ``record`` will do."""
     real: Any = None
     """The instrument behind a proxy of the API."""
     readers: Any = None
@@ -76,7 +76,7 @@ class Audience(NamedTuple):
         return readers is not self.readers or len(readers) != self.size or _is_enabled(real) is not self.enabled
 
 
-class Reach:
+class InstrumentReaders:
     """What the measurements of one instrument reach.
 
     Args:
@@ -87,35 +87,35 @@ class Reach:
     def __init__(self, instrument: Instrument, *, trusted: bool = False) -> None:
         self._instrument: Any = instrument
         self._trusted = trusted
-        # Replaced as a whole, since cells of several threads share it.
-        self._audience = Audience(True, True, None, final=False)
+        # Replaced as a whole, since buffers of several threads share it.
+        self._state = ReaderState(True, True, None, final=False)
 
     def has_changed(self) -> bool:
-        """Whether the audience may be another one than :meth:`audience` last said."""
-        return self._audience.is_outdated(self._instrument)
+        """Whether the state may be another one than :meth:`state` last said."""
+        return self._state.is_outdated(self._instrument)
 
-    def audience(self) -> Audience:
+    def state(self) -> ReaderState:
         """Who reads the instrument now."""
-        audience = self._audience
-        if not audience.final or audience.is_outdated(self._instrument):
+        state = self._state
+        if not state.final or state.is_outdated(self._instrument):
             try:
-                audience = self._look()
+                state = self._look()
             except (AttributeError, ImportError, KeyError, TypeError) as error:
                 real = getattr(self._instrument, "_real_instrument", self._instrument)
-                audience = Audience(True, True, None, real)
+                state = ReaderState(True, True, None, real)
                 _logger.debug("values are recorded one by one, since the SDK is not as known: %r", error)
-            self._audience = audience
-        return audience
+            self._state = state
+        return state
 
-    def _look(self) -> Audience:
+    def _look(self) -> ReaderState:
         # A proxy has nothing behind it before a provider is set, and drops what it is given.
         real = getattr(self._instrument, "_real_instrument", self._instrument)
         if real is None or isinstance(real, _NO_OPS):
-            return Audience(False, False, (), real)
+            return ReaderState(False, False, (), real)
         sdk = _sdk()
         consumer: Any = getattr(real, "_measurement_consumer", None)
         if sdk is None or type(consumer) is not sdk.consumer:
-            return Audience(True, True, None, real)
+            return ReaderState(True, True, None, real)
         readers, enabled = consumer._reader_storages, _is_enabled(real)
         seen = (real, readers, len(readers), enabled)
         takes_exemplars = _takes_exemplars(consumer, readers, sdk)
@@ -124,22 +124,22 @@ class Reach:
         if not enabled:
             views.clear()
         elif None in views:
-            return Audience(True, takes_exemplars, None, *seen, final=False)
+            return ReaderState(True, takes_exemplars, None, *seen, final=False)
         matches = tuple(match for views_ in views for match in views_ if type(match._aggregation) is not sdk.drop)
         known = all(type(match) is sdk.match and type(match._aggregation) is sdk.explicit for match in matches)
         trusted = self._trusted or _verdict
-        return Audience(
+        return ReaderState(
             bool(matches), takes_exemplars, matches if known and trusted else None, *seen, final=trusted is not None
         )
 
 
-class Outlet:
+class HistogramWriter:
     """Where the values of one attribute set of a histogram go: one series for each view of each reader."""
 
-    __slots__ = ("_attributes", "_keys", "_matches", "_reach")
+    __slots__ = ("_attributes", "_keys", "_matches", "_readers")
 
-    def __init__(self, reach: Reach, attributes: Attributes) -> None:
-        self._reach = reach
+    def __init__(self, instrument_readers: InstrumentReaders, attributes: Attributes) -> None:
+        self._readers = instrument_readers
         self._attributes = attributes
         self._matches: tuple[Any, ...] = ()
         self._keys: list[Any] = []
@@ -162,7 +162,7 @@ class Outlet:
 
     def _find(self) -> list[_Series] | None:
         """The series; None where one of them is missing or is not for us."""
-        matches, sdk = self._reach.audience().matches, _sdk()
+        matches, sdk = self._readers.state().matches, _sdk()
         if matches is None or sdk is None:
             return None
         if self._matches is not matches:

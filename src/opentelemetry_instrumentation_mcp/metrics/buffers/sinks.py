@@ -1,4 +1,4 @@
-"""Sinks: where the values of a cell go, one for each instrument they feed.
+"""Sinks: where the values of a buffer go, one for each instrument they feed.
 
 Counters and updowns get one ``add`` for all values; histograms get them in bulk (:mod:`.histogram_writer`), or one by
 one where that is not to be had. What is handed over later than it happened carries no span: the one that is current by
@@ -18,25 +18,25 @@ from opentelemetry.metrics import Counter, Histogram, UpDownCounter
 
 from ..labels import Attributes
 from .batch import Batch
-from .histogram_writer import Outlet, Reach
+from .histogram_writer import HistogramWriter, InstrumentReaders
 from .sink import SLICE, Sink, SpanHere
 
 _NO_SPAN: Final = trace.set_span_in_context(trace.INVALID_SPAN, Context())
 
 
 class _InstrumentSink(Sink):
-    def __init__(self, reach: Reach, attributes: Attributes) -> None:
-        self._reach = reach
+    def __init__(self, instrument_readers: InstrumentReaders, attributes: Attributes) -> None:
+        self._readers = instrument_readers
         self._attributes = attributes
 
     def is_read(self) -> bool:
-        return self._reach.audience().is_read
+        return self._readers.state().is_read
 
     def has_changed(self) -> bool:
-        return self._reach.has_changed()
+        return self._readers.has_changed()
 
     def takes_exemplars(self) -> bool:
-        return self._reach.audience().takes_exemplars
+        return self._readers.state().takes_exemplars
 
     def span_here(self) -> SpanHere:
         span = trace.get_current_span().get_span_context()
@@ -45,11 +45,13 @@ class _InstrumentSink(Sink):
         return SpanHere.NOT_SAMPLED if span.is_valid else SpanHere.NONE
 
 
-class CountOf(_InstrumentSink):
+class CounterSink(_InstrumentSink):
     """Adds how many values there are: one event each."""
 
-    def __init__(self, instrument: Counter, attributes: Attributes, reach: Reach | None = None) -> None:
-        super().__init__(reach or Reach(instrument), attributes)
+    def __init__(
+        self, instrument: Counter, attributes: Attributes, instrument_readers: InstrumentReaders | None = None
+    ) -> None:
+        super().__init__(instrument_readers or InstrumentReaders(instrument), attributes)
         self._instrument = instrument
 
     def take(self, values: Sequence[float]) -> None:
@@ -59,11 +61,13 @@ class CountOf(_InstrumentSink):
         self._instrument.add(1, self._attributes)
 
 
-class SumOf(_InstrumentSink):
+class UpDownCounterSink(_InstrumentSink):
     """Adds the sum of the values: steps up and down."""
 
-    def __init__(self, instrument: UpDownCounter, attributes: Attributes, reach: Reach | None = None) -> None:
-        super().__init__(reach or Reach(instrument), attributes)
+    def __init__(
+        self, instrument: UpDownCounter, attributes: Attributes, instrument_readers: InstrumentReaders | None = None
+    ) -> None:
+        super().__init__(instrument_readers or InstrumentReaders(instrument), attributes)
         self._instrument = instrument
 
     def take(self, values: Sequence[float]) -> None:
@@ -77,24 +81,26 @@ class SumOf(_InstrumentSink):
         return sum(values)
 
 
-class Distribution(_InstrumentSink):
+class HistogramSink(_InstrumentSink):
     """Records every value."""
 
-    def __init__(self, instrument: Histogram, attributes: Attributes, reach: Reach | None = None) -> None:
-        super().__init__(reach or Reach(instrument), attributes)
+    def __init__(
+        self, instrument: Histogram, attributes: Attributes, instrument_readers: InstrumentReaders | None = None
+    ) -> None:
+        super().__init__(instrument_readers or InstrumentReaders(instrument), attributes)
         self._instrument = instrument
-        self._outlet = Outlet(self._reach, attributes)
+        self._writer = HistogramWriter(self._readers, attributes)
 
     def take(self, values: Sequence[float]) -> None:
         if not values:
             return
-        outlet = self._outlet
-        if outlet.add(values if isinstance(values, Batch) else Batch(values)):
+        writer = self._writer
+        if writer.add(values if isinstance(values, Batch) else Batch(values)):
             return
         # The SDK makes a series with its first value, and a delta collection may have discarded the one there was.
         self._instrument.record(values[0], self._attributes, _NO_SPAN)
         rest = values[1:]
-        if rest and not outlet.add(Batch(rest)):
+        if rest and not writer.add(Batch(rest)):
             self._one_by_one(rest)
 
     def _one_by_one(self, values: Sequence[float]) -> None:
@@ -110,4 +116,4 @@ class Distribution(_InstrumentSink):
         self._instrument.record(value, self._attributes)
 
     def is_quick(self) -> bool:
-        return self._outlet.is_open()
+        return self._writer.is_open()

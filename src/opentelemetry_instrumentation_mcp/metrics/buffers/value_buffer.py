@@ -1,14 +1,14 @@
 """The value buffer: what the hot path appended goes to its sinks, in bulk, when somebody collects.
 
-A :class:`Cell` is a list of numbers that share their attribute sets, and the sinks they are for. To add to it
-(:meth:`Cell.add`) is all a request pays for: one ``list.append``, atomic under the GIL. A drain takes a copy
+A :class:`ValueBuffer` is a list of numbers that share their attribute sets, and the sinks they are for. To add to it
+(:meth:`ValueBuffer.add`) is all a request pays for: one ``list.append``, atomic under the GIL. A drain takes a copy
 and deletes exactly what it copied, so values appended meanwhile wait for the next one. :mod:`.buffer_set` drains every
-cell when a reader collects; :mod:`.drain_policy` decides how many values a cell keeps. Nothing here knows
+buffer when a reader collects; :mod:`.drain_policy` decides how many values a buffer keeps. Nothing here knows
 OpenTelemetry.
 
-Now and then a request pays for more, while it is *due*: for the first value of a cell, which goes through at once so
+Now and then a request pays for more, while it is *due*: for the first value of a buffer, which goes through at once so
 that its series begins with it; for a value with a sampled span around it, one after each drain, which becomes an
-exemplar; for a cell that is full. That happens on an event loop, so it waits for no other drain, and hands over no
+exemplar; for a buffer that is full. That happens on an event loop, so it waits for no other drain, and hands over no
 more than takes a fraction of a millisecond; the rest stays for the next. Where nobody reads the instruments nothing is
 kept.
 
@@ -16,17 +16,17 @@ kept.
 so, and on a free-threaded build the lock of each list, dictionary or set does (PEP 703):
 
 * ``values.append(number)`` and ``values.extend(row)``, where the row is a tuple or a list: no lock of ours is held.
-* ``values[:count]``, then ``del values[:count]``: only whoever holds the lock of the cell deletes, and only from the
+* ``values[:count]``, then ``del values[:count]``: only whoever holds the lock of the buffer deletes, and only from the
   front, so the values that others append in between stay.
 * ``len(values)`` against ``due``: if either is out of date, a drain is early or late by a few values.
-* ``values.clear()`` where nobody reads or the cell is abandoned: it drops what nobody is to get.
-* ``dict.get`` and ``dict.setdefault`` where cells are found (:mod:`..store`). Two threads may make
-  two cells for one attribute set; both are drained, since a ledger keeps every cell that it has made.
+* ``values.clear()`` where nobody reads or the buffer is abandoned: it drops what nobody is to get.
+* ``dict.get`` and ``dict.setdefault`` where buffers are found (:mod:`..store`). Two threads may make
+  two buffers for one attribute set; both are drained, since a buffer_set keeps every buffer that it has made.
 * ``set.add`` and ``set.discard`` on the numbers of threads at work; each thread looks for its own number only.
 
 A connection and its requests belong to one event loop, so their own attributes need nothing. Attribute sets are
 admitted under a lock (:mod:`..store.attribute_sets`). Numbers that several threads count by ``x += 1`` are bounds, not
-metrics: a lost one admits one cell more. ``tests/unit/test_threads.py`` holds all of this with a million values.
+metrics: a lost one admits one buffer more. ``tests/unit/test_threads.py`` holds all of this with a million values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from typing import Final
 
 from ...core.fail_open import report
 from .batch import Batch
-from .drain_policy import Allowance, DrainPolicy, RowDrainPolicy
+from .drain_policy import BufferBudget, DrainPolicy, RowDrainPolicy
 from .sink import SLICE, Sink, SpanHere
 
 DRAIN_SECONDS: Final = 5.0
@@ -72,71 +72,71 @@ Part = Callable[[Sequence[Sequence[float]]], Iterable[float]]
 """Values for a sink, one for each row, made from the columns of all rows."""
 
 
-class Cell:
+class ValueBuffer:
     """Values waiting for their sinks.
 
     Args:
         sinks: Where they go.
-        allowance: Where more room comes from.
+        budget: Where more room comes from.
     """
 
     __slots__ = (
+        "_began_at_zero",
         "_is_abandoned",
         "_is_unread",
+        "_keeps_nothing",
         "_lock",
-        "_passes_through",
         "_policy",
         "_started",
-        "_touched",
         "append",
         "due",
         "sinks",
         "values",
     )
 
-    def __init__(self, sinks: Sequence[Sink], allowance: Allowance) -> None:
+    def __init__(self, sinks: Sequence[Sink], budget: BufferBudget) -> None:
         self.sinks = sinks
         self.values: list[float] = []
         """Always the same list."""
         self.append: Callable[[float], None] = self.values.append
         """Keep a value, and leave what is due to the next that is added. Two places do so for a request's step up,
-        since its step down follows: ``Connection.begin`` and ``Inbound.begin``."""
+        since its step down follows: ``Connection.begin`` and ``InboundRequests.begin``."""
         self.due = 1
-        """The length at which whoever appends has to call :meth:`look_after`."""
-        self._policy = self._make_policy(allowance)
-        self._passes_through = False
+        """The length at which whoever appends has to call :meth:`drain_due`."""
+        self._policy = self._make_policy(budget)
+        self._keeps_nothing = False
         # Held through the hand-over. Two drains would delete what only one of them copied, and a collection that met
-        # a drain half done would miss values that had already left the cell.
+        # a drain half done would miss values that had already left the buffer.
         self._lock = threading.Lock()
         self._started = False
-        self._touched = False
+        self._began_at_zero = False
         self._is_unread = False
         self._is_abandoned = False
 
-    def _make_policy(self, allowance: Allowance) -> DrainPolicy:
-        return DrainPolicy(self.sinks, allowance)
+    def _make_policy(self, budget: BufferBudget) -> DrainPolicy:
+        return DrainPolicy(self.sinks, budget)
 
     def add(self, value: float) -> None:
         """Keep a value until the next collection."""
         values = self.values
         values.append(value)
         if len(values) >= self.due:
-            self.look_after(value)
+            self.drain_due(value)
 
-    def touch(self) -> None:
+    def begin_at_zero(self) -> None:
         """Make a counter's series exist at 0, so that its first event is an increase.
 
         Histograms are not touched: theirs still begin with the first value.
         """
-        if not self._touched and not self._started and not self._is_abandoned and self._is_read():
-            self._touched = True
+        if not self._began_at_zero and not self._started and not self._is_abandoned and self._is_read():
+            self._began_at_zero = True
             with handing_over():
                 for sink in self.sinks:
                     sink.take(())
 
-    def pass_through(self) -> None:
+    def keep_nothing(self) -> None:
         """Keep nothing from now on: nobody will collect."""
-        self._passes_through = True
+        self._keeps_nothing = True
         self.due = self._policy.full = 1
         self.drain()
 
@@ -147,11 +147,11 @@ class Cell:
         self.values.clear()
 
     def unlock(self) -> None:
-        """Make the cell usable in a forked child, whatever the parent's threads were at."""
+        """Make the buffer usable in a forked child, whatever the parent's threads were at."""
         self._lock = threading.Lock()
 
     def drain(self) -> None:
-        """Hand over what the cell holds, after whoever is at it now.
+        """Hand over what the buffer holds, after whoever is at it now.
 
         Raises:
             TimeoutError: If that one does not come to an end. It may be the one that waits: a handler of a signal that
@@ -180,7 +180,7 @@ class Cell:
         self._hand_over(count)
         self._rest(seek_span=True)
 
-    def look_after(self, value: float) -> None:
+    def drain_due(self, value: float) -> None:
         """Do what is due now that this thread has added ``value``."""
         if self._is_abandoned or (self._is_unread and not self.sinks[0].has_changed()):
             # Readers come and go for all instruments of a meter at once.
@@ -193,9 +193,9 @@ class Cell:
             if span is not SpanHere.SAMPLED:
                 self.due = policy.due_without_sample(held, span)
                 return
-        # A cell that somebody drains is in good hands, and the next value sees to the rest. Only where nothing is to
+        # A buffer that somebody drains is in good hands, and the next value sees to the rest. Only where nothing is to
         # be kept there may be no next one.
-        if threading.get_ident() not in _at_work and self._lock.acquire(blocking=self._passes_through):
+        if threading.get_ident() not in _at_work and self._lock.acquire(blocking=self._keeps_nothing):
             try:
                 with handing_over():
                     self._serve(value)
@@ -213,7 +213,7 @@ class Cell:
                 self._rest(seek_span=True)
             else:
                 self._drop()
-        elif self._passes_through:
+        elif self._keeps_nothing:
             self._hand_over(len(self.values))
         elif self._policy.seeks_span and self.sinks[0].span_here() is SpanHere.SAMPLED:
             self._hand_over_here(value)
@@ -249,7 +249,7 @@ class Cell:
 
     def _rest(self, *, seek_span: bool) -> None:
         """Let requests just append, until something is due."""
-        if not self._passes_through:
+        if not self._keeps_nothing:
             self.due = self._policy.due_after_drain(seek_span=seek_span)
 
     def _is_read(self) -> bool:
@@ -260,7 +260,7 @@ class Cell:
         count = len(self.values)
         residues = [sink.residue(self.values[:count]) for sink in self.sinks]
         del self.values[:count]
-        self._started = self._touched = False
+        self._started = self._began_at_zero = False
         self._policy.begin_again()
         self.due = 1
         kept = [residue for residue in residues if residue is not None]
@@ -271,7 +271,7 @@ class Cell:
             self._is_unread = True
 
 
-class Rows(Cell):
+class RowBuffer(ValueBuffer):
     """Rows of as many numbers each, one behind the other, of which every sink takes what it makes of them.
 
     A row is kept by one call, ``values.extend``, and stays whole. No span is sought for it.
@@ -279,18 +279,18 @@ class Rows(Cell):
     Args:
         width: Numbers in a row.
         parts: What goes where: a function from the columns to values, one for each row, and the sink for these.
-        allowance: Where more room comes from.
+        budget: Where more room comes from.
     """
 
     __slots__ = ("_parts", "_width")
 
-    def __init__(self, width: int, parts: Sequence[tuple[Part, Sink]], allowance: Allowance) -> None:
+    def __init__(self, width: int, parts: Sequence[tuple[Part, Sink]], budget: BufferBudget) -> None:
         self._width = width
         self._parts = parts
-        super().__init__([sink for _, sink in parts], allowance)
+        super().__init__([sink for _, sink in parts], budget)
 
-    def _make_policy(self, allowance: Allowance) -> DrainPolicy:
-        return RowDrainPolicy(self.sinks, allowance, self._width)
+    def _make_policy(self, budget: BufferBudget) -> DrainPolicy:
+        return RowDrainPolicy(self.sinks, budget, self._width)
 
     def keep(self, row: Sequence[float]) -> None:
         """Keep a row until the next collection. Never raises."""
@@ -298,9 +298,9 @@ class Rows(Cell):
             values = self.values
             values.extend(row)
             if len(values) >= self.due:
-                self.look_after(0.0)
+                self.drain_due(0.0)
         except Exception as error:
-            report("Rows.keep", error)
+            report("RowBuffer.keep", error)
 
     def _feed(self, values: list[float]) -> None:
         width = self._width

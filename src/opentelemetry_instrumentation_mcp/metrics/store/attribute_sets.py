@@ -23,7 +23,7 @@ _CLIENT = Role.CLIENT.value
 _Key = tuple[tuple[str, str | int], ...]
 
 
-class Bound:
+class AttributeSets:
     """Decides which attribute sets one instrument may hold.
 
     Args:

@@ -13,7 +13,7 @@ from ..outcome import status_name
 from ..vocabulary import Address
 
 
-class Table:
+class BoundedTable:
     """Admits at most ``limit`` different values; the rest reads ``_OTHER``."""
 
     __slots__ = ("_limit", "_lock", "_values")
@@ -36,7 +36,7 @@ class Table:
         return value
 
 
-class Names:
+class TargetNames:
     """The table of tool and prompt names.
 
     A server of this process has its names, peers list theirs, and a few that nobody lists proved themselves by working.
@@ -53,32 +53,32 @@ class Names:
         self._unregistered_limit = min(unregistered_limit, limit)
         self._lock = threading.RLock()
         self._registered: set[tuple[Target, str]] = set()
-        self._heard: set[tuple[Target, str]] = set()
+        self._of_peers: set[tuple[Target, str]] = set()
         self._proven: set[tuple[Target, str]] = set()
 
-    def register(self, target: Target, name: str, *, heard: bool = False) -> bool:
+    def register(self, target: Target, name: str, *, by_peer: bool = False) -> bool:
         """Admit a name; True if it is (or was) admitted.
 
         Args:
             target: What it names.
             name: The name.
-            heard: Whether it is a peer that says so.
+            by_peer: Whether it is a peer that says so.
         """
         key = (target, name)
-        if key in self._registered or (heard and key in self._heard):
+        if key in self._registered or (by_peer and key in self._of_peers):
             return True
         if not is_presentable(name):
             return False
         with self._lock:
-            mine, others = (self._heard, len(self._registered)) if heard else (self._registered, 0)
+            mine, others = (self._of_peers, len(self._registered)) if by_peer else (self._registered, 0)
             if len(mine) + others >= self._limit and key not in mine:
                 return False
             mine.add(key)
             self._proven.discard(key)
-            if not heard:
-                self._heard.discard(key)
+            if not by_peer:
+                self._of_peers.discard(key)
             if self._size() > self._limit:
-                (self._proven or self._heard).pop()
+                (self._proven or self._of_peers).pop()
         return True
 
     def prove(self, target: Target, name: str) -> bool:
@@ -96,10 +96,10 @@ class Names:
     def has(self, target: Target, name: str) -> bool:
         """Whether the name is in the table."""
         key = (target, name)
-        return key in self._registered or key in self._heard or key in self._proven
+        return key in self._registered or key in self._of_peers or key in self._proven
 
     def _size(self) -> int:
-        return len(self._registered) + len(self._heard) + len(self._proven)
+        return len(self._registered) + len(self._of_peers) + len(self._proven)
 
 
 class Bounds:
@@ -110,11 +110,11 @@ class Bounds:
     """
 
     def __init__(self, limits: Limits) -> None:
-        self.names = Names(limits.names)
-        self.servers = Table(limits.servers)
-        self._methods = Table(limits.methods)
-        self._exceptions = Table(limits.exceptions)
-        self._addresses = Table(limits.addresses)
+        self.names = TargetNames(limits.names)
+        self.servers = BoundedTable(limits.servers)
+        self._methods = BoundedTable(limits.methods)
+        self._exceptions = BoundedTable(limits.exceptions)
+        self._addresses = BoundedTable(limits.addresses)
 
     def method(self, method: str, registry: Registry | None) -> str:
         """The bounded method name: the protocol's own, or one the server registered."""

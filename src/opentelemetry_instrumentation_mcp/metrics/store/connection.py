@@ -14,10 +14,10 @@ from ..outcome import CONNECTION_LOST, OK, TIMEOUT, End, Outcome
 from ..vocabulary import Death, Direction, Heartbeat, Mode, Role
 from . import targets
 from .event_loops import EndsWithLoop
-from .method_metrics import Calls, Route, Series
+from .method_metrics import IdentityMetrics, MethodMetrics, TargetMetrics
 from .shared import Shared
 
-_LOOK_SECONDS: Final = 1.0
+_REGISTRY_SECONDS: Final = 1.0
 """How long what a stateless server has registered counts as known; a name that is called is looked up at once."""
 
 
@@ -28,7 +28,7 @@ class Request:
     specific, counts.
     """
 
-    # No __init__: the call of one costs as much as all it would do. Connection.begun() sets every slot.
+    # No __init__: the call of one costs as much as all it would do. Connection.begin_counted() sets every slot.
     __slots__ = (
         "answered",
         "calls",
@@ -47,7 +47,7 @@ class Request:
     )
 
     connection: Connection
-    route: Route
+    route: MethodMetrics
     started: float
     """When it was first seen (``perf_counter`` seconds)."""
     name: str | None
@@ -56,7 +56,7 @@ class Request:
     """Whether it is a check of life."""
     ended: bool
     """Whether the end was recorded."""
-    calls: Calls | None
+    calls: TargetMetrics | None
     """Those it belongs to; settled at its end."""
     request_bytes: int
     """Its bytes on the wire, if they are known before its end, else -1 (see :meth:`measured`)."""
@@ -89,9 +89,9 @@ class Request:
         return self.route.is_tool_call
 
     @property
-    def is_telling(self) -> bool:
+    def describes_server(self) -> bool:
         """Whether its results have to be looked at for what they say about the server."""
-        return self.route.is_telling
+        return self.route.describes_server
 
     def end(self, outcome: Outcome) -> None:
         """Record how the request ended, now."""
@@ -109,20 +109,20 @@ class Request:
             if calls is None:
                 calls = route.calls(self.connection.admitted(route.direction, route.method, self.name, outcome))
             self.calls = calls
-            cell = calls.succeeded if outcome is OK else calls.by_outcome.get(outcome)
-            if cell is None:
-                cell = calls.ended(outcome)
-            cell.add(elapsed)
+            buffer = calls.succeeded if outcome is OK else calls.by_outcome.get(outcome)
+            if buffer is None:
+                buffer = calls.ended(outcome)
+            buffer.add(elapsed)
             if self.request_bytes >= 0:
                 (calls.request_sizes or calls.sized(response=False)).add(self.request_bytes)
             if self.response_bytes >= 0:
                 (calls.response_sizes or calls.sized(response=True)).add(self.response_bytes)
             if outcome is not OK or route.is_ping:
-                self._tell(outcome)
+                self._update_liveness(outcome)
         except Exception as error:
             report("Request.end", error)
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _update_liveness(self, outcome: Outcome) -> None:
         """What the end says about the connection."""
         if outcome is CONNECTION_LOST:
             self.connection.lost_requests += 1
@@ -162,14 +162,14 @@ class Request:
 class Connection:
     """A served or held stream pair, from opening to end; or stateless HTTP exchanges that have everything in common.
 
-    These open and end by the thousand: one object stands for all of them. See :meth:`another` and
-    :meth:`over`.
+    These open and end by the thousand: one object stands for all of them. See :meth:`open_exchange` and
+    :meth:`close_exchange`.
     """
 
     __slots__ = (
         "__weakref__",
         "_dead",
-        "_lines",
+        "_metrics",
         "_mode",
         "_session",
         "_shared",
@@ -179,13 +179,13 @@ class Connection:
         "is_closing",
         "is_left",
         "lost_requests",
-        "neighbours",
+        "on_same_loop",
         "opened",
         "registry",
         "series",
     )
 
-    def __init__(self, shared: Shared, series: Series, mode: Mode, registry: Registry | None) -> None:
+    def __init__(self, shared: Shared, series: IdentityMetrics, mode: Mode, registry: Registry | None) -> None:
         self._shared = shared
         self._mode = mode
         self.registry = registry
@@ -199,33 +199,33 @@ class Connection:
         """Whether this process has given up the transport, so that what fails from now on is its own doing."""
         self.in_flight: Callable[[], None] | None = None
         """Ends the requests that are open on it, where its event loop is closed. It holds neither session nor task."""
-        self.neighbours: set[EndsWithLoop] | None = None
+        self.on_same_loop: set[EndsWithLoop] | None = None
         """The open connections of its event loop, as long as it is one of them (:mod:`.event_loops`)."""
         self.lost_requests = 0
         """How many requests ended because no reply could come any more."""
-        self._session: tuple[float, Series] | None = None
-        self._lines = series.lines(mode)
-        self.opened = self.another()
+        self._session: tuple[float, IdentityMetrics] | None = None
+        self._metrics = series.connection_metrics(mode)
+        self.opened = self.open_exchange()
         """When it was, or the first one that it stands for (``perf_counter`` seconds)."""
 
-    def another(self) -> float:
+    def open_exchange(self) -> float:
         """It opens, or another exchange that it stands for; then the server is asked now and then what it offers.
 
         Returns:
             When (``perf_counter`` seconds).
         """
-        lines = self._lines
-        lines.total.add(1)
-        lines.active.add(1)
+        metrics = self._metrics
+        metrics.total.add(1)
+        metrics.active.add(1)
         opened = perf_counter()
-        if opened - self.series.looked > _LOOK_SECONDS and self._mode is Mode.STATELESS:
-            self.look(opened)
+        if opened - self.series.registry_read > _REGISTRY_SECONDS and self._mode is Mode.STATELESS:
+            self.register_served(opened)
         return opened
 
     @contained
-    def look(self, now: float) -> None:
+    def register_served(self, now: float) -> None:
         """See what its server has registered by ``now`` (``perf_counter`` seconds)."""
-        targets.look(self._shared, self.series, self.registry, now)
+        targets.register_served(self._shared, self.series, self.registry, now)
 
     def belongs_to(self, shared: Shared) -> bool:
         """Whether it is one of the connections that share this."""
@@ -233,7 +233,7 @@ class Connection:
 
     def task_started(self) -> None:
         """The SDK started a task for a message of this connection."""
-        self._lines.tasks.add(1)
+        self._metrics.tasks.add(1)
 
     @property
     def mode(self) -> Mode:
@@ -287,14 +287,14 @@ class Connection:
                 # In place of fields(), for every request.
                 given: Any = params
                 name = (given if given.__class__ is dict else fields(given)).get("name")
-            # Its step down looks after the cell.
+            # Its step down looks after the buffer.
             route.active.append(1)
-            return self.begun(route, name, perf_counter() if started is None else started)
+            return self.begin_counted(route, name, perf_counter() if started is None else started)
         except Exception as error:
             report("Connection.begin", error)
             return None
 
-    def begun(self, route: Route, name: object, started: float) -> Request:
+    def begin_counted(self, route: MethodMetrics, name: object, started: float) -> Request:
         """A request whose step up was already counted on its route.
 
         Args:
@@ -384,21 +384,21 @@ class Connection:
                 end = End.PEER_LOST
             self.closed = True
             self.in_flight = None
-            neighbours, self.neighbours = self.neighbours, None
-            if neighbours is not None:
-                neighbours.discard(self)
-            error = self.over(self.opened, end, error_type)
+            on_same_loop, self.on_same_loop = self.on_same_loop, None
+            if on_same_loop is not None:
+                on_same_loop.discard(self)
+            error = self.close_exchange(self.opened, end, error_type)
             if self._session is not None:
                 self._close_session(end, error, perf_counter())
         except Exception as error:
             report("Connection.close", error)
 
-    def lives_here(self) -> None:
+    def end_with_event_loop(self) -> None:
         """It lives on the event loop that runs now, and ends with it at the latest."""
-        self.neighbours = self._shared.loops.enter(self)
+        self.on_same_loop = self._shared.loops.enter(self)
 
     @contained
-    def give_up(self) -> None:
+    def event_loop_closed(self) -> None:
         """Its event loop was closed under it: what is open on it ends as if this process had left it."""
         if self.closed:
             return
@@ -409,7 +409,7 @@ class Connection:
         is_done = self._mode is Mode.STATELESS and not self.lost_requests
         self.close(End.CLOSED if is_client or is_done else End.SHUTDOWN)
 
-    def over(self, opened: float, end: End, error_type: str | int | None = None) -> str | None:
+    def close_exchange(self, opened: float, end: End, error_type: str | int | None = None) -> str | None:
         """It ended, or one of the exchanges that it stands for.
 
         Args:
@@ -421,18 +421,18 @@ class Connection:
             The bounded name of the exception.
         """
         try:
-            lines = self._lines
-            lines.active.add(-1)
+            metrics = self._metrics
+            metrics.active.add(-1)
             exception = self._shared.bounds.exception_name(error_type) if end is End.ERROR else None
-            cell = lines.durations.get((end, exception)) or lines.ended(end, exception)
-            cell.add(perf_counter() - opened)
+            buffer = metrics.durations.get((end, exception)) or metrics.ended(end, exception)
+            buffer.add(perf_counter() - opened)
             return exception
         except Exception as error:
-            report("Connection.over", error)
+            report("Connection.close_exchange", error)
             return None
 
     @contained
-    def lost(self) -> None:
+    def exchange_lost(self) -> None:
         """The peer of one of the exchanges that it stands for was found gone."""
         self.series.deaths(Death.PEER_CLOSED).add(1)
 

@@ -18,12 +18,12 @@ from ...core.fail_open import contained
 class EndsWithLoop(Protocol):
     """What lives on an event loop."""
 
-    def give_up(self) -> None:
+    def event_loop_closed(self) -> None:
         """The loop was closed."""
         ...
 
 
-class Loops:
+class EventLoops:
     """Open connections by the event loop they were opened on."""
 
     def __init__(self) -> None:
@@ -41,13 +41,13 @@ class Loops:
         if loop is None:
             return None
         key = weakref.ref(loop)
-        neighbours = self._open.get(key)
-        if neighbours is None:
+        on_same_loop = self._open.get(key)
+        if on_same_loop is None:
             # Where nobody collects, this is the bound: no more than the loops that are open, and one.
             self.settle()
-            neighbours = self._open.setdefault(key, set())
-        neighbours.add(connection)
-        return neighbours
+            on_same_loop = self._open.setdefault(key, set())
+        on_same_loop.add(connection)
+        return on_same_loop
 
     @contained
     def settle(self) -> None:
@@ -55,7 +55,7 @@ class Loops:
         for key in tuple(self._open):
             if _is_closed(key()):
                 for connection in tuple(self._open.pop(key, ())):
-                    connection.give_up()
+                    connection.event_loop_closed()
 
 
 def _running() -> Any:

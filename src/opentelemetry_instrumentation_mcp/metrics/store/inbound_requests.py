@@ -16,9 +16,9 @@ from ...core.json_shapes import fields
 from ..outcome import CANCELLED, CONNECTION_LOST, Outcome
 from ..vocabulary import Direction
 from .connection import Connection, Request
-from .method_metrics import Route
+from .method_metrics import MethodMetrics
 
-Opened = tuple[Route, Any, int, float] | Request
+Opened = tuple[MethodMetrics, Any, int, float] | Request
 """A request that is open: its route, the tool or prompt it names, its bytes or -1, and when it came (``perf_counter``
 seconds)."""
 
@@ -31,7 +31,7 @@ class Answered(Protocol):
         ...
 
 
-class Inbound:
+class InboundRequests:
     """The open requests of one connection. Nothing here contains itself: whoever calls it does."""
 
     __slots__ = ("_connection", "opened")
@@ -49,8 +49,8 @@ class Inbound:
             size: Its bytes on the wire, or -1.
         """
         route = self._connection.series.inbound.get(values["method"])
-        if route is None or route.is_telling or request_id in self.opened:
-            self.begin_telling(request_id, values, size)
+        if route is None or route.describes_server or request_id in self.opened:
+            self.begin_request(request_id, values, size)
             return
         name = None
         if route.names_target:
@@ -59,11 +59,11 @@ class Inbound:
             name = params.get("name") if params is not None else None
             if type(name) is not str:
                 name = None
-        # Its step down looks after the cell.
+        # Its step down looks after the buffer.
         route.active.append(1)
         self.opened[request_id] = (route, name, size, perf_counter())
 
-    def begin_telling(self, request_id: Any, values: Mapping[str, Any], size: int) -> Request | None:
+    def begin_request(self, request_id: Any, values: Mapping[str, Any], size: int) -> Request | None:
         """Likewise, of one that there is more to remember of; ``hint`` is its ``params``."""
         params = values["params"]
         request = self._connection.begin(Direction.INBOUND, values["method"], params)
@@ -158,7 +158,7 @@ class Inbound:
                 self.opened[request_id] = opened.shadowed
             return opened
         route, name, size, started = opened
-        request = self._connection.begun(route, name, started)
+        request = self._connection.begin_counted(route, name, started)
         request.id = request_id
         request.request_bytes = size
         return request

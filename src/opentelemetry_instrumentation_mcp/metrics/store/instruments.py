@@ -9,11 +9,11 @@ from opentelemetry.metrics import Counter, Histogram, Meter, UpDownCounter
 
 from .. import catalogue
 from ..buffers import self_check
-from ..buffers.histogram_writer import Reach
+from ..buffers.histogram_writer import InstrumentReaders
 from ..buffers.sink import Sink
-from ..buffers.sinks import CountOf, Distribution, SumOf
+from ..buffers.sinks import CounterSink, HistogramSink, UpDownCounterSink
 from ..catalogue import Instrument, Metric
-from .attribute_sets import Bound
+from .attribute_sets import AttributeSets
 
 _I = TypeVar("_I", Counter, UpDownCounter, Histogram)
 
@@ -21,9 +21,9 @@ _I = TypeVar("_I", Counter, UpDownCounter, Histogram)
 class _Bounded(Generic[_I]):
     """An instrument, its bound, and what it reaches."""
 
-    def __init__(self, instrument: _I, bound: Bound) -> None:
+    def __init__(self, instrument: _I, bound: AttributeSets) -> None:
         self.instrument = instrument
-        self.reach = Reach(instrument)
+        self.instrument_readers = InstrumentReaders(instrument)
         self.bound = bound
 
 
@@ -41,7 +41,7 @@ class Instruments:
         self._steps: dict[str, _Bounded[UpDownCounter]] = {}
         self._histograms: dict[str, _Bounded[Histogram]] = {}
         for metric in catalogue.CATALOGUE:
-            bound = Bound(metric, limit)
+            bound = AttributeSets(metric, limit)
             name, unit, description = metric.name, metric.unit, metric.description
             if metric.instrument is Instrument.COUNTER:
                 self._counters[name] = _Bounded(meter.create_counter(name, unit, description), bound)
@@ -57,9 +57,9 @@ class Instruments:
         """Where values of ``metric`` with these attributes go; keys the metric does not have are ignored."""
         if metric.instrument is Instrument.COUNTER:
             counter = self._counters[metric.name]
-            return CountOf(counter.instrument, counter.bound.admit(values), counter.reach)
+            return CounterSink(counter.instrument, counter.bound.admit(values), counter.instrument_readers)
         if metric.instrument is Instrument.UP_DOWN_COUNTER:
             steps = self._steps[metric.name]
-            return SumOf(steps.instrument, steps.bound.admit(values), steps.reach)
+            return UpDownCounterSink(steps.instrument, steps.bound.admit(values), steps.instrument_readers)
         histogram = self._histograms[metric.name]
-        return Distribution(histogram.instrument, histogram.bound.admit(values), histogram.reach)
+        return HistogramSink(histogram.instrument, histogram.bound.admit(values), histogram.instrument_readers)

@@ -1,4 +1,4 @@
-"""The cells of interceptors, and of messages that just pass a sequence of them."""
+"""The buffers of interceptors, and of messages that just pass a sequence of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 
 from ...core.fail_open import report
 from .. import catalogue
-from ..buffers.value_buffer import Cell, Part
+from ..buffers.value_buffer import Part, ValueBuffer
 from ..vocabulary import Action, Phase
-from .bounds import Table
+from .bounds import BoundedTable
 from .metric_buffers import MetricBuffers, Values
 from .shared import Shared
 
@@ -20,7 +20,7 @@ _MOST_PASSAGES: Final = 50
 
 
 class Interceptor:
-    """The cells of one interceptor.
+    """The buffers of one interceptor.
 
     Args:
         shared: Where it is recorded.
@@ -32,12 +32,12 @@ class Interceptor:
     def __init__(self, shared: Shared, name: str) -> None:
         self._shared = shared
         self.name = name
-        self._request = shared.buffers.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.REQUEST.value)
-        self._response = shared.buffers.shared_cell(catalogue.INTERCEPTOR_DURATION, name, Phase.RESPONSE.value)
-        self._actions: dict[Action, Cell] = {}
+        self._request = shared.buffers.shared_buffer(catalogue.INTERCEPTOR_DURATION, name, Phase.REQUEST.value)
+        self._response = shared.buffers.shared_buffer(catalogue.INTERCEPTOR_DURATION, name, Phase.RESPONSE.value)
+        self._actions: dict[Action, ValueBuffer] = {}
         # Those of passed() and let_through(), as soon as they are needed.
-        self._passed: Cell | None = None
-        self._continued: Cell | None = None
+        self._passed: ValueBuffer | None = None
+        self._continued: ValueBuffer | None = None
 
     def acted(self, action: Action, error: str | None = None) -> None:
         """It dealt with a message.
@@ -46,33 +46,33 @@ class Interceptor:
             action: What it did.
             error: With :attr:`Action.ERROR`, the class name of the exception it raised.
         """
-        cell = self._actions.get(action)
-        if cell is None:
-            cell = self._shared.buffers.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self.name, action.value)
-            self._actions[action] = cell
-        cell.add(1)
+        buffer = self._actions.get(action)
+        if buffer is None:
+            buffer = self._shared.buffers.shared_buffer(catalogue.INTERCEPTOR_ACTIONS, self.name, action.value)
+            self._actions[action] = buffer
+        buffer.add(1)
         if action is Action.ERROR:
             error = self._shared.bounds.exception_name(error)
-            self._shared.buffers.shared_cell(catalogue.INTERCEPTOR_ERRORS, self.name, error).add(1)
+            self._shared.buffers.shared_buffer(catalogue.INTERCEPTOR_ERRORS, self.name, error).add(1)
 
     def let_through(self) -> None:
         """It let a message pass."""
-        cell = self._continued
-        if cell is None:
-            cell = self._shared.buffers.shared_cell(catalogue.INTERCEPTOR_ACTIONS, self.name, Action.CONTINUE.value)
-            self._continued = cell
-        cell.add(1)
+        buffer = self._continued
+        if buffer is None:
+            buffer = self._shared.buffers.shared_buffer(catalogue.INTERCEPTOR_ACTIONS, self.name, Action.CONTINUE.value)
+            self._continued = buffer
+        buffer.add(1)
 
     def passed(self, seconds: float) -> None:
         """It looked at a message and let it pass, which took so long."""
-        cell = self._passed
-        if cell is None:
+        buffer = self._passed
+        if buffer is None:
             of = {catalogue.INTERCEPTOR: self.name}
-            self._passed = cell = self._shared.buffers.cell(
+            self._passed = buffer = self._shared.buffers.buffer(
                 (catalogue.INTERCEPTOR_DURATION, {**of, catalogue.PHASE: Phase.REQUEST.value}),
                 (catalogue.INTERCEPTOR_ACTIONS, {**of, catalogue.ACTION: Action.CONTINUE.value}),
             )
-        cell.add(seconds)
+        buffer.add(seconds)
 
     def dealt(self, request: float, response: float | None, action: Action, error: str | None = None) -> None:
         """It is done with a message: what it took before and after what it wraps, if that answered, and what it did."""
@@ -80,16 +80,16 @@ class Interceptor:
             self._request.add(request)
             if response is not None:
                 self._response.add(response)
-            cell = self._actions.get(action)
-            if cell is None or error is not None:
+            buffer = self._actions.get(action)
+            if buffer is None or error is not None:
                 self.acted(action, error)
             else:
-                cell.add(1)
+                buffer.add(1)
         except Exception as failure:
             report("Interceptor.dealt", failure)
 
 
-class Passages:
+class InterceptorSequence:
     """Messages that went straight through a sequence of interceptors, each of which passed them on as they were.
 
     All that is kept of one are the times at which it crossed the boundaries between them, on its way in and out. How
@@ -126,9 +126,9 @@ class Interceptors:
 
     def __init__(self, shared: Shared, limit: int) -> None:
         self._shared = shared
-        self._names = Table(limit)
+        self._names = BoundedTable(limit)
         self._known: dict[str, Interceptor] = {}
-        self._sequences: dict[tuple[str, ...], Passages] = {}
+        self._sequences: dict[tuple[str, ...], InterceptorSequence] = {}
 
     def named(self, name: str) -> Interceptor:
         """The interceptor of a class or function name."""
@@ -138,12 +138,12 @@ class Interceptors:
             known = self._known.setdefault(name, Interceptor(self._shared, name))
         return known
 
-    def passages(self, interceptors: Sequence[Interceptor]) -> Passages | None:
+    def interceptor_sequence(self, interceptors: Sequence[Interceptor]) -> InterceptorSequence | None:
         """Messages that go straight through these interceptors; None where too many sequences are told apart."""
         names = tuple(each.name for each in interceptors)
         known = self._sequences.get(names)
         if known is None and len(self._sequences) < _MOST_PASSAGES:
-            known = self._sequences.setdefault(names, Passages(self._shared.buffers, names))
+            known = self._sequences.setdefault(names, InterceptorSequence(self._shared.buffers, names))
         return known
 
 

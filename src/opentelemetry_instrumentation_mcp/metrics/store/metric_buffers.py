@@ -6,16 +6,16 @@ from typing import Final
 
 from opentelemetry.metrics import Meter
 
-from ..buffers.buffer_set import Ledger
-from ..buffers.value_buffer import Cell, Part, Rows
+from ..buffers.buffer_set import BufferSet
+from ..buffers.value_buffer import Part, RowBuffer, ValueBuffer
 from ..catalogue import Metric
 from .instruments import Instruments
 
 Values = dict[str, str | int | None]
 """Values for the attributes of a metric; None where there is none."""
 
-_MOST_CELLS: Final = 5_000
-"""Request cells one recorder keeps apart. Closed sets bound their number, generously; this is the backstop."""
+_MOST_BUFFERS: Final = 5_000
+"""Request buffers one recorder keeps apart. Closed sets bound their number, generously; this is the backstop."""
 
 
 class MetricBuffers:
@@ -27,46 +27,48 @@ class MetricBuffers:
     """
 
     def __init__(self, meter: Meter, attribute_sets: int) -> None:
-        self._ledger = Ledger()
+        self._buffer_set = BufferSet()
         self._instruments = Instruments(meter, attribute_sets)
-        self._shared: dict[tuple[str, tuple[str | int | None, ...]], Cell] = {}
-        self._request_cells = 0
+        self._shared: dict[tuple[str, tuple[str | int | None, ...]], ValueBuffer] = {}
+        self._request_buffers = 0
 
-    def cell(self, *sinks: tuple[Metric, Values]) -> Cell:
-        """A new cell that feeds these metrics with these attributes."""
-        return self._ledger.cell(*(self._instruments.sink(metric, values) for metric, values in sinks))
+    def buffer(self, *sinks: tuple[Metric, Values]) -> ValueBuffer:
+        """A new buffer that feeds these metrics with these attributes."""
+        return self._buffer_set.buffer(*(self._instruments.sink(metric, values) for metric, values in sinks))
 
-    def rows(self, width: int, *parts: tuple[Part, Metric, Values]) -> Rows:
-        """A new cell for rows of ``width`` numbers: what each part makes of them feeds its metric."""
+    def rows(self, width: int, *parts: tuple[Part, Metric, Values]) -> RowBuffer:
+        """A new buffer for rows of ``width`` numbers: what each part makes of them feeds its metric."""
         sink = self._instruments.sink
-        return self._ledger.rows(width, [(part, sink(metric, values)) for part, metric, values in parts])
+        return self._buffer_set.rows(width, [(part, sink(metric, values)) for part, metric, values in parts])
 
-    def shared_cell(self, metric: Metric, *values: str | int | None) -> Cell:
-        """The one cell of a metric and an attribute set.
+    def shared_buffer(self, metric: Metric, *values: str | int | None) -> ValueBuffer:
+        """The one buffer of a metric and an attribute set.
 
         Args:
             metric: The metric.
             values: One for each of its attributes, in the catalogue's order; None where it has none.
         """
         key = (metric.name, values)
-        cell = self._shared.get(key)
-        if cell is None:
-            cell = self._shared.setdefault(key, self.cell((metric, dict(zip(metric.attributes, values, strict=True)))))
-        return cell
+        buffer = self._shared.get(key)
+        if buffer is None:
+            buffer = self._shared.setdefault(
+                key, self.buffer((metric, dict(zip(metric.attributes, values, strict=True))))
+            )
+        return buffer
 
-    def room_for_a_request_cell(self) -> bool:
-        """Whether one more request cell may be kept apart; asking takes the place."""
-        self._request_cells += 1
-        return self._request_cells <= _MOST_CELLS
+    def room_for_a_request_buffer(self) -> bool:
+        """Whether one more request buffer may be kept apart; asking takes the place."""
+        self._request_buffers += 1
+        return self._request_buffers <= _MOST_BUFFERS
 
     def drain(self) -> None:
-        """Hand over what every cell holds."""
-        self._ledger.drain()
+        """Hand over what every buffer holds."""
+        self._buffer_set.drain()
 
-    def pass_through(self) -> None:
-        """Hand over what every cell holds, and from now on every value at once."""
-        self._ledger.pass_through()
+    def keep_nothing(self) -> None:
+        """Hand over what every buffer holds, and from now on every value at once."""
+        self._buffer_set.keep_nothing()
 
     def abandon(self) -> None:
         """Hand over nothing, now or later."""
-        self._ledger.abandon()
+        self._buffer_set.abandon()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .. import catalogue
-from ..buffers.value_buffer import Cell
+from ..buffers.value_buffer import ValueBuffer
 from ..limits import Limits
-from .attribute_sets import Bound
-from .bounds import Table
+from .attribute_sets import AttributeSets
+from .bounds import BoundedTable
 from .metric_buffers import MetricBuffers, Values
 
 
@@ -22,9 +22,9 @@ class Pools:
 
     def __init__(self, buffers: MetricBuffers, limits: Limits) -> None:
         self._buffers = buffers
-        self._names = Table(limits.pools)
-        self._idle_bound = Bound(catalogue.POOL_IDLE, limits.attribute_sets)
-        self._by_pool: dict[tuple[str, bool], Cell] = {}
+        self._names = BoundedTable(limits.pools)
+        self._idle_bound = AttributeSets(catalogue.POOL_IDLE, limits.attribute_sets)
+        self._by_pool: dict[tuple[str, bool], ValueBuffer] = {}
 
     def assigned(self, pool: str, created: bool, waited: float) -> None:
         """A connection was assigned to a request, after so many seconds."""
@@ -38,12 +38,12 @@ class Pools:
             bounded[name] = bounded.get(name, 0) + count
         return bounded
 
-    def _cell(self, pool: str, created: bool) -> Cell:
+    def _cell(self, pool: str, created: bool) -> ValueBuffer:
         name = self._names.admit(pool)
-        cell = self._by_pool.get((name, created))
-        if cell is None:
+        buffer = self._by_pool.get((name, created))
+        if buffer is None:
             values: Values = {catalogue.POOL: name}
             counter = catalogue.POOL_CREATED if created else catalogue.POOL_REUSED
-            cell = self._buffers.cell((counter, values), (catalogue.POOL_WAIT_DURATION, values))
-            cell = self._by_pool.setdefault((name, created), cell)
-        return cell
+            buffer = self._buffers.buffer((counter, values), (catalogue.POOL_WAIT_DURATION, values))
+            buffer = self._by_pool.setdefault((name, created), buffer)
+        return buffer

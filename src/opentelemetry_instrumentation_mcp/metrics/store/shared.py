@@ -6,8 +6,8 @@ from opentelemetry.metrics import Meter
 
 from ..limits import Limits
 from .bounds import Bounds
-from .event_loops import Loops
-from .identities import Identities
+from .event_loops import EventLoops
+from .identities import IdentityTable
 from .metric_buffers import MetricBuffers
 
 
@@ -24,5 +24,5 @@ class Shared:
     def __init__(self, meter: Meter, limits: Limits) -> None:
         self.bounds = Bounds(limits)
         self.buffers = MetricBuffers(meter, limits.attribute_sets)
-        self.identities = Identities(self.buffers, self.bounds)
-        self.loops = Loops()
+        self.identities = IdentityTable(self.buffers, self.bounds)
+        self.loops = EventLoops()

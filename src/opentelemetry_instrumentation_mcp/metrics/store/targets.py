@@ -9,14 +9,14 @@ from ...core.json_shapes import fields, items
 from ..labels import LISTINGS, OTHER, TARGETS, Registry, Target
 from ..outcome import OK, Outcome
 from ..vocabulary import Direction
-from .method_metrics import Series
+from .method_metrics import IdentityMetrics
 from .shared import Shared
 
 
-def look(shared: Shared, series: Series, registry: Registry | None, now: float) -> None:
+def register_served(shared: Shared, series: IdentityMetrics, registry: Registry | None, now: float) -> None:
     """See what a server has registered by ``now`` (``perf_counter`` seconds)."""
     # Apart from what opens its connection: whatever a server object does, that is open and has to be closed.
-    series.looked = now
+    series.registry_read = now
     if registry is None:
         return
     for target in Target:
@@ -26,7 +26,7 @@ def look(shared: Shared, series: Series, registry: Registry | None, now: float) 
             register(shared, series, Direction.INBOUND, target, names)
 
 
-def listed(shared: Shared, series: Series, direction: Direction, method: str, result: object) -> None:
+def listed(shared: Shared, series: IdentityMetrics, direction: Direction, method: str, result: object) -> None:
     """A tools/list or prompts/list answer passed by: its names are registered from now on."""
     target, key = LISTINGS[method]
     names = [fields(entry).get("name") for entry in items(fields(result).get(key))]
@@ -35,17 +35,19 @@ def listed(shared: Shared, series: Series, direction: Direction, method: str, re
 
 
 @guard("a metric was lost in Connection.register")
-def register(shared: Shared, series: Series, direction: Direction, target: Target, names: Iterable[str]) -> None:
+def register(
+    shared: Shared, series: IdentityMetrics, direction: Direction, target: Target, names: Iterable[str]
+) -> None:
     """Names of tools or prompts are known to exist: admit them and let their counters begin at 0."""
-    heard = direction is Direction.OUTBOUND
+    by_peer = direction is Direction.OUTBOUND
     for name in names:
-        if shared.bounds.names.register(target, name, heard=heard):
+        if shared.bounds.names.register(target, name, by_peer=by_peer):
             series.zero(direction, target, name)
 
 
 def admitted(
     shared: Shared,
-    series: Series,
+    series: IdentityMetrics,
     registry: Registry | None,
     direction: Direction,
     method: str,

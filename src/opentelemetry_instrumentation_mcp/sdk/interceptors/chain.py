@@ -85,7 +85,7 @@ def _inspect(state: State, bypass: SpanBypass, server: Any) -> _Inspected:
     middleware = list(server.middleware)
     if recorder is not None and 0 < len(middleware) <= MOST_LEVELS:
         interceptors = [recorder.interceptor(name_of(each)) for each in middleware]
-        passages = recorder.passages(interceptors)
+        passages = recorder.interceptor_sequence(interceptors)
         if passages is not None:
             untraced = bypass.middleware
             if untraced is not None and not untraced.stands_for(middleware[0]):

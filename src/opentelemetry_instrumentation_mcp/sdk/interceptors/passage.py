@@ -18,7 +18,7 @@ from time import perf_counter
 from typing import Any, Final, NamedTuple, Protocol
 
 from ...core.fail_open import contained
-from ...metrics.events import Interceptor, Passages
+from ...metrics.events import Interceptor, InterceptorSequence
 from ...metrics.vocabulary import Action
 from .interception import through, what_it_made_up, what_it_raised
 
@@ -99,7 +99,7 @@ class Chain:
         self,
         middleware: Sequence[Any],
         interceptors: Sequence[Interceptor],
-        passages: Passages,
+        passages: InterceptorSequence,
         untraced: UntracedMiddleware | None = None,
     ) -> None:
         self.middleware = list(middleware)

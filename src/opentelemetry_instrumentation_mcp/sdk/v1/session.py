@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...core.fail_open import contained, report
 from ...core.json_shapes import fields
-from ...metrics.events import Answered, Connection, Inbound, Request, as_known
+from ...metrics.events import Answered, Connection, InboundRequests, Request, as_known
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, OK, TIMEOUT, TOOL_ERROR, Outcome, error_reply
 from ...metrics.vocabulary import Death, Direction, Role, Transport
@@ -62,7 +62,7 @@ class SessionObserver:
         self.spans: SessionSpans | None = None
         self._session = session
         self._role = Role.CLIENT
-        self._inbound: Inbound | None = None
+        self._inbound: InboundRequests | None = None
         self._outbound: dict[Any, Request] = {}
         self._sizes = sizes
         self._outgoing = sizes.outgoing
@@ -98,9 +98,9 @@ class SessionObserver:
             crash_code="0",
         )
         if self.connection is not None:
-            self._inbound = Inbound(self.connection)
+            self._inbound = InboundRequests(self.connection)
             self.connection.in_flight = functools.partial(ending.give_up, self._inbound, self._outbound)
-            self.connection.lives_here()
+            self.connection.end_with_event_loop()
 
     @contained
     def finished(self, error: BaseException | None) -> None:
@@ -157,13 +157,13 @@ class SessionObserver:
                 if self.spans is None:
                     inbound.begin(values["id"], values, size)
                     return
-                request = inbound.begin_telling(values["id"], values, size)
+                request = inbound.begin_request(values["id"], values, size)
                 if request is not None:
                     self.spans.request_came(request, root, item.metadata)
         except Exception as error:
             report("session.received", error)
 
-    def _noticed(self, inbound: Inbound, item: Any, root: Any) -> None:
+    def _noticed(self, inbound: InboundRequests, item: Any, root: Any) -> None:
         """A notification came off the read stream."""
         self.notification = (root.method, perf_counter())
         if self.spans is not None and self.state.recorder is not None:
@@ -239,7 +239,7 @@ class SessionObserver:
             report("session.sending", error)
             return None, None
 
-    def _answered(self, inbound: Inbound, root: Any) -> Request | tuple[Any, Answered] | None:
+    def _answered(self, inbound: InboundRequests, root: Any) -> Request | tuple[Any, Answered] | None:
         """An error is about to be written, or a result under an id that is not known as it is."""
         request_id = inbound.known(root.id)
         return inbound.take(request_id) if type(root) is self._error else inbound.answer(request_id, root.result)

@@ -84,7 +84,7 @@ def _open(state: State, dispatcher: Any, on_request: Any) -> DispatcherSide | No
         return None
     side = DispatcherSide(state, connection, pair, role, dispatcher, has_peer=True)
     setattr(dispatcher, SIDE, side)
-    connection.lives_here()
+    connection.end_with_event_loop()
     seam.establish_adopted(side, session)
     return side
 

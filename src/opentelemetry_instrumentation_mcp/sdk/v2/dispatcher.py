@@ -220,7 +220,7 @@ def _open(services: _Services, dispatcher: Any, on_request: Any) -> tuple[Dispat
     side = DispatcherSide(state, connection, pair, role, dispatcher)
     connection.in_flight = partial(ending.give_up, side.inbound, side.outbound)
     if owned:
-        connection.lives_here()
+        connection.end_with_event_loop()
     setattr(dispatcher, SIDE, side)
     seam.establish_adopted(side, session)
     return side, owned

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, cast
 
 from ...core.fail_open import contained, report
 from ...core.json_shapes import fields
-from ...metrics.events import Answered, Connection, Inbound, Recorder, Request
+from ...metrics.events import Answered, Connection, InboundRequests, Recorder, Request
 from ...metrics.labels import LISTINGS
 from ...metrics.outcome import CANCELLED, CONNECTION_LOST, End, Outcome, error_reply, http_error
 from ...metrics.vocabulary import Direction, Mode, Role, Transport
@@ -60,7 +60,7 @@ class _Kind(NamedTuple):
     """
 
     connection: Connection
-    inbound: Inbound
+    inbound: InboundRequests
 
 
 class _Exchange:
@@ -75,7 +75,7 @@ class _Exchange:
         request: The Starlette request, as soon as the SDK has looked at its headers.
         listing: Whether the SDK asks the server itself for its tools.
         is_handled: Whether the handler chain was entered.
-        answered: What :meth:`~.Inbound.answer` has returned for its result.
+        answered: What :meth:`~.InboundRequests.answer` has returned for its result.
     """
 
     # No __init__, as Answer has none: whoever makes one sets the first four.
@@ -162,7 +162,7 @@ class _Exchange:
                 end, error_type = self._how(error, answered)
         except Exception as failure:
             report("exchange.finished", failure)
-        self.kind.connection.over(self.opened, end, error_type)
+        self.kind.connection.close_exchange(self.opened, end, error_type)
 
     def _how(
         self, error: BaseException | None, answered: tuple[Any, Answered] | Request | None
@@ -186,7 +186,7 @@ class _Exchange:
                 return End.ERROR, ending.leaf_name(error)
         if not self._has_lost:
             return _CLOSED
-        self.kind.connection.lost()
+        self.kind.connection.exchange_lost()
         return End.PEER_LOST, None
 
     @property
@@ -326,7 +326,7 @@ def _open(edge: Edge, called: _Called, args: tuple[Any, ...], kwargs: dict[str, 
             kind = _first(recorder, app, key)
         if kind is not None:
             exchange.kind = kind
-            exchange.opened = kind.connection.opened if is_first else kind.connection.another()
+            exchange.opened = kind.connection.opened if is_first else kind.connection.open_exchange()
             exchange.answer.exchange = exchange
             return exchange
     except Exception as error:
@@ -351,7 +351,7 @@ def _first(recorder: Recorder, app: Any, key: _Key) -> _Kind | None:
     )
     if connection is None:
         return None
-    kind = _Kind(connection, Inbound(connection))
+    kind = _Kind(connection, InboundRequests(connection))
     # Only what is bounded is remembered (the revision is what the peer says), and what learns nothing any more.
     if connection.is_identified and connection.protocol_version == version:
         _remember(recorder, app, key, kind)

@@ -32,7 +32,7 @@ def answered(request: Request, params: Any, result: Any) -> None:
     """A request with ``params`` got a result: the peer sent it (outbound), or the handler returned it (inbound)."""
     outcome = OK
     try:
-        if request.is_telling:
+        if request.describes_server:
             _learn(request.connection, request.method, request.direction, params, result)
         # Results are plain dictionaries on their way.
         if request.is_tool_call and (result if result.__class__ is dict else fields(result)).get("isError") is True:

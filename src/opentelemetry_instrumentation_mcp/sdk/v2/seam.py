@@ -11,7 +11,7 @@ from time import perf_counter
 from typing import Any, Final
 
 from ...core.fail_open import contained, report
-from ...metrics.events import Connection, Inbound, Request
+from ...metrics.events import Connection, InboundRequests, Request
 from ...metrics.transports import TRANSPORTS
 from ...metrics.vocabulary import Direction, Role
 from ...patching.arguments import Parameter
@@ -76,7 +76,7 @@ class DispatcherSide:
         """Whether the dispatcher has stopped to run."""
         self.sees_replies = False
         """Whether a request is marked when its reply comes, so that this is told from the SDK's own errors."""
-        self.inbound = Inbound(connection)
+        self.inbound = InboundRequests(connection)
         """Requests from their arrival to their answer, where the dispatcher answers as we know it."""
         self.answering: Request | None = None
         """Where it does not, the request whose handler is done, until its reply is written; that follows at once."""

@@ -145,7 +145,7 @@ def _open(
     pair.server = server
     pair.connection = open_server(state, spans, pair, server)
     if pair.connection is not None:
-        pair.connection.lives_here()
+        pair.connection.end_with_event_loop()
     return pair, made
 
 

@@ -225,6 +225,25 @@ def test_a_first_measurement_at_the_end_opens_no_page_that_stays(start: Start, t
     assert not list(tmp_path.glob("opentelemetry-distro-mcp/*/*"))
 
 
+# As on Python 3.14, which calls the exit functions that there were in the beginning, whatever is taken out meanwhile.
+ALL_OF_THEM = """
+import atexit
+import opentelemetry.sdk.metrics._internal as sdk
+from opentelemetry import metrics
+def begin(): atexit.unregister = sdk.unregister = lambda function: None
+atexit.register(begin)
+metrics.get_meter("child").create_counter("child.beats").add(1)
+"""
+
+
+def test_metrics_are_shut_down_once_where_exit_functions_stay(start: Start, tmp_path: Path) -> None:
+    targets = str(tmp_path / "targets")
+    child = start(ALL_OF_THEM, OTEL_EXPORTER_PROMETHEUS_PORT="0", OTEL_INSTRUMENTATION_MCP_PROMETHEUS_SD_DIR=targets)
+
+    assert child.finish() == 0
+    assert (child.stdout, child.stderr) == (b"", "")
+
+
 # The first scrape hangs in the application's gauge; so would the one that the worker makes at its end.
 HANGING_WORKER = """
 import multiprocessing, signal, sys, time

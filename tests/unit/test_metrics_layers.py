@@ -18,7 +18,7 @@ import opentelemetry_instrumentation_mcp
 PACKAGE: Final = Path(opentelemetry_instrumentation_mcp.__file__).parent
 METRICS: Final = PACKAGE / "metrics"
 
-DATA: Final = {"catalogue", "exposition", "labels", "limits", "outcome", "vocabulary"}
+DATA: Final = {"catalogue", "exposition", "labels", "limits", "outcome", "transports", "vocabulary"}
 LAYERS: Final = (DATA, {"buffers"}, {"store"}, {"events"})
 """What is in ``metrics/``, the lowest first. Nothing imports what stands above it."""
 

@@ -34,7 +34,10 @@ def flush_at_the_end() -> None:
     found: tuple[Any, ...] = (get_meter_provider(), trace.get_tracer_provider(), get_logger_provider())
     # The API's own providers have nothing to shut down, nor the method for it.
     providers = [each for each in found if callable(getattr(each, "shutdown", None))]
-    # Exit functions run last in, first out: this one comes before the SDK's, which then has nothing left to do.
+    for provider in providers:
+        # This one shuts down in its place. While exit functions run it would be too late: 3.14 calls what it has begun
+        # with, whatever is taken out.
+        atexit.unregister(provider.shutdown)
     atexit.register(_Exit(providers))
     leaving.before_the_end(file_sd.remove_all)
     for provider in providers:
@@ -72,14 +75,17 @@ class _Exit:
         with suppress(KeyboardInterrupt):
             self._begin.set()
             leaving.wait(EXIT_SECONDS, self._threads)
-        for provider, thread in zip(self._providers, self._threads, strict=True):
-            if thread is not None:
-                # The SDK's exit function would wait once more.
-                atexit.unregister(provider.shutdown)
+            for provider, thread in zip(self._providers, self._threads, strict=True):
+                if thread is None:
+                    _shut_down(provider)
 
 
 def _shut_down_after(event: threading.Event, provider: Any) -> None:
     event.wait()
+    _shut_down(provider)
+
+
+def _shut_down(provider: Any) -> None:
     if not _is_shut_down(provider):
         with suppress(Exception):
             provider.shutdown()

@@ -25,7 +25,7 @@ installation = instrumentor._installation
 print(json.dumps({
     "instrumented": instrumentor.is_instrumented_by_opentelemetry,
     "providers": [type(each).__name__ for each in (metrics.get_meter_provider(), trace.get_tracer_provider())],
-    "names": installation.state.recorder.names._limit if installation else None,
+    "names": installation.state.recorder._shared.bounds.names._limit if installation else None,
 }))
 """
 

@@ -59,6 +59,7 @@ class Recorder:
         self._shared = Shared(meter, limits)
         self._interceptors = Interceptors(self._shared, limits.interceptors)
         self._pools = Pools(self._shared.buffers, limits)
+        self._add_task: dict[Role, Callable[[float], None]] = {}
         collection.begin(self, meter)
 
     def open(
@@ -144,7 +145,12 @@ class Recorder:
     def task_started(self, role: Role) -> None:
         """The SDK started a task for a message. Where its connection is at hand, it is told that instead."""
         try:
-            self._shared.buffers.shared_buffer(catalogue.TASK_SPAWNS, role.value).add(1)
+            # For every message of 1.x.
+            add = self._add_task.get(role)
+            if add is None:
+                buffer = self._shared.buffers.shared_buffer(catalogue.TASK_SPAWNS, role.value)
+                add = self._add_task.setdefault(role, buffer.add)
+            add(1)
         except Exception as error:
             report("Recorder.task_started", error)
 

@@ -226,7 +226,7 @@ def listening() -> PrometheusReader:
 
 
 def scrape(reader: PrometheusReader) -> list[str]:
-    with urllib.request.urlopen(reader.url, timeout=5) as response:
+    with urllib.request.urlopen(reader.url, timeout=30) as response:
         return response.read().decode().splitlines()
 
 
@@ -359,7 +359,7 @@ def test_an_exponential_histogram_is_left_out_and_the_rest_is_served(
 def test_a_scrape_can_ask_for_single_names(free_port: int, readers: list[PrometheusReader]) -> None:
     readers.append(reader := listening())
 
-    with urllib.request.urlopen(f"{reader.url}?name[]=python_info", timeout=5) as response:
+    with urllib.request.urlopen(f"{reader.url}?name[]=python_info", timeout=30) as response:
         samples = [line for line in response.read().decode().splitlines() if not line.startswith("#")]
 
     assert [line.partition("{")[0] for line in samples] == ["python_info"]

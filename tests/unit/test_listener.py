@@ -49,7 +49,7 @@ def always(page: Page) -> Callable[[Request], Page]:
 
 
 def ask(listener: Listener, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
-    with closing(http.client.HTTPConnection("127.0.0.1", listener.port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", listener.port, timeout=30)) as connection:
         connection.request(method, path, headers=headers)
         response = connection.getresponse()
         return response.status, {name.lower(): value for name, value in response.getheaders()}, response.read()
@@ -57,7 +57,7 @@ def ask(listener: Listener, method: str, path: str, **headers: str) -> tuple[int
 
 def raw(listener: Listener, *parts: bytes) -> bytes:
     """What comes back for these bytes."""
-    with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=30) as client:
         for part in parts:
             client.sendall(part)
         client.shutdown(socket.SHUT_WR)
@@ -105,7 +105,7 @@ def test_the_answer_to_a_post_arrives_although_its_body_is_not_read(serve: Serve
     request = urllib.request.Request(f"http://127.0.0.1:{serve().port}/metrics", b"x" * 1_000_000)
 
     with pytest.raises(urllib.error.HTTPError, match="405"):
-        urllib.request.urlopen(request, timeout=10)
+        urllib.request.urlopen(request, timeout=30)
 
 
 def test_what_the_scraper_wants_is_passed_on(serve: Serve) -> None:
@@ -177,7 +177,7 @@ def test_whatever_comes_the_next_one_is_answered(serve: Serve, parts: tuple[byte
 
 def test_a_request_may_come_in_pieces(serve: Serve) -> None:
     listener = serve()
-    with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=30) as client:
         for byte in b"GET /metrics HTTP/1.1\r\n\r\n":
             client.sendall(bytes([byte]))
         assert client.makefile("rb").readline() == b"HTTP/1.1 200 OK\r\n"
@@ -190,7 +190,7 @@ def test_clients_that_do_not_get_on_are_dropped_and_others_answered(
     listener = serve()
     with ExitStack() as stack:
         slow = [
-            stack.enter_context(socket.create_connection(("127.0.0.1", listener.port), timeout=10))
+            stack.enter_context(socket.create_connection(("127.0.0.1", listener.port), timeout=30))
             for _ in range(MOST_CONNECTIONS + 8)
         ]
         stop = threading.Event()
@@ -323,7 +323,7 @@ def test_a_client_that_does_not_read_its_answer_is_dropped(serve: Serve, monkeyp
 
     listener = serve(respond)
     before = threading.active_count()
-    with socket.create_connection(("127.0.0.1", listener.port), timeout=10) as client:
+    with socket.create_connection(("127.0.0.1", listener.port), timeout=30) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
         deadline = time.monotonic() + 10
         client.recv(1)

@@ -57,7 +57,7 @@ def is_awake(reader: PrometheusReader, within: float = 10) -> bool:
 
 
 def samples(reader: PrometheusReader, name: str) -> list[dict[str, str]]:
-    with urllib.request.urlopen(reader.url, timeout=5) as response:
+    with urllib.request.urlopen(reader.url, timeout=30) as response:
         page = response.read().decode()
     families = text_string_to_metric_families(page)
     return [sample.labels for family in families for sample in family.samples if sample.name == name]

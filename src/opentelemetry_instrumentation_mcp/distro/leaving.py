@@ -10,7 +10,8 @@ A process can end in good order without its exit functions in three ways, and ea
 - A child that ``multiprocessing`` has forked. It ends by ``os._exit``, after its own finalizers. One of them is ours.
 
 This module does nothing while the main thread is in a long call outside Python, since Python runs handlers between two
-of its own instructions; the process ends when that call returns. It cannot do anything about SIGKILL.
+of its own instructions; the process ends when that call returns. The same holds for a signal that comes in the instant
+between an instruction and a call that sleeps. It cannot do anything about SIGKILL.
 """
 
 from __future__ import annotations

@@ -518,8 +518,8 @@ def test_a_server_that_is_stopped_exports_every_call_and_leaves_no_target_file(
     assert list(targets.iterdir()) == []
 
 
-# Whether they come to their end by themselves or are ended. Python runs no handler for a signal that comes in the instant
-# before a long sleep until that is over.
+# Whether they come to their end by themselves or are ended. Python runs no handler for a signal that comes in the
+# instant before a long sleep until that is over.
 @pytest.mark.parametrize("ending", ["pass", "for _ in range(6000): time.sleep(0.1)"], ids=["alone", "SIGTERM"])
 def test_children_of_multiprocessing_keep_what_they_have_counted(start: Start, free_port: int, ending: str) -> None:
     child = start(LEAVING.replace("END", ending), OTEL_EXPORTER_PROMETHEUS_PORT=str(free_port))

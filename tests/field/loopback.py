@@ -10,17 +10,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from ..ports import free_port
 from .environments import CONSOLE, variables
 
 PROGRAM: Final = Path(__file__).with_name("everything.py")
 _SECONDS: Final = 90
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
